@@ -1,0 +1,1 @@
+//! Fake upstreams that enforce the real rules and keep score.
