@@ -1,1 +1,26 @@
-//! keyreeve
+//! The decisions of keyreeve.
+//!
+//! Nothing here waits, reads a clock, draws a random number, touches a file or a socket, or logs. Time and entropy are
+//! arguments; the result is a value that says what to do. That is what lets one piece of code run in a native
+//! process, in a Cloudflare isolate, in an exhaustive walk and in a seeded simulation without a line of difference.
+//!
+//! - [`lifecycle`]: the renewal protocol, `step(event, now) -> what to do`
+//! - [`record`]: the register value that a fleet shares, and its stored form
+//! - [`operator`]: what people may write into a record
+//! - [`rules`]: the numbers of one credential, and which of them contradict each other
+//! - [`view`]: which generation a node serves at a moment
+//! - [`schedule`]: when to renew, and the slots of store-less mode
+//! - [`seal`]: the envelope that secrets travel in
+//! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
+
+pub mod crypto;
+pub mod id;
+pub mod lifecycle;
+pub mod operator;
+pub mod record;
+pub mod rules;
+pub mod schedule;
+pub mod seal;
+pub mod secret;
+pub mod time;
+pub mod view;

@@ -1,0 +1,169 @@
+//! Which generation a node serves at a moment. No lock, no I/O: numbers in, a generation out.
+
+use crate::record::{Credential, Record};
+use crate::rules::Rules;
+use crate::time::{Moment, Mono, Timestamp};
+
+/// One generation's times, as one node sees them.
+///
+/// Each moment is kept by both clocks: by the wall clock, because that is what it was given in, and by this node's
+/// monotonic clock from when it was learnt, so that a wall clock which is set back afterwards cannot bring an
+/// expired credential to life or undo a switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// Its number.
+    pub generation: u64,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// When its renewal falls due.
+    pub refresh_at: Timestamp,
+    /// When nodes switch to it.
+    pub use_from: Timestamp,
+    expires_mono: Mono,
+    use_from_mono: Mono,
+}
+
+impl Held {
+    /// Takes a published generation, learnt at `now`.
+    #[must_use]
+    pub fn new(credential: &Credential, now: Moment) -> Self {
+        let latest = now.latest();
+        Self {
+            generation: credential.generation,
+            issued_at: credential.issued_at,
+            expires_at: credential.expires_at,
+            refresh_at: credential.refresh_at,
+            use_from: credential.use_from,
+            expires_mono: now.mono.plus(credential.expires_at.since(latest)),
+            use_from_mono: now.mono.plus(credential.use_from.since(now.wall)),
+        }
+    }
+
+    /// Milliseconds of life left, less the declared skew; 0 where either clock says that it is over.
+    #[must_use]
+    pub fn left_ms(&self, now: Moment, skew_ms: u64) -> u64 {
+        let by_wall = self.expires_at.since(now.latest());
+        let by_mono = self.expires_mono.since(now.mono);
+        by_wall.min(by_mono).saturating_sub(skew_ms)
+    }
+
+    /// Whether the switch to it has come, by either clock.
+    #[must_use]
+    pub fn is_in_use(&self, now: Moment) -> bool {
+        now.wall >= self.use_from || now.mono >= self.use_from_mono
+    }
+}
+
+/// What a node holds of one credential: at most a current and a next generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct View {
+    /// The generation in use.
+    pub current: Option<Held>,
+    /// The generation that takes over.
+    pub next: Option<Held>,
+}
+
+/// An answer to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// Whether it is the next generation, rather than the current one, that answers.
+    pub is_next: bool,
+    /// The generation.
+    pub held: Held,
+    /// Milliseconds of life left; 0 for a stale answer.
+    pub left_ms: u64,
+    /// Past expiry, served because the policy of this kind allows it while it cannot be renewed.
+    pub is_stale: bool,
+}
+
+impl View {
+    /// Takes what `record` publishes. Returns `None` where that is nothing new.
+    ///
+    /// INVARIANT: the newest generation of a view never goes back, whatever an old or lying store says.
+    #[must_use]
+    pub fn adopt(&self, record: &Record, now: Moment) -> Option<Self> {
+        let newest = record.newest()?.generation;
+        if newest <= self.newest_generation() {
+            return None;
+        }
+        let keep = |published: Option<&Credential>| {
+            published.map(|credential| {
+                let known = [self.current, self.next].into_iter().flatten();
+                known
+                    .into_iter()
+                    .find(|held| held.generation == credential.generation)
+                    .unwrap_or_else(|| Held::new(credential, now))
+            })
+        };
+        let current = keep(record.current.as_ref()).filter(|held| held.generation >= self.serving_generation(now));
+        Some(Self { current, next: keep(record.next.as_ref()) })
+    }
+
+    /// The same view with the next generation in use from `now` on: for a node that learns that others have switched, or
+    /// that the current generation is refused upstream.
+    #[must_use]
+    pub fn switched(mut self, now: Moment) -> Self {
+        if let Some(next) = &mut self.next {
+            next.use_from_mono = next.use_from_mono.min(now.mono);
+        }
+        self
+    }
+
+    /// The newest generation held; 0 for none.
+    #[must_use]
+    pub fn newest_generation(&self) -> u64 {
+        [self.current, self.next].into_iter().flatten().map(|held| held.generation).max().unwrap_or(0)
+    }
+
+    fn serving_generation(&self, now: Moment) -> u64 {
+        match (self.current, self.next) {
+            (_, Some(next)) if next.is_in_use(now) => next.generation,
+            (Some(current), _) => current.generation,
+            _ => 0,
+        }
+    }
+
+    /// The generation to hand out at `now` with at least `min_ttl_ms` of life left, if there is one.
+    ///
+    /// The next generation answers from its `use_from`, or earlier where the current one cannot.
+    #[must_use]
+    pub fn serve(&self, rules: &Rules, now: Moment, min_ttl_ms: u64) -> Option<Serve> {
+        self.serve_within(rules.skew_ms, rules.stale_ms, now, min_ttl_ms)
+    }
+
+    /// [`serve`](Self::serve) with the two numbers it needs.
+    #[must_use]
+    pub fn serve_within(&self, skew_ms: u64, stale_ms: u64, now: Moment, min_ttl_ms: u64) -> Option<Serve> {
+        let fresh = |held: Held, is_next| {
+            let left_ms = held.left_ms(now, skew_ms);
+            // A credential is valid before, not at, its expiry (RFC 7519 4.1.4: "on or after").
+            (left_ms > 0 && left_ms >= min_ttl_ms).then_some(Serve { is_next, held, left_ms, is_stale: false })
+        };
+        let next = self.next.and_then(|held| fresh(held, true));
+        if let Some(serve) = next
+            && serve.held.is_in_use(now)
+        {
+            return next;
+        }
+        let switched = self.next.is_some_and(|held| held.is_in_use(now));
+        let current = if switched { None } else { self.current.and_then(|held| fresh(held, false)) };
+        current.or(next).or_else(|| self.stale(stale_ms, now, min_ttl_ms))
+    }
+
+    fn stale(&self, stale_ms: u64, now: Moment, min_ttl_ms: u64) -> Option<Serve> {
+        let (held, is_next) = match (self.next, self.current) {
+            (Some(next), _) => (next, true),
+            (None, Some(current)) => (current, false),
+            (None, None) => return None,
+        };
+        let late_ms = now.latest().since(held.expires_at).max(now.mono.since(held.expires_mono));
+        (stale_ms > 0 && min_ttl_ms == 0 && late_ms < stale_ms).then_some(Serve {
+            is_next,
+            held,
+            left_ms: 0,
+            is_stale: true,
+        })
+    }
+}
