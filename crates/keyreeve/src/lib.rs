@@ -1,1 +1,18 @@
-//! keyreeve
+//! One credential for the whole fleet.
+//!
+//! This crate is what a Rust program embeds, and what the `keyreeve` binary and the Cloudflare Worker are made of. It
+//! knows ports, not platforms: time, chance, tasks, processes and sockets come in through [`port`].
+//!
+//! - [`port`]: the traits that touch the world
+//! - [`engine`]: stores behind the [`port::Register`]
+//! - [`source`]: how credentials are minted
+
+//! - [`crypto`]: the primitives, by pure Rust and by aws-lc
+
+pub mod config;
+pub mod crypto;
+pub mod engine;
+pub mod port;
+pub mod source;
+
+pub use keyreeve_core as core;

@@ -1,0 +1,251 @@
+//! Valid settings. Made by the reader of this module's parent from TOML, environment and defaults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use keyreeve_core::id::CredentialName;
+use keyreeve_core::rules::Rules;
+use keyreeve_core::schedule::Slots;
+use keyreeve_core::secret::Secret;
+
+/// The whole configuration of one node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the register is.
+    pub store: StoreUrl,
+    /// Seal keys: the first seals, all open. Empty only where no credential needs the store.
+    pub seal_keys: Vec<SecretRef>,
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// The credentials, by name.
+    pub credentials: BTreeMap<CredentialName, CredentialConfig>,
+    /// Who may call, by name.
+    pub callers: BTreeMap<String, CallerConfig>,
+    /// Limits of the HTTP surface.
+    pub limits: Limits,
+}
+
+/// A register by URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `sqlite:PATH`: a file that all processes of one machine share.
+    Sqlite(PathBuf),
+    /// `memory:`: this process only.
+    Memory,
+}
+
+/// Where a secret is. The secret itself is never in the configuration, except under `keyreeve dev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretRef {
+    /// `env:NAME`: an environment variable.
+    Env(String),
+    /// `file:PATH`: the contents of a file.
+    File(PathBuf),
+    /// `binding:NAME`: a secret binding of a Worker.
+    Binding(String),
+    /// `name-in:VAR`: the variable `VAR` holds the name of the variable with the secret.
+    NameIn(String),
+    /// A literal, for `keyreeve dev` and tests.
+    Literal(Secret<String>),
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its address.
+    pub bind: Bind,
+    /// What it serves.
+    pub serve: BTreeSet<Surface>,
+}
+
+/// A socket address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket; callers are known by the uid of the peer.
+    Unix(PathBuf),
+}
+
+/// A group of routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Surface {
+    /// `/v1`.
+    Api,
+    /// `/metrics`.
+    Metrics,
+}
+
+/// One credential.
+#[derive(Clone, Debug)]
+pub struct CredentialConfig {
+    /// How it is minted.
+    pub source: SourceConfig,
+    /// How the fleet coordinates.
+    pub plan: Plan,
+    /// Whether it is renewed without demand.
+    pub keep: Keep,
+    /// How long a caller without a valid credential waits for one, in milliseconds.
+    pub wait_ms: u64,
+}
+
+/// How the fleet coordinates on one credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Not at all: each node computes the token of the slot.
+    Slot(Slots),
+    /// Through the register.
+    Fleet(Rules),
+}
+
+/// When a credential is renewed although nobody asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Always.
+    Always,
+    /// Until nobody has asked for it for this many lifetimes.
+    OnDemand {
+        /// Lifetimes.
+        lifetimes: u32,
+    },
+}
+
+/// How a credential is minted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceConfig {
+    /// Apple's push provider token.
+    Apns {
+        /// The `.p8` key.
+        key: SecretRef,
+        /// Ten characters.
+        team_id: String,
+        /// Ten characters.
+        key_id: String,
+    },
+    /// A self-signed assertion.
+    Jwt {
+        /// Private key (PEM, JWK) or HMAC secret.
+        key: SecretRef,
+        /// Signature algorithm.
+        algorithm: Algorithm,
+        /// Header members besides `alg`, in order.
+        header: serde_json::Map<String, serde_json::Value>,
+        /// Claims, in order; see the `jwt` source for the placeholders.
+        claims: serde_json::Map<String, serde_json::Value>,
+    },
+    /// The user's own script.
+    Exec {
+        /// Program and arguments. No shell.
+        argv: Vec<String>,
+        /// Variables passed on from keyreeve's own environment.
+        pass: Vec<String>,
+        /// Variables set to secrets.
+        secrets: BTreeMap<String, SecretRef>,
+        /// The most it may print, in bytes.
+        output_bytes_max: usize,
+    },
+    /// The user's own renewal service.
+    Http {
+        /// Where; `https`, or `http` on loopback.
+        url: String,
+        /// `GET` or `POST`.
+        method: String,
+        /// Plain headers; values may hold placeholders.
+        headers: BTreeMap<String, String>,
+        /// Headers with a secret value.
+        secret_headers: BTreeMap<String, SecretRef>,
+        /// Body template.
+        body: Option<String>,
+        /// Where in the answer (JSON pointer, RFC 6901) things are.
+        mapping: HttpMapping,
+        /// Whether the service honours `Idempotency-Key`.
+        is_idempotent: bool,
+        /// The largest answer, in bytes.
+        answer_bytes_max: usize,
+    },
+}
+
+/// Where things are in the answer of an `http` source: JSON pointers (RFC 6901).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpMapping {
+    /// The token, unless `fields` is used.
+    pub token: Option<String>,
+    /// Named fields: name to pointer.
+    pub fields: BTreeMap<String, String>,
+    /// RFC 3339 text, or seconds since 1970.
+    pub expires_at: Option<String>,
+    /// Seconds from now.
+    pub expires_in: Option<String>,
+}
+
+/// JOSE signature algorithms (RFC 7518, RFC 8037) that give the same bytes each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// ECDSA P-256, SHA-256, nonce by RFC 6979.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+    /// RSA PKCS #1 v1.5, SHA-256.
+    Rs256,
+    /// HMAC SHA-256.
+    Hs256,
+    /// HMAC SHA-384.
+    Hs384,
+    /// HMAC SHA-512.
+    Hs512,
+}
+
+/// Somebody who may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerConfig {
+    /// How it proves who it is.
+    pub proof: Proof,
+    /// What it may do.
+    pub can: BTreeSet<Action>,
+    /// To which credentials: names, or patterns with one trailing `*`.
+    pub credentials: Vec<String>,
+}
+
+/// How a caller proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// An API key, by its SHA-256.
+    KeySha256([u8; 32]),
+    /// The peer's uid on a Unix socket.
+    Uid(u32),
+}
+
+/// What a caller may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// See names and states.
+    List,
+    /// Take the token.
+    Token,
+    /// Report a refusal upstream.
+    Report,
+    /// Ask for an early renewal.
+    Renew,
+    /// Decide on a mint in doubt.
+    Resolve,
+    /// See the history.
+    History,
+    /// Follow events.
+    Events,
+    /// Read metrics.
+    Metrics,
+}
+
+/// Limits of the HTTP surface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// Longest time for a request, its body included, in milliseconds.
+    pub request_ms_max: u64,
+    /// Most connections at once, per listener.
+    pub connections_max: usize,
+    /// Most event streams at once.
+    pub event_streams_max: usize,
+}

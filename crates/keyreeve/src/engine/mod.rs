@@ -1,0 +1,1 @@
+//! Stores behind the register port. One file an engine.
