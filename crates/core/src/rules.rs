@@ -16,6 +16,18 @@ pub enum Mode {
     Exclusive,
 }
 
+impl Mode {
+    /// The name used in the configuration and the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Lease => "lease",
+            Self::Exclusive => "exclusive",
+        }
+    }
+}
+
 /// What happens to an intent without an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnDoubt {

@@ -7,11 +7,14 @@
 //! - [`engine`]: stores behind the [`port::Register`]
 //! - [`source`]: how credentials are minted
 
+//! - [`outbound`]: the driver that renews and serves
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
 
 pub mod config;
 pub mod crypto;
 pub mod engine;
+pub mod error;
+pub mod outbound;
 pub mod port;
 pub mod source;
 

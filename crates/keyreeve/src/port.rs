@@ -28,6 +28,11 @@ impl Key {
         is_good.then_some(Self(text))
     }
 
+    /// The key of a record, from the hex digest that names it.
+    pub(crate) fn of_record(digest: &str) -> Self {
+        Self(format!("cr/{digest}"))
+    }
+
     /// The key.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -1,0 +1,267 @@
+//! What one node holds of one credential: the snapshot that readers load, and the state that its passes share.
+
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::{ArcSwapOption, Guard};
+use keyreeve_core::id::CredentialName;
+use keyreeve_core::lifecycle::{Phase, Renewer, Why};
+use keyreeve_core::operator::Status;
+use keyreeve_core::time::{Moment, Mono, Timestamp};
+use keyreeve_core::view::View;
+use tokio::sync::watch;
+
+use super::Credential;
+use crate::config::{Keep, Plan};
+use crate::error::{Error, ErrorKind};
+use crate::source::{Material, Source};
+
+/// One generation of a credential, opened.
+#[derive(Debug)]
+pub struct Issued {
+    /// Its number.
+    pub generation: u64,
+    /// The secret.
+    pub material: Material,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// When its renewal falls due.
+    pub refresh_at: Timestamp,
+}
+
+/// Everything a reader needs, never changed once made.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    pub(super) view: View,
+    pub(super) current: Option<Arc<Issued>>,
+    pub(super) next: Option<Arc<Issued>>,
+}
+
+impl Snapshot {
+    /// The opened generation with this number.
+    pub(super) fn issued(&self, generation: u64) -> Option<&Arc<Issued>> {
+        [&self.next, &self.current].into_iter().flatten().find(|issued| issued.generation == generation)
+    }
+}
+
+/// A credential handed out: read it, do not keep it.
+pub struct Served {
+    snapshot: Guard<Option<Arc<Snapshot>>>,
+    is_next: bool,
+    /// Milliseconds of life left, less the declared skew; 0 where it is stale.
+    pub left_ms: u64,
+    /// Past its expiry: handed out because it cannot be renewed and its policy allows it.
+    pub is_stale: bool,
+}
+
+impl Served {
+    fn pick(&self) -> Option<&Arc<Issued>> {
+        let snapshot = self.snapshot.as_ref()?;
+        if self.is_next { snapshot.next.as_ref() } else { snapshot.current.as_ref() }
+    }
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served").field("generation", &self.generation).field("left_ms", &self.left_ms).finish()
+    }
+}
+
+impl Deref for Served {
+    type Target = Issued;
+
+    fn deref(&self) -> &Issued {
+        // INVARIANT: `Cell::serve` makes a `Served` only where the picked side of the snapshot is there.
+        static NONE: std::sync::LazyLock<Issued> = std::sync::LazyLock::new(|| Issued {
+            generation: 0,
+            material: Material::bearer(String::new()),
+            issued_at: Timestamp(0),
+            expires_at: Timestamp(0),
+            refresh_at: Timestamp(0),
+        });
+        self.pick().map_or(&NONE, Arc::as_ref)
+    }
+}
+
+/// Nothing was asked of a credential for so long that it is no longer renewed.
+const IDLE: u64 = u64::MAX;
+/// Demand is noted at most this often, so that a hot credential's cache line is not written by every reader.
+const USED_GRAIN_MS: u64 = 1000;
+/// An error is given to later callers for this long without looking again.
+const ERROR_HELD_MS: u64 = 500;
+
+pub(super) struct Cell {
+    pub(super) name: CredentialName,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) plan: Arc<Plan>,
+    keep: Keep,
+    pub(super) snapshot: ArcSwapOption<Snapshot>,
+    /// Monotonic milliseconds of the last use; [`IDLE`] where renewal has stopped for want of demand.
+    used_at: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) renewer: Renewer,
+    pub(super) is_running: bool,
+    /// Somebody asked for another pass while one was under way.
+    pub(super) is_asked_again: bool,
+    pub(super) wake_at: Option<Mono>,
+    /// Told at the end of every pass. Made when the first caller waits.
+    flight: Option<Box<watch::Sender<u64>>>,
+    error: Option<Box<(Error, Mono)>>,
+    pub(super) why: Option<Why>,
+    pub(super) status: Option<Status>,
+}
+
+impl Cell {
+    pub(super) fn new(credential: &Credential, previous: Option<&Self>) -> Self {
+        let snapshot = previous.and_then(|previous| previous.snapshot.load_full());
+        Self {
+            name: credential.name.clone(),
+            source: Arc::clone(&credential.source),
+            plan: Arc::clone(&credential.plan),
+            keep: credential.keep,
+            snapshot: ArcSwapOption::new(snapshot),
+            used_at: AtomicU64::new(IDLE),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held left plain values behind, each of them valid.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a use. True where renewal had stopped for want of demand, and a pass is needed to start it again.
+    pub(super) fn mark_used(&self, now: Mono) -> bool {
+        let used_at = self.used_at.load(Ordering::Relaxed);
+        if used_at == IDLE {
+            self.used_at.store(now.0, Ordering::Relaxed);
+            return true;
+        }
+        if now.0.saturating_sub(used_at) >= USED_GRAIN_MS {
+            self.used_at.store(now.0, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// What to hand out at `now`.
+    pub(super) fn serve(&self, now: Moment, min_ttl_ms: u64) -> Option<Served> {
+        let guard = self.snapshot.load();
+        let snapshot = guard.as_ref()?;
+        let (skew_ms, stale_ms) = match self.plan.as_ref() {
+            Plan::Fleet(rules) => (rules.skew_ms, rules.stale_ms),
+            Plan::Slot(slots) => (slots.skew_ms, 0),
+        };
+        let serve = snapshot.view.serve_within(skew_ms, stale_ms, now, min_ttl_ms)?;
+        let is_there = if serve.is_next { snapshot.next.is_some() } else { snapshot.current.is_some() };
+        is_there.then(|| Served {
+            is_next: serve.is_next,
+            left_ms: serve.left_ms,
+            is_stale: serve.is_stale,
+            snapshot: guard,
+        })
+    }
+
+    pub(super) const fn is_kept(&self) -> bool {
+        matches!(self.keep, Keep::Always)
+    }
+
+    pub(super) fn holds_any(&self) -> bool {
+        self.snapshot.load().is_some()
+    }
+
+    /// Whether its wake-up is due, and somebody still wants it. A renewal that was begun is always finished.
+    pub(super) fn is_time(&self, now: Mono) -> bool {
+        let mut state = self.lock();
+        if state.is_running || state.wake_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        state.wake_at = None;
+        let is_begun = !matches!(state.renewer.phase(), Phase::Idle);
+        if is_begun || state.has_waiters() || self.is_wanted(now) {
+            return true;
+        }
+        self.used_at.store(IDLE, Ordering::Relaxed);
+        false
+    }
+
+    pub(super) fn is_wanted(&self, now: Mono) -> bool {
+        let Keep::OnDemand { lifetimes } = self.keep else { return true };
+        let used_at = self.used_at.load(Ordering::Relaxed);
+        let life_ms = match self.plan.as_ref() {
+            Plan::Fleet(rules) => rules.life_ms,
+            Plan::Slot(slots) => slots.life_ms,
+        };
+        used_at != IDLE && now.0.saturating_sub(used_at) <= life_ms.saturating_mul(u64::from(lifetimes))
+    }
+
+    /// Follows the ends of passes.
+    pub(super) fn join(&self) -> watch::Receiver<u64> {
+        self.lock().flight.get_or_insert_with(|| Box::new(watch::Sender::new(0))).subscribe()
+    }
+
+    /// Follows the end of the pass that is under way; `None` where there is none.
+    pub(super) fn follow_pass(&self) -> Option<watch::Receiver<u64>> {
+        let mut state = self.lock();
+        let is_running = state.is_running;
+        is_running.then(|| state.flight.get_or_insert_with(|| Box::new(watch::Sender::new(0))).subscribe())
+    }
+
+    /// The error of the last pass, while it is fresh.
+    pub(super) fn held_error(&self, now: Mono) -> Option<Error> {
+        let state = self.lock();
+        let (error, until) = state.error.as_deref()?;
+        (now < *until).then(|| error.clone())
+    }
+
+    /// The error of the last pass, however old.
+    pub(super) fn last_error(&self) -> Option<Error> {
+        self.lock().error.as_deref().map(|(error, _)| error.clone())
+    }
+
+    pub(super) fn out_of_time(&self, now: Moment) -> Error {
+        let newest = self.snapshot.load().as_ref().map(|snapshot| snapshot.view);
+        if newest.is_some_and(|view| view.serve_within(0, 0, now, 0).is_some()) {
+            return self.too_short();
+        }
+        let text = match self.lock().why {
+            Some(Why::Held) => format!("`{}` is being minted by another node, which has not finished yet", self.name),
+            _ => format!("`{}` is being minted; its upstream has not answered yet", self.name),
+        };
+        Error::new(ErrorKind::UpstreamTimeout, text).after(1000)
+    }
+
+    pub(super) fn too_short(&self) -> Error {
+        Error::new(
+            ErrorKind::LifeTooShort,
+            format!(
+                "`{}` is valid, but not for as long as `min_ttl` asks\nhint: ask for less, or lengthen `lead`",
+                self.name
+            ),
+        )
+    }
+}
+
+impl State {
+    pub(super) fn has_waiters(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.receiver_count() > 0)
+    }
+
+    /// Ends a pass: tells everybody who waits.
+    pub(super) fn finish(&mut self, now: Mono, error: Option<Error>) {
+        self.is_running = false;
+        self.error = error.map(|error| Box::new((error, now.plus(ERROR_HELD_MS))));
+        if let Some(flight) = &self.flight {
+            flight.send_modify(|passes| *passes = passes.wrapping_add(1));
+            if flight.receiver_count() == 0 {
+                self.flight = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The node's coarse clock and its one timer for all credentials.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use futures::future::select;
+use keyreeve_core::time::{Moment, Mono, Timestamp};
+use tokio::sync::Notify;
+
+use super::cell::Cell;
+use super::{Inner, pass};
+use crate::port::Host;
+
+/// A clock that costs three loads to read and is at most one tick old.
+///
+/// A process that was frozen reads an old time until its ticker runs again, so whatever answers over a wire reads the
+/// host's clock instead.
+pub(super) struct Coarse {
+    tick_ms: u64,
+    wall: AtomicU64,
+    raw: AtomicU64,
+    mono: AtomicU64,
+}
+
+impl Coarse {
+    pub(super) fn new(host: &dyn Host, tick_ms: u64) -> Self {
+        let now = host.now();
+        Self {
+            tick_ms,
+            wall: AtomicU64::new(now.wall.0),
+            raw: AtomicU64::new(now.raw.0),
+            mono: AtomicU64::new(now.mono.0),
+        }
+    }
+
+    pub(super) fn now(&self, host: &dyn Host) -> Moment {
+        if self.tick_ms == 0 {
+            return host.now();
+        }
+        Moment {
+            wall: Timestamp(self.wall.load(Ordering::Relaxed)),
+            raw: Timestamp(self.raw.load(Ordering::Relaxed)),
+            mono: Mono(self.mono.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn set(&self, now: Moment) {
+        self.wall.store(now.wall.0, Ordering::Relaxed);
+        self.raw.store(now.raw.0, Ordering::Relaxed);
+        self.mono.store(now.mono.0, Ordering::Relaxed);
+    }
+}
+
+/// Wakes credentials at their time.
+#[derive(Default)]
+pub(super) struct Timer {
+    waiting: Mutex<BinaryHeap<Reverse<Wake>>>,
+    changed: Notify,
+    is_stopped: AtomicBool,
+}
+
+struct Wake {
+    at: Mono,
+    cell: Weak<Cell>,
+}
+
+impl PartialEq for Wake {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+impl Eq for Wake {}
+impl PartialOrd for Wake {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Wake {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
+impl Timer {
+    /// Wakes `cell` at `at`. An earlier or later wish of the same cell is dropped when it comes up: the cell knows its time.
+    pub(super) fn wake(&self, cell: &Arc<Cell>, at: Mono) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = waiting.peek().is_none_or(|Reverse(first)| at < first.at);
+        waiting.push(Reverse(Wake { at, cell: Arc::downgrade(cell) }));
+        drop(waiting);
+        if is_first {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    fn take_due(&self, now: Mono) -> (Vec<Arc<Cell>>, Option<Mono>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due = Vec::new();
+        while let Some(Reverse(first)) = waiting.peek() {
+            if first.at > now {
+                return (due, Some(first.at));
+            }
+            let first = waiting.pop();
+            due.extend(first.and_then(|Reverse(wake)| wake.cell.upgrade()));
+        }
+        (due, None)
+    }
+}
+
+/// Runs the coarse clock and the timer for as long as the driver lives.
+pub(super) fn run(inner: &Arc<Inner>) {
+    let timed = Arc::downgrade(inner);
+    inner.host.spawn(Box::pin(run_timer(timed)));
+    if inner.clock.tick_ms > 0 {
+        let ticked = Arc::downgrade(inner);
+        inner.host.spawn(Box::pin(run_clock(ticked)));
+    }
+}
+
+async fn run_clock(inner: Weak<Inner>) {
+    while let Some(inner) = inner.upgrade() {
+        let now = inner.host.now();
+        inner.clock.set(now);
+        let host = Arc::clone(&inner.host);
+        let next = now.mono.plus(inner.clock.tick_ms);
+        drop(inner);
+        host.sleep_until(next).await;
+    }
+}
+
+/// The longest sleep of the timer: how soon it finds out that its driver is gone.
+const LOOK_MS: u64 = 60_000;
+
+async fn run_timer(inner: Weak<Inner>) {
+    while let Some(inner) = inner.upgrade() {
+        if inner.timer.is_stopped() {
+            return;
+        }
+        let now = inner.host.now();
+        let (due, next) = inner.timer.take_due(now.mono);
+        for cell in due {
+            if cell.is_time(now.mono) {
+                pass::ensure(&inner, &cell);
+            }
+        }
+        let until = next.unwrap_or(now.mono.plus(LOOK_MS)).min(now.mono.plus(LOOK_MS));
+        let host = Arc::clone(&inner.host);
+        let sleep = host.sleep_until(until);
+        let changed = inner.timer.changed.notified();
+        let _ = select(Box::pin(changed), sleep).await;
+    }
+}

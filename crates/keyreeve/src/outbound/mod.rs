@@ -1,0 +1,273 @@
+//! The driver: one credential for a whole fleet, served from memory and renewed in the background.
+//!
+//! ```text
+//! reader -> snapshot (no lock) -> token
+//!              ^
+//!              | adopts                     one pass at a time per credential, owned by the node, never by a caller
+//! timer ---> pass: read -> step -> swap -> mint -> swap
+//! ```
+//! A reader never waits while a valid credential exists. A caller without one waits for the pass that is under way, with
+//! its own deadline, and shares its error. A caller that goes away cancels nothing.
+
+mod cell;
+mod clock;
+mod operate;
+mod pass;
+mod slot;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use futures::future::{Either, select};
+use keyreeve_core::crypto::Crypto;
+use keyreeve_core::id::{CredentialName, Holder, NodeId};
+use keyreeve_core::seal::KeyRing;
+use keyreeve_core::time::{Moment, Mono, Timestamp};
+use tokio::sync::broadcast;
+
+use crate::config::{Keep, Plan};
+use crate::error::{Error, ErrorKind};
+use crate::port::{Host, Register};
+use crate::source::Source;
+
+pub use cell::{Issued, Served};
+pub use operate::{CredentialState, Reported};
+
+use cell::Cell;
+use clock::{Coarse, Timer};
+
+/// How many notices an event stream may lag behind before it loses some.
+const NOTICES_MAX: usize = 256;
+
+/// One credential to drive.
+#[derive(Clone)]
+pub struct Credential {
+    /// Its name.
+    pub name: CredentialName,
+    /// How it is minted.
+    pub source: Arc<dyn Source>,
+    /// How the fleet coordinates.
+    pub plan: Arc<Plan>,
+    /// Whether it is renewed without demand.
+    pub keep: Keep,
+}
+
+/// What a driver is made of.
+pub struct Parts {
+    /// This node's name.
+    pub node: NodeId,
+    /// Time, chance, tasks.
+    pub host: Arc<dyn Host>,
+    /// The register; none where every credential is in slot mode.
+    pub register: Option<Arc<dyn Register>>,
+    /// The primitives.
+    pub crypto: Arc<dyn Crypto>,
+    /// The seal keys; none where every credential is in slot mode.
+    pub keys: Option<KeyRing>,
+    /// How often the clock that [`Outbound::get`] reads is set, in milliseconds; 0 reads the host's clock each time.
+    pub tick_ms: u64,
+}
+
+/// What happened to a credential on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// When, by this node's clock.
+    pub at: Timestamp,
+    /// Which credential.
+    pub name: CredentialName,
+    /// Which generation; 0 where none is concerned.
+    pub generation: u64,
+    /// `adopted`, `minted`, `failed`, `in-doubt`, `store-away`, `renewal-asked`, `resolved`.
+    pub kind: &'static str,
+    /// More, in words; holds no secret.
+    pub detail: String,
+}
+
+/// The driver of all credentials of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Outbound {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    me: Holder,
+    host: Arc<dyn Host>,
+    register: Option<Arc<dyn Register>>,
+    crypto: Arc<dyn Crypto>,
+    keys: Option<ArcSwap<KeyRing>>,
+    cells: HashMap<CredentialName, Arc<Cell>, foldhash::fast::RandomState>,
+    clock: Coarse,
+    timer: Timer,
+    notices: broadcast::Sender<Notice>,
+    store_fault: Mutex<Option<(Mono, String)>>,
+}
+
+impl Outbound {
+    /// Starts a driver: its timer, its clock, and a first look at every credential that is kept without demand.
+    ///
+    /// Credentials that `previous` holds already are taken over, so that a reload serves on without a gap.
+    #[must_use]
+    pub fn start(parts: Parts, credentials: Vec<Credential>, previous: Option<&Self>) -> Self {
+        let mut boot = [0; 8];
+        parts.host.fill(&mut boot);
+        let me = Holder { node: parts.node, boot: u64::from_be_bytes(boot) };
+        let known = |name: &CredentialName| previous.and_then(|previous| previous.inner.cells.get(name));
+        let cells = credentials
+            .into_iter()
+            .map(|credential| {
+                let cell = Cell::new(&credential, known(&credential.name).map(Arc::as_ref));
+                (credential.name, Arc::new(cell))
+            })
+            .collect();
+        let clock = Coarse::new(parts.host.as_ref(), parts.tick_ms);
+        let inner = Arc::new(Inner {
+            me,
+            host: parts.host,
+            register: parts.register,
+            crypto: parts.crypto,
+            keys: parts.keys.map(ArcSwap::from_pointee),
+            cells,
+            clock,
+            timer: Timer::default(),
+            notices: broadcast::channel(NOTICES_MAX).0,
+            store_fault: Mutex::new(None),
+        });
+        clock::run(&inner);
+        for cell in inner.cells.values().filter(|cell| cell.is_kept() || cell.holds_any()) {
+            pass::ensure(&inner, cell);
+        }
+        Self { inner }
+    }
+
+    /// Stops renewing. Passes under way finish; what is held is still served.
+    pub fn stop(&self) {
+        self.inner.timer.stop();
+    }
+
+    /// This node, in this life.
+    #[must_use]
+    pub fn holder(&self) -> &Holder {
+        &self.inner.me
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.inner.notices.subscribe()
+    }
+
+    /// The names of all credentials, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &CredentialName> {
+        self.inner.cells.keys()
+    }
+
+    /// A handle that saves looking the name up each time.
+    #[must_use]
+    pub fn handle(&self, name: &str) -> Option<Handle> {
+        let cell = Arc::clone(self.inner.cells.get(name)?);
+        Some(Handle { inner: Arc::clone(&self.inner), cell })
+    }
+
+    /// The credential, if this node holds a valid one: no waiting, no lock, no allocation.
+    ///
+    /// `None` means "not yet" or "no such name": [`token`](Self::token) tells, and fetches.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Served> {
+        let cell = self.inner.cells.get(name)?;
+        self.inner.get(cell)
+    }
+
+    /// The credential, with at least `min_ttl_ms` of life left. Waits until `deadline` where this node holds none.
+    ///
+    /// Dropping the future cancels the waiting, never the renewal.
+    ///
+    /// # Errors
+    /// [`Error`] says what helps. An error is never remembered longer than a second.
+    pub async fn token(&self, name: &str, min_ttl_ms: u64, deadline: Mono) -> Result<Served, Error> {
+        let Some(cell) = self.inner.cells.get(name) else {
+            return Err(Error::new(ErrorKind::NotFound, format!("no credential is named `{name}`")));
+        };
+        let now = self.inner.host.now();
+        match self.inner.serve(cell, now, min_ttl_ms) {
+            Some(served) => Ok(served),
+            None => self.inner.wait_for(cell, min_ttl_ms, deadline).await,
+        }
+    }
+
+    /// Waits until no pass is under way, at most until `deadline`; for a clean end of the process.
+    pub async fn drain(&self, deadline: Mono) {
+        for cell in self.inner.cells.values() {
+            let Some(mut changed) = cell.follow_pass() else { continue };
+            let sleep = self.inner.host.sleep_until(deadline);
+            if let Either::Right(_) = select(Box::pin(changed.changed()), sleep).await {
+                return;
+            }
+        }
+    }
+}
+
+/// One credential of a driver, looked up once.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+    cell: Arc<Cell>,
+}
+
+impl Handle {
+    /// As [`Outbound::get`].
+    #[must_use]
+    pub fn get(&self) -> Option<Served> {
+        self.inner.get(&self.cell)
+    }
+}
+
+impl Inner {
+    fn get(self: &Arc<Self>, cell: &Arc<Cell>) -> Option<Served> {
+        self.serve(cell, self.clock.now(self.host.as_ref()), 0)
+    }
+
+    fn serve(self: &Arc<Self>, cell: &Arc<Cell>, now: Moment, min_ttl_ms: u64) -> Option<Served> {
+        if cell.mark_used(now.mono) {
+            pass::ensure(self, cell);
+        }
+        cell.serve(now, min_ttl_ms)
+    }
+
+    async fn wait_for(self: &Arc<Self>, cell: &Arc<Cell>, min_ttl_ms: u64, deadline: Mono) -> Result<Served, Error> {
+        let mut flight = cell.join();
+        loop {
+            let now = self.host.now();
+            if let Some(served) = cell.serve(now, min_ttl_ms) {
+                return Ok(served);
+            }
+            if let Some(error) = cell.held_error(now.mono) {
+                return Err(error);
+            }
+            if now.mono >= deadline {
+                return Err(cell.out_of_time(now));
+            }
+            pass::ensure(self, cell);
+            let sleep = self.host.sleep_until(deadline);
+            // The sender lives in the cell, so `changed` fails only with the cell itself.
+            let _ = select(Box::pin(flight.changed()), sleep).await;
+        }
+    }
+
+    fn notify(&self, name: &CredentialName, generation: u64, kind: &'static str, detail: impl Into<String>) {
+        let at = self.host.now().wall;
+        // No receiver is no error.
+        let _ = self.notices.send(Notice { at, name: name.clone(), generation, kind, detail: detail.into() });
+    }
+
+    fn store_answered(&self) {
+        *self.store_fault.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn store_failed(&self, why: &str) {
+        let mut fault = self.store_fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = fault.as_ref().map_or_else(|| self.host.now().mono, |(since, _)| *since);
+        *fault = Some((since, why.to_owned()));
+        metrics::counter!("keyreeve_store_errors_total").increment(1);
+    }
+}

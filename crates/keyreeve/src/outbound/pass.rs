@@ -1,0 +1,388 @@
+//! One pass: reads the register and does what the core says, until there is nothing to do.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::future::{Either, select};
+use keyreeve_core::id::WriteId;
+use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Step, Why};
+use keyreeve_core::operator::status;
+use keyreeve_core::record::{FaultClass, Record};
+use keyreeve_core::rules::Rules;
+use keyreeve_core::seal::{KeyRing, SealContext};
+use keyreeve_core::time::Mono;
+
+use super::cell::{Cell, Issued, Snapshot};
+use super::{Inner, slot};
+use crate::config::Plan;
+use crate::error::{Error, ErrorKind};
+use crate::port::{Entry, Key, Register, StoreError, Swap, fresh_write_id};
+use crate::source::{Material, MintError, Minting};
+
+/// A store that has not answered after this long, in milliseconds, is taken not to have answered.
+pub(super) const STORE_MS: u64 = 2000;
+/// While callers wait for another node's mint, its record is read this often, in milliseconds.
+const WAITED_POLL_MS: u64 = 40;
+
+/// Starts a pass for `cell`, or makes the one under way go round once more.
+pub(super) fn ensure(inner: &Arc<Inner>, cell: &Arc<Cell>) {
+    {
+        let mut state = cell.lock();
+        if state.is_running {
+            return;
+        }
+        state.is_running = true;
+    }
+    let (task_inner, task_cell) = (Arc::clone(inner), Arc::clone(cell));
+    inner.host.spawn(Box::pin(async move { run(&task_inner, &task_cell).await }));
+}
+
+/// As [`ensure`], and a pass under way looks again before it ends.
+pub(super) fn ensure_again(inner: &Arc<Inner>, cell: &Arc<Cell>) {
+    cell.lock().is_asked_again = true;
+    ensure(inner, cell);
+}
+
+async fn run(inner: &Arc<Inner>, cell: &Arc<Cell>) {
+    match cell.plan.as_ref() {
+        Plan::Slot(slots) => slot::fill(inner, cell, slots).await,
+        Plan::Fleet(rules) => match (&inner.register, &inner.keys) {
+            (Some(register), Some(keys)) => {
+                Pass { inner, cell, rules, register: register.as_ref(), keys, key: inner.record_key(cell) }.run().await;
+            }
+            _ => {
+                let text = format!("`{}` needs `store` and `seal.keys`", cell.name);
+                let now = inner.host.now();
+                cell.lock().finish(now.mono, Some(Error::new(ErrorKind::ConfigInvalid, text)));
+            }
+        },
+    }
+}
+
+impl Inner {
+    /// The register key of a credential's record.
+    pub(super) fn record_key(&self, cell: &Cell) -> Key {
+        let digest = self.crypto.sha256(&[b"keyreeve record v1\0", cell.name.as_str().as_bytes()]);
+        Key::of_record(&hex(&digest))
+    }
+
+    /// Waits for a store call, but not for ever.
+    pub(super) async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let until = self.host.now().mono.plus(STORE_MS);
+        let result = match select(Box::pin(call), self.host.sleep_until(until)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(StoreError::Unknown(format!("no answer within {STORE_MS} ms"))),
+        };
+        match &result {
+            Ok(_) => self.store_answered(),
+            Err(error) => self.store_failed(&error.to_string()),
+        }
+        result
+    }
+}
+
+struct Pass<'a> {
+    inner: &'a Arc<Inner>,
+    cell: &'a Arc<Cell>,
+    rules: &'a Rules,
+    register: &'a dyn Register,
+    keys: &'a ArcSwap<KeyRing>,
+    key: Key,
+}
+
+/// What a pass has learnt that the core does not need.
+#[derive(Default)]
+struct Learnt {
+    /// What the record said about its failure or doubt.
+    record: Option<Arc<Record>>,
+    /// An error on this side of the protocol: the store, the seal, the stored bytes.
+    error: Option<Error>,
+}
+
+impl Pass<'_> {
+    async fn run(&self) {
+        let mut learnt = Learnt::default();
+        let mut event = self.read(&mut learnt).await;
+        loop {
+            match self.step(event) {
+                Step::Read => event = self.read(&mut learnt).await,
+                Step::Swap { expected, record } => event = self.swap(expected, &record, &mut learnt).await,
+                Step::Mint(order) => event = self.mint(&order).await,
+                Step::Rest { for_ms, why } => {
+                    if self.rest(for_ms, why, &mut learnt) {
+                        return;
+                    }
+                    event = self.read(&mut learnt).await;
+                }
+            }
+        }
+    }
+
+    fn step(&self, event: Event) -> Step {
+        let fresh = fresh_write_id(self.inner.host.as_ref());
+        let now = self.inner.host.now();
+        let ctx = Context { rules: self.rules, me: &self.inner.me, now, fresh };
+        self.cell.lock().renewer.step(ctx, event)
+    }
+
+    /// Ends the pass, or returns false where somebody asked for another look meanwhile.
+    fn rest(&self, for_ms: u64, why: Why, learnt: &mut Learnt) -> bool {
+        let now = self.inner.host.now();
+        let error = self.error_of(why, for_ms, learnt);
+        if let Some(error) = &error {
+            tracing::debug!(credential = %self.cell.name, kind = error.kind.as_str(), "{}", error.message);
+        }
+        let mut state = self.cell.lock();
+        if std::mem::take(&mut state.is_asked_again) {
+            return false;
+        }
+        let is_waited_for = state.has_waiters() && matches!(why, Why::Held);
+        let for_ms = if is_waited_for { for_ms.min(WAITED_POLL_MS) } else { for_ms };
+        let wake_at = now.mono.plus(for_ms.max(1));
+        state.why = Some(why);
+        state.status = Some(status(self.rules, learnt.record.as_deref(), now));
+        state.wake_at = Some(wake_at);
+        state.finish(now.mono, error);
+        drop(state);
+        if !self.inner.timer.is_stopped() {
+            self.inner.timer.wake(self.cell, wake_at);
+        }
+        true
+    }
+
+    /// What a caller without a credential is told at the end of this pass.
+    fn error_of(&self, why: Why, for_ms: u64, learnt: &mut Learnt) -> Option<Error> {
+        if let Some(error) = learnt.error.take() {
+            return Some(error);
+        }
+        let name = &self.cell.name;
+        let record = learnt.record.as_deref();
+        let failure = record.and_then(|record| record.failure.as_ref());
+        let said = failure.map_or("no reason was recorded", |failure| failure.message.as_str());
+        match why {
+            Why::Fresh => Some(self.cell.too_short()),
+            Why::Held => None,
+            Why::BackOff => {
+                let kind = failure.map_or(ErrorKind::UpstreamFailed, |failure| ErrorKind::of_fault(failure.class));
+                Some(Error::new(kind, format!("`{name}` could not be minted: {said}")).after(for_ms))
+            }
+            Why::InDoubt => {
+                let text = format!(
+                    "whether `{name}` was minted is in doubt: {said}\nhint: it goes on by itself; or look at its history and resolve it"
+                );
+                Some(Error::new(ErrorKind::InDoubt, text).after(for_ms))
+            }
+            Why::NeedsOperator => {
+                let text = format!(
+                    "whether `{name}` was minted is in doubt, and it must not be tried again: {said}\nhint: `keyreeve credential resolve {name} adopt|discard|reauthorize`"
+                );
+                Some(Error::new(ErrorKind::NeedsReauth, text))
+            }
+            Why::Floor => {
+                let text = format!(
+                    "the upstream of `{name}` allows one mint per `min_interval`, and the last one is too recent"
+                );
+                Some(Error::new(ErrorKind::RenewalTooSoon, text).after(for_ms))
+            }
+            Why::StoreAway => {
+                let text = format!("the store does not answer, and this node holds no valid `{name}`");
+                Some(Error::new(ErrorKind::StoreUnavailable, text).after(for_ms))
+            }
+        }
+    }
+
+    async fn read(&self, learnt: &mut Learnt) -> Event {
+        match self.inner.within(self.register.read(&self.key)).await {
+            Ok(None) => {
+                learnt.record = None;
+                Event::Read(None)
+            }
+            Ok(Some(entry)) => match Record::decode(&entry.bytes) {
+                Ok(record) => {
+                    let record = Arc::new(record);
+                    self.learn(&record, learnt);
+                    Event::Read(Some(record))
+                }
+                Err(error) => {
+                    let text = format!("`{}`: {error}", self.cell.name);
+                    tracing::error!(credential = %self.cell.name, key = %self.key, "{error}");
+                    learnt.error = Some(Error::new(ErrorKind::RecordRefused, text));
+                    Event::ReadFailed
+                }
+            },
+            Err(error) => {
+                self.store_is_away(&error, learnt);
+                Event::ReadFailed
+            }
+        }
+    }
+
+    fn store_is_away(&self, error: &StoreError, learnt: &mut Learnt) {
+        let text = format!("`{}` is not held by this node: {error}", self.cell.name);
+        learnt.error = Some(Error::new(ErrorKind::StoreUnavailable, text).after(self.rules.poll_ms));
+        self.inner.notify(&self.cell.name, 0, "store-away", error.to_string());
+    }
+
+    async fn swap(&self, expected: Option<WriteId>, record: &Arc<Record>, learnt: &mut Learnt) -> Event {
+        let entry = Entry { op: record.op, bytes: record.encode().into() };
+        match self.inner.within(self.register.swap(&self.key, expected, entry)).await {
+            Ok(Swap::Done) => {
+                self.tell(record);
+                self.learn(record, learnt);
+                Event::Swapped
+            }
+            Ok(Swap::Lost) => Event::SwapLost,
+            Err(error @ StoreError::Unknown(_)) => {
+                self.store_is_away(&error, learnt);
+                Event::SwapUnknown
+            }
+            Err(error) => {
+                self.store_is_away(&error, learnt);
+                Event::SwapRefused
+            }
+        }
+    }
+
+    /// Tells listeners and metrics about an outcome this node has just recorded.
+    fn tell(&self, record: &Record) {
+        let name = self.cell.name.as_str().to_owned();
+        let (kind, generation, detail) = match (&record.intent, &record.failure) {
+            (Some(intent), _) => match &intent.doubt {
+                Some(doubt) => ("in-doubt", intent.generation, doubt.clone()),
+                None => return,
+            },
+            (None, Some(failure)) => ("failed", record.generation, failure.message.clone()),
+            (None, None) => match record.newest() {
+                Some(newest) => ("minted", newest.generation, String::new()),
+                None => return,
+            },
+        };
+        metrics::counter!("keyreeve_mints_total", "credential" => name, "outcome" => kind).increment(1);
+        match kind {
+            "minted" => tracing::info!(credential = %self.cell.name, generation, epoch = record.epoch, "minted"),
+            _ => tracing::warn!(credential = %self.cell.name, generation, epoch = record.epoch, "{kind}: {detail}"),
+        }
+        self.inner.notify(&self.cell.name, generation, kind, detail);
+    }
+
+    fn learn(&self, record: &Arc<Record>, learnt: &mut Learnt) {
+        learnt.error = self.inner.adopt(self.cell, self.keys, record).err();
+        learnt.record = Some(Arc::clone(record));
+    }
+
+    async fn mint(&self, order: &Order) -> Event {
+        if self.inner.host.now().mono > order.send_by {
+            return Event::MintFailed(Fault {
+                class: FaultClass::Transient,
+                retry_after_ms: None,
+                message: "the lease was too old to send under".into(),
+            });
+        }
+        let result = self.ask_source(order).await;
+        match result.and_then(|minting| self.accept(order, minting)) {
+            Ok(minted) => Event::Minted(minted),
+            Err(error) => {
+                let fault = Fault { class: error.class, retry_after_ms: error.retry_after_ms, message: error.message };
+                if error.may_have_minted { Event::MintUnknown(fault) } else { Event::MintFailed(fault) }
+            }
+        }
+    }
+
+    async fn ask_source(&self, order: &Order) -> Result<Minting, MintError> {
+        let key = self.inner.idempotency_key(self.cell, order);
+        let call = self.cell.source.mint(order, &key);
+        match select(call, self.inner.host.sleep_until(order.answer_by)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => {
+                Err(MintError::in_doubt(FaultClass::Transient, "the source had not answered at its deadline"))
+            }
+        }
+    }
+
+    /// Checks what a source brought, and seals it.
+    fn accept(&self, order: &Order, minting: Minting) -> Result<Minted, MintError> {
+        let guard = self.cell.snapshot.load();
+        let newest = guard.as_ref().and_then(|snapshot| snapshot.issued(snapshot.view.newest_generation()));
+        if newest.is_some_and(|newest| newest.material == minting.material) {
+            let text = "the upstream returned the credential that it had returned before";
+            return Err(MintError::nothing_minted(FaultClass::Transient, text));
+        }
+        let mut nonce = [0; 24];
+        self.inner.host.fill(&mut nonce);
+        let context = SealContext { name: &self.cell.name, generation: order.generation };
+        let plain = minting.material.to_bytes();
+        let sealed = self
+            .keys
+            .load()
+            .seal(self.inner.crypto.as_ref(), &nonce, context, plain.expose())
+            .map_err(|error| MintError::in_doubt(FaultClass::Terminal, error.to_string()))?;
+        let issued_at = minting.issued_at.unwrap_or(order.issued_at);
+        Ok(Minted { sealed, issued_at, expires_at: minting.expires_at })
+    }
+}
+
+impl Inner {
+    /// Takes over what `record` publishes, if it is newer than what this node holds.
+    pub(super) fn adopt(&self, cell: &Cell, keys: &ArcSwap<KeyRing>, record: &Record) -> Result<(), Error> {
+        let held = cell.snapshot.load();
+        let view = held.as_ref().map(|snapshot| snapshot.view).unwrap_or_default();
+        let Some(view) = view.adopt(record, self.host.now()) else { return Ok(()) };
+        let open = |generation: u64| -> Result<Option<Arc<Issued>>, Error> {
+            if let Some(issued) = held.as_ref().and_then(|snapshot| snapshot.issued(generation)) {
+                return Ok(Some(Arc::clone(issued)));
+            }
+            let published = [&record.current, &record.next].into_iter().flatten();
+            let Some(credential) = published.into_iter().find(|published| published.generation == generation) else {
+                return Ok(None);
+            };
+            let context = SealContext { name: &cell.name, generation };
+            let refuse = |text: String| Error::new(ErrorKind::SealKeyMissing, format!("`{}`: {text}", cell.name));
+            let plain = keys
+                .load()
+                .open(self.crypto.as_ref(), context, &credential.sealed)
+                .map_err(|error| refuse(error.to_string()))?;
+            let material = Material::from_bytes(plain.expose()).map_err(refuse)?;
+            Ok(Some(Arc::new(Issued {
+                generation,
+                material,
+                issued_at: credential.issued_at,
+                expires_at: credential.expires_at,
+                refresh_at: credential.refresh_at,
+            })))
+        };
+        let current = view.current.map(|held| open(held.generation)).transpose()?.flatten();
+        let next = view.next.map(|held| open(held.generation)).transpose()?.flatten();
+        drop(held);
+        let generation = view.newest_generation();
+        cell.snapshot.store(Some(Arc::new(Snapshot { view, current, next })));
+        self.notify(&cell.name, generation, "adopted", "");
+        Ok(())
+    }
+
+    /// The same for every call that may repeat this mint, and for no other, not even after a store was wiped.
+    pub(super) fn idempotency_key(&self, cell: &Cell, order: &Order) -> String {
+        let digest = self.crypto.sha256(&[
+            b"keyreeve idempotency v1\0",
+            cell.name.as_str().as_bytes(),
+            &[0],
+            &order.generation.to_be_bytes(),
+            &order.issued_at.0.to_be_bytes(),
+        ]);
+        hex(&digest)
+    }
+
+    pub(super) fn wake(&self, cell: &Arc<Cell>, at: Mono) {
+        cell.lock().wake_at = Some(at);
+        if !self.timer.is_stopped() {
+            self.timer.wake(cell, at);
+        }
+    }
+}
+
+/// The first sixteen bytes in hexadecimal.
+fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
