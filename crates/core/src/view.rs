@@ -117,7 +117,9 @@ impl View {
         [self.current, self.next].into_iter().flatten().map(|held| held.generation).max().unwrap_or(0)
     }
 
-    fn serving_generation(&self, now: Moment) -> u64 {
+    /// The generation that is in use at `now`, valid or not; 0 for none.
+    #[must_use]
+    pub fn serving_generation(&self, now: Moment) -> u64 {
         match (self.current, self.next) {
             (_, Some(next)) if next.is_in_use(now) => next.generation,
             (Some(current), _) => current.generation,
