@@ -63,9 +63,12 @@ start_dev() {
   DEV_PID=$!
   deadline=$((SECONDS + 30))
   until DEV_URL=$(sed -n 's/^listening on \(http:\/\/[^ ]*\).*/\1/p' "$log" | head -1) && [ -n "$DEV_URL" ]; do
-    if ! kill -0 "$DEV_PID" 2>/dev/null || [ "$SECONDS" -ge "$deadline" ]; then
+    local why=
+    kill -0 "$DEV_PID" 2>/dev/null || why="ended without printing"
+    [ "$SECONDS" -lt "$deadline" ] || why="did not print within 30s"
+    if [ -n "$why" ]; then
       tail -n 40 "$log" "$log.err" >&2
-      die "\`$*\` did not print \`listening on http://..\` within 30s"
+      die "\`$*\` $why \`listening on http://..\`"
     fi
     sleep 0.05
   done
