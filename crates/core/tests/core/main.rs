@@ -4,4 +4,6 @@
 mod crypto;
 mod given;
 mod record;
+mod schedule;
 mod seal;
+mod slots;
