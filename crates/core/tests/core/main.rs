@@ -4,6 +4,8 @@
 mod crypto;
 mod given;
 mod record;
+mod rules;
 mod schedule;
 mod seal;
 mod slots;
+mod view;
