@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -143,6 +144,14 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<
         Ok(body) => answer(status, "application/json", body),
         Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "application/json", "{}"),
     }
+}
+
+/// Reads a JSON object. serde would also take a list of the fields' values for a struct; nobody means that.
+pub(crate) fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err("not a JSON object".to_owned());
+    }
+    serde_json::from_slice(json).map_err(|error| error.to_string())
 }
 
 /// A refusal with one sentence.

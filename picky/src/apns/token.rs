@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+use crate::serve;
+
 /// The longest provider token that is looked at.
 pub const TOKEN_BYTES_MAX: usize = 2048;
 
@@ -109,5 +111,5 @@ pub(crate) fn verify(token: &str, keys: &[Key]) -> Option<Claims> {
 /// One part as JSON. The engine refuses padding, other alphabets and non-zero trailing bits, so that one value has
 /// exactly one spelling; a further `.` in the payload fails here too.
 fn part<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
+    serve::object(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }

@@ -271,8 +271,7 @@ async fn put_faults(shared: &Shared, request: Request<Incoming>) -> Reply {
     let Ok(body) = serve::body(request.into_body(), BODY_BYTES_MAX).await else {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body did not arrive, or is larger than 64 KiB");
     };
-    let faults = serde_json::from_slice::<Faults>(&body).map_err(|error| error.to_string());
-    match faults.and_then(|faults| shared.set_faults(faults)) {
+    match serve::object::<Faults>(&body).and_then(|faults| shared.set_faults(faults)) {
         Ok(()) => Reply::Answer(serve::answer(StatusCode::NO_CONTENT, "application/json", "")),
         Err(error) => refusal(StatusCode::BAD_REQUEST, &error),
     }
