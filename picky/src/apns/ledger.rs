@@ -207,10 +207,7 @@ impl Ledger {
     pub(crate) fn score(&self, now_ms: i64) -> Score {
         let mut score = self.score.clone();
         score.now_ms = now_ms;
-<<<<<<< HEAD
         score.connections_open = self.connections.len() as u64;
-=======
->>>>>>> sources
         score.observed_ms = self.first_seen_ms.map_or(0, |first| self.last_seen_ms.saturating_sub(first));
         score.minted = self.tokens.len() as u64;
         for seen in self.tokens.values() {

@@ -18,11 +18,8 @@ pub struct Score {
     pub observed_ms: i64,
     /// TLS connections that spoke HTTP/2.
     pub connections: u64,
-<<<<<<< HEAD
     /// Those of them that are still open.
     pub connections_open: u64,
-=======
->>>>>>> sources
     /// Requests that arrived, spoiled ones included.
     pub requests: u64,
     /// Requests answered with 200.

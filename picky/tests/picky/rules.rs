@@ -144,7 +144,6 @@ async fn per_connection_each_connection_has_its_own_current_token_and_its_own_in
 }
 
 #[tokio::test]
-<<<<<<< HEAD
 async fn a_connection_that_ended_is_forgotten() {
     let (apple, _clock) = apple(|config| config.scope = Scope::Connection).await;
     let (one, two) = (Client::connect(&apple).await, Client::connect(&apple).await);
@@ -157,8 +156,6 @@ async fn a_connection_that_ended_is_forgotten() {
 }
 
 #[tokio::test]
-=======
->>>>>>> sources
 async fn a_connection_belongs_to_the_team_of_its_first_token_and_teams_do_not_limit_each_other() {
     let (apple, _clock) = apple(|config| config.keys.push(key(OTHER_TEAM, OTHER_KEY, 2))).await;
     let other = sign(2, &json!({"alg": "ES256", "kid": OTHER_KEY}), &json!({"iss": OTHER_TEAM, "iat": START_S}));
