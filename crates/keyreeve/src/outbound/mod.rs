@@ -65,6 +65,8 @@ pub struct Parts {
     pub crypto: Arc<dyn Crypto>,
     /// The seal keys; none where every credential is in slot mode.
     pub keys: Option<KeyRing>,
+    /// A store that has not answered after this long, in milliseconds, is taken not to have answered.
+    pub store_ms: u64,
     /// How often the clock that [`Outbound::get`] reads is set, in milliseconds; 0 reads the host's clock each time.
     pub tick_ms: u64,
 }
@@ -97,6 +99,7 @@ pub(crate) struct Inner {
     crypto: Arc<dyn Crypto>,
     keys: Option<ArcSwap<KeyRing>>,
     cells: HashMap<CredentialName, Arc<Cell>, foldhash::fast::RandomState>,
+    store_ms: u64,
     clock: Coarse,
     timer: Timer,
     notices: broadcast::Sender<Notice>,
@@ -128,6 +131,7 @@ impl Outbound {
             crypto: parts.crypto,
             keys: parts.keys.map(ArcSwap::from_pointee),
             cells,
+            store_ms: parts.store_ms,
             clock,
             timer: Timer::default(),
             notices: broadcast::channel(NOTICES_MAX).0,
@@ -236,21 +240,27 @@ impl Inner {
 
     async fn wait_for(self: &Arc<Self>, cell: &Arc<Cell>, min_ttl_ms: u64, deadline: Mono) -> Result<Served, Error> {
         let mut flight = cell.join();
+        if let Some(error) = cell.held_error(self.host.now().mono) {
+            return Err(error);
+        }
+        // Once: a pass that ends without a credential or an error has set the timer for the next look.
+        pass::ensure(self, cell);
         loop {
             let now = self.host.now();
             if let Some(served) = cell.serve(now, min_ttl_ms) {
                 return Ok(served);
             }
-            if let Some(error) = cell.held_error(now.mono) {
-                return Err(error);
-            }
             if now.mono >= deadline {
                 return Err(cell.out_of_time(now));
             }
-            pass::ensure(self, cell);
             let sleep = self.host.sleep_until(deadline);
             // The sender lives in the cell, so `changed` fails only with the cell itself.
-            let _ = select(Box::pin(flight.changed()), sleep).await;
+            let ended = select(Box::pin(flight.changed()), sleep).await;
+            if let (Either::Left(_), Some(error)) = (ended, cell.last_error())
+                && cell.serve(self.host.now(), min_ttl_ms).is_none()
+            {
+                return Err(error);
+            }
         }
     }
 

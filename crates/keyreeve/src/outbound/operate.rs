@@ -272,6 +272,7 @@ impl Inner {
 
     /// This node's choice goes forward: what is refused upstream is not handed out while there is something newer.
     fn switch(&self, cell: &Cell, refused: u64) {
+        let _state = cell.lock();
         let held = cell.snapshot.load_full();
         if let Some(snapshot) = held
             && snapshot.view.next.is_some_and(|next| next.generation > refused)

@@ -10,7 +10,7 @@ use keyreeve_core::operator::status;
 use keyreeve_core::record::{FaultClass, Record};
 use keyreeve_core::rules::Rules;
 use keyreeve_core::seal::{KeyRing, SealContext};
-use keyreeve_core::time::Mono;
+use keyreeve_core::time::{Mono, Span};
 
 use super::cell::{Cell, Issued, Snapshot};
 use super::{Inner, slot};
@@ -19,8 +19,6 @@ use crate::error::{Error, ErrorKind};
 use crate::port::{Entry, Key, Register, StoreError, Swap, fresh_write_id};
 use crate::source::{Material, MintError, Minting};
 
-/// A store that has not answered after this long, in milliseconds, is taken not to have answered.
-pub(super) const STORE_MS: u64 = 2000;
 /// While callers wait for another node's mint, its record is read this often, in milliseconds.
 const WAITED_POLL_MS: u64 = 40;
 
@@ -71,10 +69,10 @@ impl Inner {
         &self,
         call: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let until = self.host.now().mono.plus(STORE_MS);
+        let until = self.host.now().mono.plus(self.store_ms);
         let result = match select(Box::pin(call), self.host.sleep_until(until)).await {
             Either::Left((result, _)) => result,
-            Either::Right(_) => Err(StoreError::Unknown(format!("no answer within {STORE_MS} ms"))),
+            Either::Right(_) => Err(StoreError::Unknown(format!("no answer within {}", Span(self.store_ms)))),
         };
         match &result {
             Ok(_) => self.store_answered(),
@@ -327,6 +325,8 @@ impl Pass<'_> {
 impl Inner {
     /// Takes over what `record` publishes, if it is newer than what this node holds.
     pub(super) fn adopt(&self, cell: &Cell, keys: &ArcSwap<KeyRing>, record: &Record) -> Result<(), Error> {
+        // A report may read the record while a pass does: whoever is second must see what the first one stored.
+        let _state = cell.lock();
         let held = cell.snapshot.load();
         let view = held.as_ref().map(|snapshot| snapshot.view).unwrap_or_default();
         let Some(view) = view.adopt(record, self.host.now()) else { return Ok(()) };

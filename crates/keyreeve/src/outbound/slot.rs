@@ -21,8 +21,7 @@ const SIGN_MS: u64 = 5000;
 pub(super) async fn fill(inner: &Arc<Inner>, cell: &Arc<Cell>, slots: &Slots) {
     let now = inner.host.now();
     // INVARIANT: a node never goes back to an earlier slot, wherever its clock goes.
-    let serving =
-        cell.snapshot.load().as_ref().and_then(|snapshot| snapshot.view.current).map_or(0, |held| held.generation);
+    let serving = cell.snapshot.load().as_ref().map_or(0, |snapshot| snapshot.view.serving_generation(now));
     let this = slots.numbered(slots.at(now.wall).number.max(serving));
     let ready_at = this.ends_at.minus(slots.ready_ms());
     let is_near_end = now.wall >= ready_at;
