@@ -3,6 +3,7 @@
 
 mod crypto;
 mod given;
+mod operator;
 mod record;
 mod rules;
 mod schedule;
