@@ -241,6 +241,18 @@ fn a_node_that_knows_its_mint_never_left_does_not_wait_and_one_that_restarted_do
     assert_eq!(a.acquire(DUE + SECOND + SPACED, &mut store).generation, 3);
 }
 
+#[test]
+fn a_holder_that_was_told_that_nothing_was_minted_does_not_wait_for_its_own_mint() {
+    let (mut a, mut store) = (Node::new("a", exclusive()), first("a"));
+    a.acquire(DUE, &mut store);
+    // Something was written around the intent meanwhile, so that the failure cannot be recorded.
+    let mut store = Store::holding(Record { op: op(5), rev: store.now().rev + 1, ..store.now().clone() });
+    let record = a.step(DUE + SECOND, Event::MintFailed(fault(FaultClass::Transient)));
+    assert_eq!(store.swap(&record), Event::SwapLost);
+    assert_eq!(a.step(DUE + SECOND, Event::SwapLost), Step::Read);
+    assert_eq!(a.acquire(DUE + SECOND, &mut store).generation, 3);
+}
+
 /// The register of [`first`], minted by second 2 at most, with a wish for a new one, so that it is due whatever the clock
 /// says.
 fn wanted() -> Store {
