@@ -315,6 +315,10 @@ impl Pass<'_> {
 
     /// Checks what a source brought, and seals it.
     fn accept(&self, order: &Order, minting: Minting) -> Result<Minted, MintError> {
+        if minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
+            let text = "the upstream returned a credential that has expired already, or is about to";
+            return Err(MintError::in_doubt(FaultClass::Transient, text));
+        }
         let guard = self.cell.snapshot.load();
         let newest = guard.as_ref().and_then(|snapshot| snapshot.issued(snapshot.view.newest_generation()));
         if newest.is_some_and(|newest| newest.material == minting.material) {

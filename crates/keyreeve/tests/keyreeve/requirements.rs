@@ -277,3 +277,116 @@ async fn r18_no_reader_ever_sees_half_of_two_generations() {
         assert!(seen > 1 && reads > 1000, "{seen} {reads}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_in_doubt_and_goes_on_by_its_policy() {
+    use keyreeve::core::operator::Verdict;
+    use keyreeve::core::record::HistoryKind;
+    use keyreeve::core::rules::{OnDoubt, Rules};
+    for (on_doubt, status, kind) in [
+        (OnDoubt::Wait, Status::InDoubt, ErrorKind::InDoubt),
+        (OnDoubt::Reauthorize, Status::NeedsReauth, ErrorKind::NeedsReauth),
+    ] {
+        let fleet = Fleet::new(2, Rules { on_doubt, ..exclusive_at_once() });
+        fleet.upstream.set(Behaviour::LoseAnswer);
+        let error = fleet.nodes[0].token().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::InDoubt);
+        fleet.upstream.set(Behaviour::Mint);
+        let record = fleet.nodes[1].record().await;
+        assert_eq!(fleet.nodes[1].outbound.status_of("push", Some(&record)), Some(status));
+        assert_eq!(record.history.last().unwrap().kind, HistoryKind::InDoubt);
+        assert!(record.history.last().unwrap().detail.contains("the connection was lost"));
+
+        // Nothing is minted for as long as the first mint may have been less than `min_interval` ago.
+        for _ in 0..20 {
+            pass(MINUTE).await;
+            assert!(fleet.nodes[1].token().await.is_err());
+        }
+        assert_eq!(fleet.upstream.mint_count(), 1);
+        pass(2 * MINUTE).await;
+        let answer = fleet.nodes[1].token().await;
+        if on_doubt == OnDoubt::Wait {
+            pass(MINUTE).await;
+            assert_eq!(fleet.nodes[1].token().await.unwrap().generation, 2, "{answer:?}");
+            continue;
+        }
+        assert_eq!(answer.unwrap_err().kind, kind);
+        pass(10 * HOUR).await;
+        assert_eq!(fleet.upstream.mint_count(), 1, "only an operator may go on");
+        fleet.nodes[0].outbound.resolve("push", Verdict::Reauthorize, "alice").await.unwrap();
+        pass(MINUTE).await;
+        assert_eq!(fleet.nodes[1].token().await.unwrap().generation, 2);
+        let history = fleet.nodes[1].record().await.history;
+        let resolved = history.iter().find(|entry| entry.kind == HistoryKind::Resolved).unwrap();
+        assert_eq!((resolved.generation, resolved.detail.as_str()), (1, "reauthorize by alice"));
+        let again = fleet.nodes[0].outbound.resolve("push", Verdict::Discard, "bob").await.unwrap_err();
+        assert_eq!(again.kind, ErrorKind::Conflict);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_renews_once_for_the_fleet_and_not_before_the_floor() {
+    use keyreeve::outbound::Reported;
+    let fleet = Fleet::new(2, exclusive_at_once());
+    for node in &fleet.nodes {
+        node.token().await.unwrap();
+    }
+    // Too soon for the upstream: the wish is kept, and a second report adds nothing.
+    for node in &fleet.nodes {
+        assert!(matches!(node.outbound.report("push", 1).await, Ok(Reported::FloorWait(ms)) if ms > 19 * MINUTE));
+    }
+    pass(19 * MINUTE).await;
+    assert_eq!(fleet.upstream.mint_count(), 1);
+    pass(2 * MINUTE).await;
+    assert_eq!(fleet.upstream.mint_count(), 2);
+    assert_eq!(fleet.nodes[1].outbound.report("push", 1).await, Ok(Reported::IgnoredStale));
+    pass(HOUR / 4).await;
+    assert_eq!(fleet.upstream.mint_count(), 2);
+    assert_eq!(fleet.nodes[1].token().await.unwrap().generation, 2);
+    // An operator is told how long to wait instead.
+    let error = fleet.nodes[0].outbound.renew("push").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::RenewalTooSoon);
+    assert!(error.retry_after_ms.is_some_and(|ms| ms < 10 * MINUTE), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_and_nothing_is_renewed() {
+    let fleet = Fleet::new(1, lease());
+    fleet.nodes[0].token().await.unwrap();
+    pass(12 * HOUR).await;
+    let calls = fleet.upstream.call_count();
+    assert!((3..=5).contains(&calls), "three lifetimes after the last use, then nothing: {calls}");
+    // The first caller after that waits for one mint.
+    assert!(fleet.nodes[0].token().await.is_ok());
+    assert_eq!(fleet.upstream.call_count(), calls + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_credential_is_there_before_the_switch_and_a_switch_is_never_undone() {
+    use keyreeve::core::rules::{Mode, OnDoubt, Rules};
+    let rules = Rules { mode: Mode::Replay, on_doubt: OnDoubt::RetrySame, handover_ms: 5 * MINUTE, ..lease() };
+    let fleet = Fleet::new(2, rules);
+    for node in &fleet.nodes {
+        assert_eq!(node.token().await.unwrap().generation, 1);
+    }
+    while fleet.upstream.mint_count() < 2 {
+        pass(SECOND).await;
+        for node in &fleet.nodes {
+            assert_eq!(node.token().await.unwrap().generation, 1);
+        }
+    }
+    // Published now, used five minutes later, by every node at the same second.
+    for second in 0..=5 * 60 + 1 {
+        let generations: Vec<u64> =
+            futures::future::join_all(fleet.nodes.iter().map(|node| async { node.token().await.unwrap().generation }))
+                .await;
+        assert_eq!(generations[0], generations[1], "at second {second}");
+        pass(SECOND).await;
+    }
+    assert_eq!(fleet.nodes[0].token().await.unwrap().generation, 2);
+    fleet.nodes[0].host.offset_ms.store(-(HOUR as i64), std::sync::atomic::Ordering::SeqCst);
+    for _ in 0..10 {
+        assert_eq!(fleet.nodes[0].token().await.unwrap().generation, 2);
+        pass(30 * SECOND).await;
+    }
+}
