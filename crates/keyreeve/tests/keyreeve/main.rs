@@ -1,0 +1,4 @@
+//! Integration tests of the library, in one binary so that they link once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod config;
