@@ -33,7 +33,7 @@ impl Folder {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.and_then(|()| fs::canonicalize(&path))
             .map_err(|error| refuse(&path, &error))
-            .and_then(|path| Self::fill(path))
+            .and_then(Self::fill)
     }
 
     fn fill(path: PathBuf) -> Result<Self, Failure> {
