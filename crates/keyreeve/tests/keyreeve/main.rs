@@ -1,5 +1,9 @@
 //! The library through its public face.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod config;
+mod config_mistakes;
+mod config_reference;
+mod config_strange;
 mod fleet;
 mod requirements;
