@@ -220,9 +220,10 @@ impl Cell {
         if serve.is_next {
             self.switch_to(serve.held.generation);
         }
+        let mode = snapshot.mode;
         is_there.then(|| Served {
             is_next: serve.is_next,
-            mode: snapshot.mode,
+            mode,
             left_ms: serve.left_ms,
             is_stale: serve.is_stale,
             snapshot: guard,
