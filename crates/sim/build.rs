@@ -37,7 +37,10 @@ const BUGS: &[Bug] = &[
         file: LIFECYCLE,
         edits: &[
             ("let spacing_left = if can_replay || rules.mode == Mode::Lease {", "let spacing_left = if true {"),
-            ("            if !same {\n                record.last =", "            if false && !same {\n                record.last ="),
+            (
+                "            if !same {\n                record.last =",
+                "            if false && !same {\n                record.last =",
+            ),
         ],
     },
     Bug {

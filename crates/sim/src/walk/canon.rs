@@ -358,8 +358,11 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         let ahead = |mono: Mono| {
             if self.scenario.is_raw { mono.0 } else { mono.since(self.scenario.mono(index, self.world.at)) }
         };
-        let (use_wall, use_mono) =
-            if self.rules().handover_ms > 0 { (self.when(held.use_from, 0), ahead(held.use_from_mono)) } else { (0, 0) };
+        let (use_wall, use_mono) = if self.rules().handover_ms > 0 {
+            (self.when(held.use_from, 0), ahead(held.use_from_mono))
+        } else {
+            (0, 0)
+        };
         let words = [
             self.generation(held.generation),
             self.when(held.expires_at, self.rules().skew_ms),

@@ -234,8 +234,7 @@ impl<M: Machine, V: Sight> World<M, V> {
             Step::Rest { for_ms, .. } => node.looks_at = now.mono.plus(for_ms),
             Step::Read => {}
             Step::Swap { expected, record } => {
-                node.flight =
-                    Some(Flight { write: Write { expected, record }, reply: Reply::Pending, sent_at: at });
+                node.flight = Some(Flight { write: Write { expected, record }, reply: Reply::Pending, sent_at: at });
             }
             Step::Mint(order) => {
                 let lives = order.answer_by.since(now.mono);
