@@ -2,5 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
 mod callers;
+mod commands;
+mod doubt;
+mod expiry;
 mod leader;
 mod node;
+mod outage;
+mod running;
+mod secrets;
+mod slots;
