@@ -1,6 +1,6 @@
 //! The shape of one row of the table of settings, and look-ups in it.
 //!
-//! The table ([`settings`](super::settings)) drives reading, the finding of unknown keys, `config explain`, the JSON
+//! The table ([`SETTINGS`](super::SETTINGS)) drives reading, the finding of unknown keys, `config explain`, the JSON
 //! Schema and the reference page, so that none of them can disagree.
 
 use std::collections::BTreeMap;
