@@ -1,7 +1,9 @@
-//! The binary as real processes: started, asked over real sockets, killed.
+//! The binary as real processes, and the server's parts with real programs and real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod answers;
 mod callers;
+<<<<<<< HEAD
 mod commands;
 mod doubt;
 mod expiry;
@@ -11,3 +13,10 @@ mod outage;
 mod running;
 mod secrets;
 mod slots;
+=======
+mod fetch;
+mod leader;
+mod node;
+mod scripts;
+mod support;
+>>>>>>> main
