@@ -3,20 +3,15 @@
 
 mod answers;
 mod callers;
-<<<<<<< HEAD
 mod commands;
 mod doubt;
 mod expiry;
+mod fetch;
 mod leader;
 mod node;
 mod outage;
 mod running;
+mod scripts;
 mod secrets;
 mod slots;
-=======
-mod fetch;
-mod leader;
-mod node;
-mod scripts;
 mod support;
->>>>>>> main
