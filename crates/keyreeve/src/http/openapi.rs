@@ -113,6 +113,13 @@ fn said(endpoint: Endpoint) -> Said {
             problems: &["404", "503"],
             ..PLAIN
         },
+        Endpoint::Report | Endpoint::Renew | Endpoint::Resolve => said_of_change(endpoint),
+        _ => said_of_node(endpoint),
+    }
+}
+
+fn said_of_change(endpoint: Endpoint) -> Said {
+    match endpoint {
         Endpoint::Report => Said {
             id: "reportRefusal",
             summary: "Reports that a generation was refused upstream. Renews once for the whole fleet.",
@@ -139,6 +146,12 @@ fn said(endpoint: Endpoint) -> Said {
             problems: &["404", "408", "409", "413", "415", "422", "503"],
             ..PLAIN
         },
+        _ => PLAIN,
+    }
+}
+
+fn said_of_node(endpoint: Endpoint) -> Said {
+    match endpoint {
         Endpoint::Events => Said {
             id: "followEvents",
             summary: "What happens to the caller's credentials on this node, as it happens.",
@@ -163,6 +176,7 @@ fn said(endpoint: Endpoint) -> Said {
             problems: &[],
             ..PLAIN
         },
+        _ => PLAIN,
     }
 }
 
@@ -306,7 +320,7 @@ fn schemas() -> Value {
         "Health": object(1, &[
             ("status", one_of(&["alive", "ready", "degraded"])),
             ("version", text()),
-            ("store", object(2, &[("since", moment()), ("cause", text())])),
+            ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
         ]),
         "Problem": problem(),
     })
@@ -409,7 +423,7 @@ fn problem() -> Value {
             ("hint", text()),
             ("retry_after_ms", number()),
             ("version", text()),
-            ("store", object(2, &[("since", moment()), ("cause", text())])),
+            ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
             ("unserved", list(&unserved)),
         ],
     )

@@ -130,9 +130,9 @@ async fn a_refusal_does_not_say_whether_the_key_or_the_name_exists() {
     // A stranger does not learn which names or routes with names there are.
     assert_eq!(world.get("/v1/credentials/unheard-of/token", "").await.to_string(), nothing.to_string());
     // Unknown and out of reach are one answer, but for the name that was asked for.
-    let unknown = world.get("/v1/credentials/elsewhere/token", "elsewhere").await.to_string();
+    let unknown = world.get("/v1/credentials/else/token", "elsewhere").await.to_string();
     let hidden = world.get(path, "elsewhere").await.to_string();
-    assert_eq!(unknown.replace("`elsewhere`", "`push`"), hidden);
+    assert_eq!(unknown.replace("`else`", "`push`"), hidden);
     // Who may do nothing learns nothing about names either.
     let known = world.get(path, "idle").await.to_string();
     assert_eq!(world.get("/v1/credentials/unheard-of/token", "idle").await.to_string(), known);

@@ -40,7 +40,11 @@ async fn a_node_without_its_store_is_degraded_while_it_can_serve_and_unready_whe
     let unready = world.get("/readyz", "").await;
     assert!(!unready.body.contains("push"));
     assert_snapshot!("unready_to_strangers", unready);
-    assert_snapshot!("unready_to_callers", world.get("/readyz", "worker").await);
+    assert_snapshot!("unready_to_operators", world.get("/readyz", "ops").await);
+    let worker = world.get("/readyz", "worker").await;
+    assert!(!worker.body.contains("/var/lib"), "{worker}");
+    assert_snapshot!("unready_to_callers", worker);
+    assert!(!world.get("/v1/credentials/push", "worker").await.body.contains("/var/lib"));
     let others = world.get("/readyz", "elsewhere").await;
     assert!(!others.body.contains("push"), "{others}");
 
