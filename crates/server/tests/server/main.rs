@@ -3,8 +3,15 @@
 
 mod answers;
 mod callers;
+mod commands;
+mod doubt;
+mod expiry;
 mod fetch;
 mod leader;
 mod node;
+mod outage;
+mod running;
 mod scripts;
+mod secrets;
+mod slots;
 mod support;
