@@ -14,6 +14,9 @@ const LAYOUT: u8 = 1;
 pub const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// The longest text kept about one event, in bytes.
 pub const DETAIL_BYTES_MAX: usize = 512;
+/// The most history entries a record keeps, whatever the configuration says: with two secrets of the largest size beside
+/// them they still fit [`RECORD_BYTES_MAX`], so that no write makes a record that cannot be read.
+pub const HISTORY_MAX: usize = 100;
 
 /// What the fleet knows about one credential.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -333,8 +336,9 @@ impl Record {
         }
     }
 
-    /// Adds a line to the history and drops the oldest beyond `max`.
+    /// Adds a line to the history and drops the oldest beyond `max`, or beyond [`HISTORY_MAX`] if that is less.
     pub fn note(&mut self, max: usize, kind: HistoryKind, generation: u64, node: &NodeId, detail: &str) {
+        let max = max.min(HISTORY_MAX);
         if max == 0 {
             return;
         }

@@ -50,28 +50,36 @@ pub fn refresh_at(
     expires_at: Timestamp,
     op: WriteId,
 ) -> Timestamp {
-    let life = expires_at.since(issued_at);
-    // An upstream may give less than was asked for; then half of it has to do.
-    let lead = if rules.lead_ms < life { rules.lead_ms } else { life / 2 };
-    let early = spread(seed_of(op), rules.refresh_jitter_ms.min(life / 4));
+    let life_ms = expires_at.since(issued_at);
+    let latest = expires_at.minus(lead_ms(rules, life_ms));
     let allowed = minted_at.plus(rules.min_interval_ms).plus(rules.skew_ms);
-    expires_at.minus(lead).minus(early).max(allowed.min(expires_at.minus(lead)))
+    // Drawn from what is allowed, rather than cut off at it, or those that were cut would fall due together.
+    let early_ms = rules.refresh_jitter_ms.min(life_ms / 4).min(latest.since(allowed));
+    latest.minus(spread(seed_of(op), early_ms))
+}
+
+/// The lead of a credential that was given `life_ms`. An upstream may give less than was asked for; a lead that takes
+/// more than half of that shrinks with it, or the renewal would fall due again as soon as it was made.
+fn lead_ms(rules: &Rules, life_ms: u64) -> u64 {
+    let share = u128::from(rules.lead_ms) * u128::from(life_ms) / u128::from(rules.life_ms.max(1));
+    let share = u64::try_from(share).unwrap_or(u64::MAX).min(rules.lead_ms);
+    rules.lead_ms.min(life_ms / 2).max(share)
 }
 
 /// When `me` looks for the renewal of `credential`: the last holder at `refresh_at`, the others spread behind it, so that
 /// a fleet of any size makes a handful of writes. Never later than half-way to expiry.
 #[must_use]
 pub fn wake_at(rules: &Rules, record: &Record, credential: &Credential, me: &Holder) -> Timestamp {
-    let is_last_holder = record.holder.as_ref().is_some_and(|holder| holder.node == me.node);
-    let delay = if is_last_holder || rules.wake_spread_ms == 0 {
-        0
-    } else {
-        let seed =
-            me.node.as_str().bytes().fold(credential.generation, |seed, byte| spread(seed ^ u64::from(byte), u64::MAX));
-        AFFINITY_MS.min(rules.wake_spread_ms).saturating_add(spread(seed, rules.wake_spread_ms))
-    };
-    let half_way = credential.refresh_at.plus(credential.expires_at.since(credential.refresh_at) / 2);
-    credential.refresh_at.plus(delay).min(half_way)
+    if record.holder.as_ref().is_some_and(|holder| holder.node == me.node) {
+        return credential.refresh_at;
+    }
+    let seed =
+        me.node.as_str().bytes().fold(credential.generation, |seed, byte| spread(seed ^ u64::from(byte), u64::MAX));
+    let half_way_ms = credential.expires_at.since(credential.refresh_at) / 2;
+    let head_start_ms = AFFINITY_MS.min(rules.wake_spread_ms).min(half_way_ms);
+    // A spread that does not fit shrinks: a fleet that is cut off at half-way would arrive there as one.
+    let spread_ms = rules.wake_spread_ms.min(half_way_ms - head_start_ms);
+    credential.refresh_at.plus(head_start_ms).plus(spread(seed, spread_ms))
 }
 
 /// Store-less mode: time is cut into slots, and the token of a slot is a pure function of key, claims and slot.

@@ -129,7 +129,8 @@ impl View {
 
     /// The generation to hand out at `now` with at least `min_ttl_ms` of life left, if there is one.
     ///
-    /// The next generation answers from its `use_from`, or earlier where the current one cannot.
+    /// The next generation answers from its `use_from`, or earlier once the current one is over. A wish for more life
+    /// than the current one has left does not bring it forward: until the switch an upstream may know only one.
     #[must_use]
     pub fn serve(&self, rules: &Rules, now: Moment, min_ttl_ms: u64) -> Option<Serve> {
         self.serve_within(rules.skew_ms, rules.stale_ms, now, min_ttl_ms)
@@ -138,20 +139,15 @@ impl View {
     /// [`serve`](Self::serve) with the two numbers it needs.
     #[must_use]
     pub fn serve_within(&self, skew_ms: u64, stale_ms: u64, now: Moment, min_ttl_ms: u64) -> Option<Serve> {
-        let fresh = |held: Held, is_next| {
+        // A credential is valid before, not at, its expiry (RFC 7519 4.1.4: "on or after").
+        let is_over = |held: Held| held.left_ms(now, skew_ms) == 0;
+        let next = self.next.filter(|next| next.is_in_use(now) || self.current.is_none_or(is_over));
+        let is_next = next.is_some();
+        let fresh = next.or(self.current).and_then(|held| {
             let left_ms = held.left_ms(now, skew_ms);
-            // A credential is valid before, not at, its expiry (RFC 7519 4.1.4: "on or after").
             (left_ms > 0 && left_ms >= min_ttl_ms).then_some(Serve { is_next, held, left_ms, is_stale: false })
-        };
-        let next = self.next.and_then(|held| fresh(held, true));
-        if let Some(serve) = next
-            && serve.held.is_in_use(now)
-        {
-            return next;
-        }
-        let switched = self.next.is_some_and(|held| held.is_in_use(now));
-        let current = if switched { None } else { self.current.and_then(|held| fresh(held, false)) };
-        current.or(next).or_else(|| self.stale(stale_ms, now, min_ttl_ms))
+        });
+        fresh.or_else(|| self.stale(stale_ms, now, min_ttl_ms))
     }
 
     fn stale(&self, stale_ms: u64, now: Moment, min_ttl_ms: u64) -> Option<Serve> {

@@ -6,14 +6,15 @@
 //! - [`port`]: the traits that touch the world
 //! - [`engine`]: stores behind the [`port::Register`]
 //! - [`source`]: how credentials are minted
-
 //! - [`outbound`]: the driver that renews and serves
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
+//! - [`http`]: the HTTP API, on any home
 
 pub mod config;
 pub mod crypto;
 pub mod engine;
 pub mod error;
+pub mod http;
 pub mod outbound;
 pub mod port;
 pub mod source;

@@ -1,1 +1,19 @@
 //! Stores behind the register port. One file an engine.
+//!
+//! - [`memory`]: this process only
+//! - `sqlite`: one file that all processes of a machine share (feature `native`)
+//! - `switched`: faults on purpose around any engine, for demonstrations (feature `native`)
+//!
+//! An engine stores and compares; it never looks into a value, decides nothing, and never retries a swap.
+//! `lane` is what engines with a blocking client share.
+
+#[cfg(feature = "native")]
+mod lane;
+pub mod memory;
+#[cfg(feature = "native")]
+pub mod sqlite;
+#[cfg(feature = "native")]
+pub mod switched;
+
+/// The largest value that an engine takes or hands out, in bytes.
+pub const VALUE_BYTES_MAX: usize = keyreeve_core::record::RECORD_BYTES_MAX;

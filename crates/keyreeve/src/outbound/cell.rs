@@ -2,9 +2,11 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
+use bytes::Bytes;
+use http::HeaderValue;
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::{Phase, Renewer, Why};
 use keyreeve_core::operator::Status;
@@ -30,6 +32,23 @@ pub struct Issued {
     pub expires_at: Timestamp,
     /// When its renewal falls due.
     pub refresh_at: Timestamp,
+    /// What the HTTP API answers with, made by the first who asks.
+    pub(crate) rendered: OnceLock<Rendered>,
+}
+
+/// An answer made once per generation. Its body holds the secret.
+#[derive(Clone)]
+pub(crate) struct Rendered {
+    /// The mode that the body names; a reload may change it under a generation.
+    pub(crate) mode: &'static str,
+    pub(crate) body: Bytes,
+    pub(crate) etag: HeaderValue,
+}
+
+impl std::fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// Everything a reader needs, never changed once made.
@@ -51,6 +70,8 @@ impl Snapshot {
 pub struct Served {
     snapshot: Guard<Option<Arc<Snapshot>>>,
     is_next: bool,
+    /// `slot`, `replay`, `lease` or `exclusive`.
+    pub mode: &'static str,
     /// Milliseconds of life left, less the declared skew; 0 where it is stale.
     pub left_ms: u64,
     /// Past its expiry: handed out because it cannot be renewed and its policy allows it.
@@ -61,6 +82,15 @@ impl Served {
     fn pick(&self) -> Option<&Arc<Issued>> {
         let snapshot = self.snapshot.as_ref()?;
         if self.is_next { snapshot.next.as_ref() } else { snapshot.current.as_ref() }
+    }
+
+    /// How long this answer may be kept without asking again, in milliseconds: until its renewal falls due, or, where
+    /// the next generation is there already, until the switch to it; never beyond its life.
+    #[must_use]
+    pub fn keep_ms(&self, now: Moment) -> u64 {
+        let next = self.snapshot.as_ref().and_then(|snapshot| snapshot.view.next).filter(|_| !self.is_next);
+        let until = next.map_or(self.refresh_at, |next| next.use_from);
+        until.since(now.wall).min(self.left_ms)
     }
 }
 
@@ -81,6 +111,7 @@ impl Deref for Served {
             issued_at: Timestamp(0),
             expires_at: Timestamp(0),
             refresh_at: Timestamp(0),
+            rendered: OnceLock::new(),
         });
         self.pick().map_or(&NONE, Arc::as_ref)
     }
@@ -154,14 +185,15 @@ impl Cell {
     pub(super) fn serve(&self, now: Moment, min_ttl_ms: u64) -> Option<Served> {
         let guard = self.snapshot.load();
         let snapshot = guard.as_ref()?;
-        let (skew_ms, stale_ms) = match self.plan.as_ref() {
-            Plan::Fleet(rules) => (rules.skew_ms, rules.stale_ms),
-            Plan::Slot(slots) => (slots.skew_ms, 0),
+        let (mode, skew_ms, stale_ms) = match self.plan.as_ref() {
+            Plan::Fleet(rules) => (rules.mode.as_str(), rules.skew_ms, rules.stale_ms),
+            Plan::Slot(slots) => ("slot", slots.skew_ms, 0),
         };
         let serve = snapshot.view.serve_within(skew_ms, stale_ms, now, min_ttl_ms)?;
         let is_there = if serve.is_next { snapshot.next.is_some() } else { snapshot.current.is_some() };
         is_there.then(|| Served {
             is_next: serve.is_next,
+            mode,
             left_ms: serve.left_ms,
             is_stale: serve.is_stale,
             snapshot: guard,

@@ -34,6 +34,8 @@ use crate::source::Source;
 pub use cell::{Issued, Served};
 pub use operate::{CredentialState, Reported};
 
+pub(crate) use cell::Rendered;
+
 use cell::Cell;
 use clock::{Coarse, Timer};
 
@@ -180,6 +182,15 @@ impl Outbound {
     pub fn get(&self, name: &str) -> Option<Served> {
         let cell = self.inner.cells.get(name)?;
         self.inner.get(cell)
+    }
+
+    /// The credential, if this node holds one with at least `min_ttl_ms` of life left at `now`: no waiting.
+    ///
+    /// For whoever has just read the host's clock; [`get`](Self::get) reads a cheaper and coarser one.
+    #[must_use]
+    pub fn held(&self, name: &str, now: Moment, min_ttl_ms: u64) -> Option<Served> {
+        let cell = self.inner.cells.get(name)?;
+        self.inner.serve(cell, now, min_ttl_ms)
     }
 
     /// The credential, with at least `min_ttl_ms` of life left. Waits until `deadline` where this node holds none.

@@ -1,6 +1,6 @@
 //! One pass: reads the register and does what the core says, until there is nothing to do.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures::future::{Either, select};
@@ -351,6 +351,7 @@ impl Inner {
                 issued_at: credential.issued_at,
                 expires_at: credential.expires_at,
                 refresh_at: credential.refresh_at,
+                rendered: OnceLock::new(),
             })))
         };
         let current = view.current.map(|held| open(held.generation)).transpose()?.flatten();

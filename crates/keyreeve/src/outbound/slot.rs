@@ -1,6 +1,6 @@
 //! Slot mode: every node computes the token of the slot, and the next one in good time. No store.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use keyreeve_core::lifecycle::Order;
 use keyreeve_core::operator::Status;
@@ -109,6 +109,7 @@ async fn sign(
         issued_at: slot.issued_at,
         expires_at: minting.expires_at,
         refresh_at: slot.ends_at,
+        rendered: OnceLock::new(),
     };
     Ok((held, Arc::new(issued)))
 }

@@ -1,0 +1,368 @@
+//! Private keys from PEM (PKCS #8, SEC1, PKCS #1) or JWK, with errors that name what was found.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use keyreeve_core::secret::Secret;
+use p256::elliptic_curve::sec1::ToSec1Point as _;
+use p256::pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
+use serde_json::{Map, Value};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::config::Algorithm;
+
+/// The largest key that is read, in bytes. An RSA key of 8192 bits has 6.5 KiB in PEM.
+pub const KEY_BYTES_MAX: usize = 16 * 1024;
+
+const P256_EXPECTED: &str = "a P-256 private key in PEM (PKCS#8 `.p8`, SEC1) or JWK";
+const ED25519_EXPECTED: &str = "an Ed25519 private key in PEM (PKCS#8) or JWK";
+#[cfg(feature = "native")]
+pub(super) const RSA_EXPECTED: &str = "an RSA private key in PEM (PKCS#8, PKCS#1) or JWK";
+const HMAC_EXPECTED: &str = "an HMAC secret as plain bytes or JWK";
+
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const PRIME256V1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const SECP384R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const SECP521R1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+const SECP256K1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.10");
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const ED448: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.113");
+
+/// Why a key cannot be used. No variant holds any of the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// It is something else.
+    #[error("expected {expected}, found {found}")]
+    Wrong {
+        /// What the algorithm needs.
+        expected: &'static str,
+        /// What was given.
+        found: String,
+    },
+    /// It is the right thing, but damaged or inconsistent.
+    #[error("expected {expected}, found one that is not valid: {cause}")]
+    Refused {
+        /// What the algorithm needs.
+        expected: &'static str,
+        /// What the library says.
+        cause: String,
+    },
+    /// It is the right thing, but too weak.
+    #[error("{algorithm} needs a key of at least {limit} bits, found {found}")]
+    Short {
+        /// The algorithm.
+        algorithm: &'static str,
+        /// What was given, in bits.
+        found: usize,
+        /// What is needed, in bits.
+        limit: usize,
+    },
+    /// This build cannot sign with it.
+    #[error("{0} cannot be signed by this build of keyreeve\nhint: use ES256, EdDSA or an HMAC")]
+    Platform(&'static str),
+}
+
+/// What a key file turned out to hold.
+enum Found {
+    Pkcs8(Kind, Secret<Vec<u8>>),
+    Sec1(Secret<Vec<u8>>),
+    #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "only the native build signs with RSA"))]
+    Pkcs1(Secret<Vec<u8>>),
+    Jwk(Map<String, Value>),
+    Other(String),
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        if let Self::Jwk(members) = self {
+            for member in members.values_mut() {
+                if let Value::String(text) = member {
+                    text.zeroize();
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Rsa,
+    P256,
+    P384,
+    P521,
+    Secp256k1,
+    Ed25519,
+    Ed448,
+    Unknown,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa => "an RSA key",
+            Self::P256 => "a P-256 key",
+            Self::P384 => "a P-384 key",
+            Self::P521 => "a P-521 key",
+            Self::Secp256k1 => "a secp256k1 key",
+            Self::Ed25519 => "an Ed25519 key",
+            Self::Ed448 => "an Ed448 key",
+            Self::Unknown => "a key of an unknown type",
+        })
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pkcs8(kind, _) => write!(f, "{kind} in PKCS#8 PEM"),
+            Self::Sec1(_) => f.write_str("an EC key in SEC1 PEM"),
+            Self::Pkcs1(_) => f.write_str("an RSA key in PKCS#1 PEM"),
+            Self::Jwk(members) => {
+                let text = |name| members.get(name).and_then(Value::as_str).unwrap_or_default();
+                match (text("kty"), text("crv")) {
+                    ("RSA", _) => f.write_str("an RSA key in JWK"),
+                    ("oct", _) => f.write_str("an HMAC secret in JWK"),
+                    ("EC", "P-256") => f.write_str("a P-256 key in JWK"),
+                    ("EC", "P-384") => f.write_str("a P-384 key in JWK"),
+                    ("EC", "P-521") => f.write_str("a P-521 key in JWK"),
+                    ("OKP", "Ed25519") => f.write_str("an Ed25519 key in JWK"),
+                    // Whatever else is written there may be a key in the wrong place.
+                    ("EC" | "OKP", _) => f.write_str("a JWK of another curve"),
+                    _ => f.write_str("a JWK of an unknown type"),
+                }
+            }
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Found {
+    fn read(bytes: &[u8]) -> Self {
+        let other = |what: &str| Self::Other(what.to_owned());
+        if bytes.len() > KEY_BYTES_MAX {
+            return Self::Other(format!("{} bytes, more than the limit of {KEY_BYTES_MAX}", bytes.len()));
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return other(if bytes.first() == Some(&0x30) { "binary DER" } else { "bytes that are not text" });
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            return other("nothing");
+        }
+        if text.starts_with('{') {
+            return serde_json::from_str(text).map_or_else(|_| other("JSON that does not parse"), Self::Jwk);
+        }
+        let Some(begin) = text.find("-----BEGIN ") else { return other("text that is neither PEM nor JWK") };
+        let after = text.get(begin..).unwrap_or_default().strip_prefix("-----BEGIN ").unwrap_or_default();
+        let Some((label, rest)) = after.split_once("-----") else { return other("PEM without a proper first line") };
+        let end = format!("-----END {label}-----");
+        let Some((body, _)) = rest.split_once(end.as_str()) else { return other("PEM without its last line") };
+        Self::read_pem(label, body)
+    }
+
+    fn read_pem(label: &str, body: &str) -> Self {
+        let other = |what: &str| Self::Other(what.to_owned());
+        match label {
+            "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" => {}
+            "ENCRYPTED PRIVATE KEY" => return other("an encrypted private key"),
+            "PUBLIC KEY" | "RSA PUBLIC KEY" => return other("a public key"),
+            "CERTIFICATE" => return other("a certificate"),
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => return other("a certificate request"),
+            "OPENSSH PRIVATE KEY" => return other("an OpenSSH private key"),
+            "EC PARAMETERS" => return other("EC parameters before the key"),
+            _ => return other("PEM of another kind"),
+        }
+        if body.contains("Proc-Type:") {
+            return other("an encrypted private key");
+        }
+        let base64: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
+        let Ok(der) = STANDARD.decode(base64.as_bytes()) else { return other("PEM whose base64 is damaged") };
+        let der = Secret::new(der);
+        match label {
+            "EC PRIVATE KEY" => Self::Sec1(der),
+            "RSA PRIVATE KEY" => Self::Pkcs1(der),
+            _ => match kind_of(der.expose()) {
+                Some(kind) => Self::Pkcs8(kind, der),
+                None => other("PEM whose content is not PKCS#8"),
+            },
+        }
+    }
+}
+
+fn kind_of(der: &[u8]) -> Option<Kind> {
+    let info = PrivateKeyInfoRef::try_from(der).ok()?;
+    let curve = info.algorithm.parameters_oid().ok();
+    Some(match info.algorithm.oid {
+        RSA_ENCRYPTION => Kind::Rsa,
+        ED25519 => Kind::Ed25519,
+        ED448 => Kind::Ed448,
+        EC_PUBLIC_KEY => match curve {
+            Some(PRIME256V1) => Kind::P256,
+            Some(SECP384R1) => Kind::P384,
+            Some(SECP521R1) => Kind::P521,
+            Some(SECP256K1) => Kind::Secp256k1,
+            _ => Kind::Unknown,
+        },
+        _ => Kind::Unknown,
+    })
+}
+
+/// Reads a P-256 private key.
+pub(super) fn p256(bytes: &[u8]) -> Result<p256::SecretKey, KeyError> {
+    let found = Found::read(bytes);
+    let refused = |cause: &str| KeyError::Refused { expected: P256_EXPECTED, cause: cause.to_owned() };
+    match &found {
+        Found::Pkcs8(Kind::P256, der) => {
+            let info = PrivateKeyInfoRef::try_from(der.expose().as_slice()).map_err(|_| refused("not PKCS#8"))?;
+            p256::SecretKey::try_from(info).map_err(|_| refused("the number is not a key of the curve"))
+        }
+        Found::Sec1(der) => p256::SecretKey::from_sec1_der(der.expose())
+            .map_err(|_| refused("another curve, or the number is not a key of the curve")),
+        Found::Jwk(jwk) if is(jwk, "EC", Some("P-256")) => {
+            may_sign(jwk, Algorithm::Es256, P256_EXPECTED)?;
+            let d = member(jwk, "d", P256_EXPECTED)?;
+            let key = p256::SecretKey::from_slice(d.expose()).map_err(|_| refused("`d` is not a key of the curve"))?;
+            let point = key.public_key().to_sec1_point(false);
+            let (x, y) = (point.x().map(|x| x.to_vec()), point.y().map(|y| y.to_vec()));
+            for (name, is) in [("x", x), ("y", y)] {
+                if jwk.contains_key(name) && Some(member(jwk, name, P256_EXPECTED)?.expose()) != is.as_ref() {
+                    return Err(refused("`x` and `y` do not belong to `d`"));
+                }
+            }
+            Ok(key)
+        }
+        _ => Err(KeyError::Wrong { expected: P256_EXPECTED, found: found.to_string() }),
+    }
+}
+
+/// Reads an Ed25519 private key.
+pub(super) fn ed25519(bytes: &[u8]) -> Result<ed25519_dalek::SigningKey, KeyError> {
+    let found = Found::read(bytes);
+    let refused = |cause: &str| KeyError::Refused { expected: ED25519_EXPECTED, cause: cause.to_owned() };
+    match &found {
+        Found::Pkcs8(Kind::Ed25519, der) => {
+            let info = PrivateKeyInfoRef::try_from(der.expose().as_slice()).map_err(|_| refused("not PKCS#8"))?;
+            ed25519_dalek::SigningKey::try_from(info)
+                .map_err(|_| refused("not 32 bytes, or not with its own public key"))
+        }
+        Found::Jwk(jwk) if is(jwk, "OKP", Some("Ed25519")) => {
+            may_sign(jwk, Algorithm::EdDsa, ED25519_EXPECTED)?;
+            let d = member(jwk, "d", ED25519_EXPECTED)?;
+            let d: &[u8; 32] = d.expose().as_slice().try_into().map_err(|_| refused("`d` is not 32 bytes long"))?;
+            let key = ed25519_dalek::SigningKey::from_bytes(d);
+            let x = jwk.contains_key("x").then(|| member(jwk, "x", ED25519_EXPECTED)).transpose()?;
+            if x.is_some_and(|x| x.expose().as_slice() != key.verifying_key().as_bytes()) {
+                return Err(refused("`x` does not belong to `d`"));
+            }
+            Ok(key)
+        }
+        _ => Err(KeyError::Wrong { expected: ED25519_EXPECTED, found: found.to_string() }),
+    }
+}
+
+/// Reads an HMAC secret of at least `limit` bytes (RFC 7518 3.2: as long as the hash).
+pub(super) fn hmac(bytes: &[u8], algorithm: Algorithm, limit: usize) -> Result<Secret<Vec<u8>>, KeyError> {
+    let looks_like = |start: &[u8]| bytes.trim_ascii_start().starts_with(start);
+    let secret = if looks_like(b"{") {
+        let found = Found::read(bytes);
+        match &found {
+            Found::Jwk(jwk) if is(jwk, "oct", None) => {
+                may_sign(jwk, algorithm, HMAC_EXPECTED)?;
+                member(jwk, "k", HMAC_EXPECTED)?
+            }
+            _ => return Err(KeyError::Wrong { expected: HMAC_EXPECTED, found: found.to_string() }),
+        }
+    } else if looks_like(b"-----BEGIN ") {
+        // A public key taken for an HMAC secret is how tokens get forged.
+        let found = Found::read(bytes).to_string();
+        return Err(KeyError::Wrong { expected: HMAC_EXPECTED, found });
+    } else {
+        Secret::new(bytes.to_vec())
+    };
+    let found = secret.expose().len();
+    if found > KEY_BYTES_MAX {
+        let found = format!("{found} bytes, more than the limit of {KEY_BYTES_MAX}");
+        return Err(KeyError::Wrong { expected: HMAC_EXPECTED, found });
+    }
+    if found < limit {
+        return Err(KeyError::Short { algorithm: algorithm.as_str(), found: found * 8, limit: limit * 8 });
+    }
+    Ok(secret)
+}
+
+/// An RSA key in a form that the library reads.
+#[cfg(feature = "native")]
+pub(super) enum RsaMaterial {
+    Pkcs8(Secret<Vec<u8>>),
+    Pkcs1(Secret<Vec<u8>>),
+    Jwk(Box<RsaMembers>),
+}
+
+/// The members of an RSA JWK (RFC 7518 6.3).
+#[cfg(feature = "native")]
+pub(super) struct RsaMembers {
+    pub(super) n: Secret<Vec<u8>>,
+    pub(super) e: Secret<Vec<u8>>,
+    pub(super) d: Secret<Vec<u8>>,
+    pub(super) p: Secret<Vec<u8>>,
+    pub(super) q: Secret<Vec<u8>>,
+    pub(super) dp: Secret<Vec<u8>>,
+    pub(super) dq: Secret<Vec<u8>>,
+    pub(super) qi: Secret<Vec<u8>>,
+}
+
+/// Finds an RSA private key; the library checks it.
+#[cfg(feature = "native")]
+pub(super) fn rsa(bytes: &[u8]) -> Result<RsaMaterial, KeyError> {
+    let found = Found::read(bytes);
+    match &found {
+        Found::Pkcs8(Kind::Rsa, der) => Ok(RsaMaterial::Pkcs8(der.clone())),
+        Found::Pkcs1(der) => Ok(RsaMaterial::Pkcs1(der.clone())),
+        Found::Jwk(jwk) if is(jwk, "RSA", None) => {
+            may_sign(jwk, Algorithm::Rs256, RSA_EXPECTED)?;
+            let of = |name| member(jwk, name, RSA_EXPECTED);
+            Ok(RsaMaterial::Jwk(Box::new(RsaMembers {
+                n: of("n")?,
+                e: of("e")?,
+                d: of("d")?,
+                p: of("p")?,
+                q: of("q")?,
+                dp: of("dp")?,
+                dq: of("dq")?,
+                qi: of("qi")?,
+            })))
+        }
+        _ => Err(KeyError::Wrong { expected: RSA_EXPECTED, found: found.to_string() }),
+    }
+}
+
+fn is(jwk: &Map<String, Value>, kty: &str, crv: Option<&str>) -> bool {
+    let text = |name| jwk.get(name).and_then(Value::as_str);
+    text("kty") == Some(kty) && (crv.is_none() || text("crv") == crv)
+}
+
+/// RFC 7517 4.2, 4.4: a key that says what it is for is used for nothing else.
+fn may_sign(jwk: &Map<String, Value>, algorithm: Algorithm, expected: &'static str) -> Result<(), KeyError> {
+    let refused = |cause: String| Err(KeyError::Refused { expected, cause });
+    if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
+        return refused("its `use` is not `sig`".into());
+    }
+    if jwk.get("alg").is_some_and(|alg| alg != algorithm.as_str()) {
+        return refused(format!("its `alg` is not `{}`", algorithm.as_str()));
+    }
+    Ok(())
+}
+
+fn member(jwk: &Map<String, Value>, name: &str, expected: &'static str) -> Result<Secret<Vec<u8>>, KeyError> {
+    let refused = |cause: String| KeyError::Refused { expected, cause };
+    let Some(value) = jwk.get(name) else {
+        let hint = if name == "d" { " (a public key?)" } else { "" };
+        return Err(refused(format!("no `{name}`{hint}")));
+    };
+    let text = value.as_str().ok_or_else(|| refused(format!("`{name}` is not text")))?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refused(format!("`{name}` is not base64url")))?;
+    Ok(Secret::new(bytes))
+}

@@ -1,0 +1,56 @@
+//! RS256 by aws-lc: the one signer that needs C code.
+
+use async_trait::async_trait;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+
+use super::key::{self, KeyError, RsaMaterial};
+use super::sign::{SignError, Signer};
+use crate::config::Algorithm;
+
+/// RFC 7518 3.3: a key of 2048 bits or larger must be used.
+const MODULUS_BYTES_MIN: usize = 256;
+
+pub(super) struct Rs256(RsaKeyPair);
+
+impl Rs256 {
+    pub(super) fn new(bytes: &[u8]) -> Result<Self, KeyError> {
+        let pair = match key::rsa(bytes)? {
+            RsaMaterial::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.expose()),
+            RsaMaterial::Pkcs1(der) => RsaKeyPair::from_der(der.expose()),
+            RsaMaterial::Jwk(jwk) => RsaKeyPair::from_components(&KeyPairComponents {
+                public_key: PublicKeyComponents { n: jwk.n.expose(), e: jwk.e.expose() },
+                d: jwk.d.expose(),
+                p: jwk.p.expose(),
+                q: jwk.q.expose(),
+                dP: jwk.dp.expose(),
+                dQ: jwk.dq.expose(),
+                qInv: jwk.qi.expose(),
+            }),
+        };
+        // The library's reasons are words such as `TooSmall` or `InvalidEncoding`, never key material.
+        let pair = pair.map_err(|cause| KeyError::Refused { expected: key::RSA_EXPECTED, cause: cause.to_string() })?;
+        let found = pair.public_modulus_len();
+        if found < MODULUS_BYTES_MIN {
+            return Err(KeyError::Short { algorithm: "RS256", found: found * 8, limit: MODULUS_BYTES_MIN * 8 });
+        }
+        Ok(Self(pair))
+    }
+}
+
+#[async_trait]
+impl Signer for Rs256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::Rs256
+    }
+
+    /// PKCS #1 v1.5 draws no nonce; the generator only blinds the computation.
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        let mut signature = vec![0; self.0.public_modulus_len()];
+        self.0
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
+            .map_err(|_| SignError("RS256 failed inside the library".into()))?;
+        Ok(signature)
+    }
+}

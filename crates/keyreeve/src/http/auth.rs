@@ -1,0 +1,138 @@
+//! Who calls, and what they may do. Nothing is allowed that the configuration does not allow.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use sha2::{Digest as _, Sha256};
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
+
+use crate::config::{Action, CallerConfig, Proof};
+
+/// The longest API key, in bytes.
+const KEY_BYTES_MAX: usize = 512;
+
+/// The other end of a connection. Whoever serves a Unix socket puts it into the extensions of each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The uid of the process at the other end, as the kernel says.
+    pub uid: Option<u32>,
+}
+
+/// Somebody who has proved who they are. Only [`Callers::identify`] makes one.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) name: Box<str>,
+    actions: u16,
+    patterns: Vec<Pattern>,
+}
+
+#[derive(Debug)]
+enum Pattern {
+    Exact(Box<str>),
+    Prefix(Box<str>),
+}
+
+impl Caller {
+    pub(super) const fn may(&self, action: Action) -> bool {
+        self.actions & bit(action) != 0
+    }
+
+    /// Whether the credential is one of theirs.
+    pub(super) fn reaches(&self, name: &str) -> bool {
+        self.patterns.iter().any(|pattern| match pattern {
+            Pattern::Exact(exact) => **exact == *name,
+            Pattern::Prefix(prefix) => name.starts_with(&**prefix),
+        })
+    }
+}
+
+const fn bit(action: Action) -> u16 {
+    match action {
+        Action::List => 1,
+        Action::Token => 1 << 1,
+        Action::Report => 1 << 2,
+        Action::Renew => 1 << 3,
+        Action::Resolve => 1 << 4,
+        Action::History => 1 << 5,
+        Action::Events => 1 << 6,
+        Action::Metrics => 1 << 7,
+    }
+}
+
+/// The name of an action in the configuration and in problems.
+pub(super) const fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::List => "list",
+        Action::Token => "token",
+        Action::Report => "report",
+        Action::Renew => "renew",
+        Action::Resolve => "resolve",
+        Action::History => "history",
+        Action::Events => "events",
+        Action::Metrics => "metrics",
+    }
+}
+
+/// Everybody who may call.
+#[derive(Debug, Default)]
+pub(super) struct Callers {
+    callers: Vec<Arc<Caller>>,
+    keys: Vec<([u8; 32], u64)>,
+    uids: BTreeMap<u32, u64>,
+}
+
+impl Callers {
+    pub(super) fn new(configured: &BTreeMap<String, CallerConfig>) -> Self {
+        let mut all = Self::default();
+        for (index, (name, config)) in (0u64..).zip(configured) {
+            let actions = config.can.iter().fold(0, |actions, action| actions | bit(*action));
+            let patterns = config.credentials.iter().map(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => Pattern::Prefix(prefix.into()),
+                None => Pattern::Exact(pattern.as_str().into()),
+            });
+            all.callers.push(Arc::new(Caller { name: name.as_str().into(), actions, patterns: patterns.collect() }));
+            match &config.proof {
+                Proof::KeySha256(digest) => all.keys.push((*digest, index)),
+                Proof::Uid(uid) => {
+                    all.uids.entry(*uid).or_insert(index);
+                }
+            }
+        }
+        all
+    }
+
+    /// Who sends these headers from this end. A key that is sent decides alone: a wrong one is nobody, on a Unix socket too.
+    pub(super) fn identify(&self, headers: &HeaderMap, peer: Option<Peer>) -> Option<&Arc<Caller>> {
+        let mut sent = headers.get_all(AUTHORIZATION).iter();
+        let index = match (sent.next(), sent.next()) {
+            (None, _) => self.uids.get(&peer?.uid?).copied()?,
+            (Some(value), None) => self.by_key(bearer(value)?),
+            // RFC 9110 5.3: a header that is no list must not be sent twice; which one is meant is not guessed.
+            (Some(_), Some(_)) => return None,
+        };
+        self.callers.get(usize::try_from(index).ok()?)
+    }
+
+    /// The caller with this key, or a number beyond all of them. Takes the same time whichever key it is, or none.
+    fn by_key(&self, key: &[u8]) -> u64 {
+        let digest = Sha256::digest(key);
+        let mut found = u64::MAX;
+        for (known, index) in &self.keys {
+            found.conditional_assign(index, known.as_slice().ct_eq(&digest));
+        }
+        found
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Caller>> {
+        self.callers.iter().find(|caller| *caller.name == *name)
+    }
+}
+
+/// The key in `Bearer KEY` (RFC 6750 2.1; the scheme in any case, RFC 9110 11.1).
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, key) = value.as_bytes().split_at_checked(7)?;
+    let key = key.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty() && key.len() <= KEY_BYTES_MAX).then_some(key)
+}

@@ -1,0 +1,114 @@
+//! `/livez`, `/readyz`, `/metrics`.
+
+use std::collections::HashSet;
+
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use keyreeve_core::operator::Status;
+use serde_json::{Map, Value, json};
+
+use super::api::StoreAway;
+use super::credentials::json_answer;
+use super::input::rfc3339;
+use super::problem::{Answer, NOT_FOUND, NOT_READY, Problem};
+use super::route::Later;
+use crate::outbound::{CredentialState, Outbound};
+
+/// The store is asked at most this often for the sake of probes, in milliseconds.
+const PROBE_MS: u64 = 1000;
+
+/// The process answers: that is all.
+pub(super) fn live() -> Answer {
+    json_answer(&json!({ "status": "alive" }))
+}
+
+/// Whether everything that is wanted can be served. A store that is away makes a node degraded, not unready: what it
+/// holds is still good.
+pub(super) async fn ready(later: &Later) -> Result<Answer, Problem> {
+    let away = store_away(later).await;
+    let states = later.live.outbound.states();
+    let unserved: Vec<_> = states.iter().filter(|state| state.is_wanted && state.generation.is_none()).collect();
+    let mut told = Map::new();
+    if later.caller.is_some() {
+        told.insert("version".into(), later.api.version.clone().into());
+        if let Some(away) = &away {
+            told.insert("store".into(), json!({ "since": rfc3339(away.since), "cause": away.cause }));
+        }
+        let mine = unserved.iter().filter(|state| later.reaches(state.name.as_str()));
+        let mine: Vec<Value> = mine.map(|state| unserved_json(state)).collect();
+        if !mine.is_empty() {
+            told.insert("unserved".into(), mine.into());
+        }
+    }
+    if unserved.is_empty() {
+        let status = if away.is_some() { "degraded" } else { "ready" };
+        let mut body = Map::new();
+        body.insert("status".into(), status.into());
+        body.extend(told);
+        return Ok(json_answer(&body.into()));
+    }
+    let problem = Problem::new(NOT_READY, "a credential that is wanted cannot be served").after(1000);
+    Err(told.into_iter().fold(problem, |problem, (name, value)| problem.member(&name, value)))
+}
+
+fn unserved_json(state: &CredentialState) -> Value {
+    let why = state.last_error.as_ref().map(|error| error.message.as_str());
+    json!({ "name": state.name.as_str(), "status": state.status.map(Status::as_str), "why": why })
+}
+
+/// Asks the store, or remembers what it said a moment ago; many probes at once are one question.
+async fn store_away(later: &Later) -> Option<StoreAway> {
+    let host = &later.api.host;
+    let mut probe = later.api.probe.lock().await;
+    if let Some((asked_at, away)) = probe.as_ref()
+        && host.now().mono.since(*asked_at) < PROBE_MS
+    {
+        return away.clone();
+    }
+    let fault = later.live.outbound.store_fault().await;
+    let now = host.now();
+    let away = fault.map(|(since_ms, cause)| StoreAway { since: now.wall.minus(since_ms), cause });
+    *probe = Some((now.mono, away.clone()));
+    away
+}
+
+/// The metrics of this process, with the gauges of its credentials as they are now.
+pub(super) fn metrics_page(later: &Later) -> Result<Answer, Problem> {
+    let render = later.api.metrics.as_ref().ok_or_else(|| Problem::new(NOT_FOUND, "this node has no metrics"))?;
+    metrics::gauge!("keyreeve_build_info", "version" => later.api.version.clone()).set(1.0);
+    for state in later.live.outbound.states() {
+        set_gauges(&state);
+    }
+    let mut answer = Answer::new(render().into());
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(answer)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds and generations stay far below 2^52")]
+fn set_gauges(state: &CredentialState) {
+    let name = state.name.as_str();
+    for status in Status::ALL {
+        let is_it = f64::from(u8::from(state.status == Some(status)));
+        metrics::gauge!("keyreeve_credential_state", "credential" => name.to_owned(), "state" => status.as_str())
+            .set(is_it);
+    }
+    let expires_at = state.expires_at.map_or(0.0, |at| at.0 as f64 / 1000.0);
+    metrics::gauge!("keyreeve_credential_expires_at_seconds", "credential" => name.to_owned()).set(expires_at);
+    let generation = state.generation.unwrap_or(0) as f64;
+    metrics::gauge!("keyreeve_credential_generation", "credential" => name.to_owned()).set(generation);
+    if let Some(faults) = state.faults_absorbed {
+        metrics::gauge!("keyreeve_credential_faults_absorbed", "credential" => name.to_owned()).set(faults as f64);
+    }
+}
+
+/// Takes credentials that are no longer configured out of every state, so that no alert stays on for them.
+pub(super) fn forget_credentials(old: &Outbound, new: &Outbound) {
+    let kept: HashSet<_> = new.names().collect();
+    for name in old.names().filter(|name| !kept.contains(name)) {
+        for status in Status::ALL {
+            let labels = [("credential", name.as_str().to_owned()), ("state", status.as_str().to_owned())];
+            metrics::gauge!("keyreeve_credential_state", &labels).set(0.0);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The HTTP API: one axum router, the same natively and on Workers.
+//!
+//! ```text
+//! request -> sizes -> route -> caller -> right -> endpoint -> answer or problem
+//! ```
+//! [`ROUTES`] is the one list of what there is and who may call it: the router, the OpenAPI document and the test of
+//! every refusal are made from it. Sockets, TLS, connection limits and header timeouts belong to whoever serves the
+//! router.
+
+mod api;
+mod auth;
+mod change;
+mod credentials;
+mod events;
+mod health;
+mod input;
+mod openapi;
+mod problem;
+mod route;
+mod token;
+
+pub use api::{Api, Live, MetricsPage, Parts};
+pub use auth::Peer;
+pub use openapi::openapi;
+pub use problem::{Kind, PROBLEMS};
+pub use route::{Access, ROUTES, Route, router};

@@ -1,0 +1,351 @@
+//! The routes, who may use them, and the way of a request through them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::any;
+use http::header::{CACHE_CONTROL, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts as Head;
+use http::{HeaderValue, Method};
+use metrics::Counter;
+
+use super::api::{Answering, Api, RequestId};
+use super::auth::{Caller, Peer, action_name};
+use super::input;
+use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
+use super::{change, credentials, events, health, token};
+use crate::config::{Action, Surface};
+
+/// Where every route with a name begins.
+const CREDENTIALS: &str = "/v1/credentials/";
+/// The longest path with its query, in bytes.
+pub(super) const URI_BYTES_MAX: usize = 2048;
+/// The most header lines of a request.
+pub(super) const HEADERS_MAX: usize = 64;
+/// The most bytes of all header names and values of a request.
+pub(super) const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Anybody,
+    /// Anybody, who is told a word; callers are told more.
+    AnybodyForAWord,
+    /// Callers who may do this.
+    Callers(Action),
+}
+
+/// What a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    List,
+    Show,
+    Token,
+    History,
+    Report,
+    Renew,
+    Resolve,
+    Events,
+    Live,
+    Ready,
+    Metrics,
+}
+
+/// One method of one path.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `GET` also stands for `HEAD`.
+    pub method: Method,
+    /// The path; `{name}` is `name`, `tenant%2Fname` or `tenant/name`. Where the two segments of a tenant's name could be
+    /// a name and an action, they are: a tenant's credential named `token` is written with `%2F`.
+    pub path: &'static str,
+    /// The surface it belongs to; none is on every listener.
+    pub surface: Option<Surface>,
+    /// Who may use it.
+    pub access: Access,
+    pub(super) endpoint: Endpoint,
+}
+
+const fn api(method: Method, path: &'static str, action: Action, endpoint: Endpoint) -> Route {
+    Route { method, path, surface: Some(Surface::Api), access: Access::Callers(action), endpoint }
+}
+
+/// Every route.
+pub static ROUTES: &[Route] = &[
+    api(Method::GET, "/v1/credentials", Action::List, Endpoint::List),
+    api(Method::GET, "/v1/credentials/{name}", Action::List, Endpoint::Show),
+    api(Method::GET, "/v1/credentials/{name}/token", Action::Token, Endpoint::Token),
+    api(Method::GET, "/v1/credentials/{name}/history", Action::History, Endpoint::History),
+    api(Method::POST, "/v1/credentials/{name}/report", Action::Report, Endpoint::Report),
+    api(Method::POST, "/v1/credentials/{name}/renew", Action::Renew, Endpoint::Renew),
+    api(Method::POST, "/v1/credentials/{name}/resolve", Action::Resolve, Endpoint::Resolve),
+    api(Method::GET, "/v1/events", Action::Events, Endpoint::Events),
+    Route { method: Method::GET, path: "/livez", surface: None, access: Access::Anybody, endpoint: Endpoint::Live },
+    Route {
+        method: Method::GET,
+        path: "/readyz",
+        surface: None,
+        access: Access::AnybodyForAWord,
+        endpoint: Endpoint::Ready,
+    },
+    Route {
+        method: Method::GET,
+        path: "/metrics",
+        surface: Some(Surface::Metrics),
+        access: Access::Callers(Action::Metrics),
+        endpoint: Endpoint::Metrics,
+    },
+];
+
+/// The router of a listener that serves `surfaces`.
+///
+/// The caller must bound what arrives before a request is one: connections, their number, the time for headers.
+pub fn router(api: Arc<Api>, surfaces: &BTreeSet<Surface>) -> Router {
+    let mut paths: BTreeMap<&'static str, Vec<Row>> = BTreeMap::new();
+    for (index, route) in ROUTES.iter().enumerate() {
+        let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
+        let is_there = route.endpoint != Endpoint::Metrics || api.metrics.is_some();
+        if is_served && is_there {
+            paths.entry(route.path).or_default().push((index, route));
+        }
+    }
+    let mut router = Router::new();
+    for (path, rows) in paths {
+        let rows: Arc<[Row]> = rows.into();
+        router = router.route(path, any(handler(&api, &rows)));
+        if let Some((before, after)) = path.split_once("{name}") {
+            let of_tenant = format!("{before}{{tenant}}/{{name}}{after}");
+            router = router.route(&of_tenant, any(handler(&api, &rows)));
+        }
+    }
+    let nothing: Arc<[Row]> = Arc::from([]);
+    router.fallback(handler(&api, &nothing))
+}
+
+type Row = (usize, &'static Route);
+
+fn handler(
+    api: &Arc<Api>,
+    rows: &Arc<[Row]>,
+) -> impl Fn(Request) -> futures::future::BoxFuture<'static, Answer> + Clone + Send + Sync + 'static {
+    let (api, rows) = (Arc::clone(api), Arc::clone(rows));
+    move |request: Request| {
+        let (head, body) = request.into_parts();
+        match begin(&api, &rows, &head) {
+            // The hot path: nothing to wait for.
+            Begun::Answered(answer) => Box::pin(std::future::ready(answer)),
+            Begun::Later(later) => Box::pin(later.answer(head, body)),
+        }
+    }
+}
+
+enum Begun {
+    Answered(Answer),
+    Later(Box<Later>),
+}
+
+/// A request that has passed every check, and whose answer may take time.
+pub(super) struct Later {
+    pub(super) api: Arc<Api>,
+    pub(super) live: Arc<Answering>,
+    /// There, unless the route is open to anybody.
+    pub(super) caller: Option<Arc<Caller>>,
+    pub(super) route: &'static Route,
+    /// The credential; empty where the route has none.
+    pub(super) name: String,
+    row: usize,
+    id: RequestId,
+}
+
+/// Everything that needs no waiting: sizes, method, caller, right, and the token that is there.
+fn begin(api: &Arc<Api>, rows: &[Row], head: &Head) -> Begun {
+    let id = api.next_request_id();
+    let live = api.live();
+    let mut known = Known::default();
+    let result = check(&live, rows, head, &mut known).and_then(|name| {
+        let now = match known.row {
+            Some((_, route)) if route.endpoint == Endpoint::Token => token::now(api, &live, &name, head)?,
+            Some((_, route)) if route.endpoint == Endpoint::Live => Some(health::live()),
+            _ => None,
+        };
+        Ok((name, now))
+    });
+    let (index, route) = match known.row {
+        Some((index, route)) => (index, route.path),
+        None => (ROUTES.len(), "-"),
+    };
+    let answer = match result {
+        Ok((_, Some(answer))) => answer,
+        Ok((name, None)) => {
+            let Some((row, route)) = known.row else { return Begun::Answered(Answer::default()) };
+            let caller = known.caller.cloned();
+            let live = api.live_full();
+            let name = name.into_owned();
+            return Begun::Later(Box::new(Later { api: Arc::clone(api), live, caller, route, name, row, id }));
+        }
+        Err(problem) => problem.answer(&id.text(), known.caller.map(|caller| &*caller.name), route),
+    };
+    Begun::Answered(finish(api, id, index, answer))
+}
+
+/// What is known about a request so far, for the log and the counts.
+#[derive(Default)]
+struct Known<'a> {
+    row: Option<Row>,
+    caller: Option<&'a Arc<Caller>>,
+}
+
+/// Refuses whatever must not get any further. Returns the name of the credential, if the route has one.
+fn check<'a>(
+    live: &'a Answering,
+    rows: &[Row],
+    head: &'a Head,
+    known: &mut Known<'a>,
+) -> Result<std::borrow::Cow<'a, str>, Problem> {
+    check_sizes(head)?;
+    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    let Some(row) = rows.iter().find(|(_, route)| route.method == *method) else {
+        return Err(no_route(rows, head));
+    };
+    known.row = Some(*row);
+    let (_, route) = row;
+    known.caller = live.callers.identify(&head.headers, head.extensions.get::<Peer>().copied());
+    let action = match route.access {
+        Access::Anybody | Access::AnybodyForAWord => return Ok("".into()),
+        Access::Callers(action) => action,
+    };
+    let caller = known.caller.ok_or_else(Problem::unauthenticated)?;
+    if !caller.may(action) {
+        let text = format!(
+            "`{0}` may not `{1}`\nhint: add \"{1}\" to `can` of caller `{0}` in the configuration",
+            caller.name,
+            action_name(action)
+        );
+        return Err(Problem::new(FORBIDDEN, text));
+    }
+    let Some((_, suffix)) = route.path.split_once("{name}") else { return Ok("".into()) };
+    let raw = head.uri.path().strip_prefix(CREDENTIALS).and_then(|path| path.strip_suffix(suffix)).unwrap_or_default();
+    match input::unescaped(raw) {
+        Some(name) if caller.reaches(&name) => Ok(name),
+        Some(name) => Err(Problem::unknown_name(&name)),
+        None => Err(Problem::unknown_name("")),
+    }
+}
+
+fn check_sizes(head: &Head) -> Result<(), Problem> {
+    let uri_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    if uri_bytes > URI_BYTES_MAX {
+        let text = format!("path and query have {uri_bytes} bytes, the limit is {URI_BYTES_MAX}");
+        return Err(Problem::new(URI_TOO_LONG, text));
+    }
+    let headers = &head.headers;
+    let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > HEADERS_MAX || header_bytes > HEADER_BYTES_MAX {
+        let text = format!(
+            "{} headers with {header_bytes} bytes are more than {HEADERS_MAX} or than {HEADER_BYTES_MAX} bytes",
+            headers.len()
+        );
+        return Err(Problem::new(HEADERS, text));
+    }
+    Ok(())
+}
+
+fn no_route(rows: &[Row], head: &Head) -> Problem {
+    if rows.is_empty() {
+        let text = "there is nothing at this path\nhint: the API is under `/v1`; `openapi.json` lists its paths";
+        return Problem::new(NOT_FOUND, text);
+    }
+    let mut methods = Vec::new();
+    for (_, route) in rows {
+        methods.push(route.method.as_str());
+        if route.method == Method::GET {
+            methods.push("HEAD");
+        }
+    }
+    let methods = methods.join(", ");
+    // A method is a token (RFC 9110 9.1), but it may be a long one.
+    let sent = if head.method.as_str().len() <= 16 { head.method.as_str() } else { "that method" };
+    Problem::new(METHOD, format!("`{sent}` is not a method of this path\nhint: use {methods}")).allowing(methods)
+}
+
+impl Later {
+    async fn answer(self: Box<Self>, head: Head, body: axum::body::Body) -> Answer {
+        let result = match self.route.endpoint {
+            Endpoint::List => credentials::list(&self, &head),
+            Endpoint::Show => credentials::show(&self, &head),
+            Endpoint::Token => token::wait(&self, &head).await,
+            Endpoint::History => credentials::history(&self, &head).await,
+            Endpoint::Report => change::report(&self, &head, body).await,
+            Endpoint::Renew => change::renew(&self, &head, body).await,
+            Endpoint::Resolve => change::resolve(&self, &head, body).await,
+            Endpoint::Events => events::follow(&self, &head),
+            Endpoint::Live => Ok(health::live()),
+            Endpoint::Ready => health::ready(&self).await,
+            Endpoint::Metrics => health::metrics_page(&self),
+        };
+        let who = self.caller.as_ref().map(|caller| &*caller.name);
+        let answer = result.unwrap_or_else(|problem| problem.answer(&self.id.text(), who, self.route.path));
+        finish(&self.api, self.id, self.row, answer)
+    }
+
+    /// The id of the request, for its log lines.
+    pub(super) fn request_id(&self) -> String {
+        self.id.text()
+    }
+
+    /// The caller's name.
+    pub(super) fn who(&self) -> &str {
+        self.caller.as_ref().map_or("-", |caller| &*caller.name)
+    }
+
+    /// Whether the credential is one of the caller's.
+    pub(super) fn reaches(&self, name: &str) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.reaches(name))
+    }
+}
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every answer has.
+fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
+    let headers = answer.headers_mut();
+    // Hexadecimal digits are a valid header value.
+    if let Ok(id) = HeaderValue::try_from(id.text()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    api.counts.count(row, answer.status().as_u16());
+    answer
+}
+
+/// The statuses that are counted apart.
+const STATUSES: [u16; 18] = [200, 202, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431, 500, 503];
+
+/// `keyreeve_http_requests_total` by route and status: looked up in the recorder once, then a single addition.
+pub(super) struct Counts {
+    rows: Vec<[OnceLock<Counter>; STATUSES.len()]>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        // The last row counts what no route takes.
+        Self { rows: (0..=ROUTES.len()).map(|_| Default::default()).collect() }
+    }
+}
+
+impl Counts {
+    fn count(&self, row: usize, status: u16) {
+        let column = STATUSES.iter().position(|known| *known == status);
+        let Some(counter) = column.and_then(|column| self.rows.get(row)?.get(column)) else { return };
+        let counter = counter.get_or_init(|| {
+            let (method, path) = ROUTES.get(row).map_or(("-", "-"), |route| (route.method.as_str(), route.path));
+            let method = method.to_owned();
+            metrics::counter!("keyreeve_http_requests_total", "method" => method, "route" => path, "status" => status.to_string())
+        });
+        counter.increment(1);
+    }
+}

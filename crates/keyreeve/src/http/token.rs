@@ -1,0 +1,165 @@
+//! `GET /v1/credentials/{name}/token`: the hot path.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName};
+use http::request::Parts as Head;
+use http::{HeaderValue, StatusCode};
+use keyreeve_core::time::{Moment, Timestamp};
+use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::api::{Answering, Api};
+use super::input::{self, is_not_modified, rfc3339};
+use super::problem::{Answer, Problem};
+use super::route::Later;
+use crate::outbound::{Rendered, Served};
+use crate::source::Fields;
+
+/// An expired credential that may still be served says that it lives this much longer, in milliseconds: clients that
+/// renew a quarter of an hour ahead (the AWS SDKs) would otherwise ask before every single use.
+const STALE_LIFE_MS: u64 = 16 * 60_000;
+
+const KEYREEVE_STALE: HeaderName = HeaderName::from_static("keyreeve-stale");
+
+/// The answer, if this node holds one: no waiting, no lock.
+pub(super) fn now(api: &Arc<Api>, live: &Answering, name: &str, head: &Head) -> Result<Option<Answer>, Problem> {
+    let min_ttl_ms = min_ttl_ms(head)?;
+    let now = api.host.now();
+    let served = live.outbound.held(name, now, min_ttl_ms);
+    Ok(served.map(|served| answer(name, &served, now, head)))
+}
+
+/// The answer, when there is one: waits as long as the credential's callers are to wait.
+pub(super) async fn wait(later: &Later, head: &Head) -> Result<Answer, Problem> {
+    let name = later.name.as_str();
+    let min_ttl_ms = min_ttl_ms(head)?;
+    let deadline = later.api.host.now().mono.plus(later.live.wait_ms(name));
+    let served = later.live.outbound.token(name, min_ttl_ms, deadline).await;
+    let served = served.map_err(|error| Problem::of_token(name, error))?;
+    Ok(answer(name, &served, later.api.host.now(), head))
+}
+
+fn min_ttl_ms(head: &Head) -> Result<u64, Problem> {
+    let [min_ttl] = input::query(head, ["min_ttl"])?;
+    input::min_ttl_ms(min_ttl.as_deref())
+}
+
+fn answer(name: &str, served: &Served, now: Moment, head: &Head) -> Answer {
+    if served.is_stale {
+        return stale_answer(name, served, now);
+    }
+    let rendered = served.rendered.get_or_init(|| render(name, served));
+    // A reload may have changed the mode of a generation that was rendered before it.
+    let anew = (rendered.mode != served.mode).then(|| render(name, served));
+    let rendered = anew.as_ref().unwrap_or(rendered);
+    let mut answer = if is_not_modified(&head.headers, rendered.etag.as_bytes()) {
+        let mut answer = Answer::default();
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        answer
+    } else {
+        let mut answer = Answer::new(rendered.body.clone().into());
+        answer.headers_mut().reserve(6);
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer
+    };
+    let headers = answer.headers_mut();
+    headers.insert(ETAG, rendered.etag.clone());
+    let mut cache = String::with_capacity(28);
+    // Writing to a String does not fail.
+    let _ = write!(cache, "private, max-age={}", served.keep_ms(now) / 1000);
+    headers.insert(CACHE_CONTROL, HeaderValue::try_from(cache).unwrap_or(HeaderValue::from_static("private")));
+    answer
+}
+
+/// No `ETag`: the answer says something else each time.
+fn stale_answer(name: &str, served: &Served, now: Moment) -> Answer {
+    metrics::counter!("keyreeve_stale_served_total", "credential" => name.to_owned()).increment(1);
+    let expires_at = now.latest().plus(STALE_LIFE_MS);
+    let mut answer = Answer::new(body(name, served, expires_at, true).into());
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=0"));
+    headers.insert(KEYREEVE_STALE, HeaderValue::from_static("1"));
+    answer
+}
+
+fn render(name: &str, served: &Served) -> Rendered {
+    let etag = HeaderValue::try_from(format!("\"g{}\"", served.generation));
+    Rendered {
+        mode: served.mode,
+        body: body(name, served, served.expires_at, false),
+        etag: etag.unwrap_or(HeaderValue::from_static("\"\"")),
+    }
+}
+
+#[derive(Serialize)]
+struct TokenBody<'a> {
+    name: &'a str,
+    generation: u64,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fields: Option<BTreeMap<&'a str, &'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<AuthorizationHeader<'a>>,
+    issued_at: String,
+    expires_at: String,
+    refresh_at: String,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
+}
+
+#[derive(Serialize)]
+struct AuthorizationHeader<'a> {
+    authorization: Bearer<'a>,
+}
+
+/// The value of an `Authorization` header, ready to be sent upstream.
+struct Bearer<'a>(&'a str);
+
+impl Serialize for Bearer<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("bearer {}", self.0))
+    }
+}
+
+fn body(name: &str, served: &Served, expires_at: Timestamp, stale: bool) -> Bytes {
+    let material = &served.material;
+    let (token, fields) = match &material.secret {
+        Fields::Token(token) => (Some(token.expose().as_str()), None),
+        Fields::Named(named) => {
+            (None, Some(named.iter().map(|(name, value)| (name.as_str(), value.expose().as_str())).collect()))
+        }
+    };
+    let is_bearer = material.kind.eq_ignore_ascii_case("bearer");
+    let body = TokenBody {
+        name,
+        generation: served.generation,
+        kind: &material.kind,
+        token,
+        fields,
+        header: token.filter(|_| is_bearer).map(|token| AuthorizationHeader { authorization: Bearer(token) }),
+        issued_at: rfc3339(served.issued_at),
+        expires_at: rfc3339(expires_at),
+        refresh_at: rfc3339(served.refresh_at),
+        mode: served.mode,
+        stale,
+    };
+    // Large enough not to grow, which would leave copies of the secret behind.
+    let secret_bytes = match &material.secret {
+        Fields::Token(token) => token.expose().len().saturating_mul(2),
+        Fields::Named(named) => named.iter().map(|(name, value)| name.len() + value.expose().len() + 6).sum(),
+    };
+    let room = secret_bytes.saturating_add(512);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    // Strings and maps of strings always serialize, and a Vec takes them all.
+    let _ = serde_json::to_writer(&mut *bytes, &body);
+    Bytes::from_owner(bytes)
+}

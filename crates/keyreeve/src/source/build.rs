@@ -1,0 +1,82 @@
+//! From settings to a source.
+
+use std::sync::Arc;
+
+use keyreeve_core::id::CredentialName;
+
+use super::apns::Apns;
+use super::exec::{Exec, ExecSettings};
+use super::http::{HttpService, HttpSettings};
+use super::jwt::Jwt;
+use super::{MintError, Source};
+use crate::config::{CredentialConfig, SourceConfig};
+use crate::port::{Host, Http, Programs, Secrets};
+
+/// What sources reach the world with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Clocks.
+    pub host: Arc<dyn Host>,
+    /// HTTP to the outside.
+    pub http: Arc<dyn Http>,
+    /// Programs, where the platform can run any.
+    pub programs: Option<Arc<dyn Programs>>,
+}
+
+/// Makes the source of a credential. Keys and secrets are read here, once; a changed key file needs a reload.
+///
+/// # Errors
+/// A sentence that begins with the credential's name, names the setting and holds no secret.
+pub fn build(
+    config: &CredentialConfig,
+    name: &CredentialName,
+    secrets: &dyn Secrets,
+    tools: &Tools,
+) -> Result<Arc<dyn Source>, String> {
+    source(config, name, secrets, tools).map_err(|cause| format!("credential `{name}`: {cause}"))
+}
+
+fn source(
+    config: &CredentialConfig,
+    name: &CredentialName,
+    secrets: &dyn Secrets,
+    tools: &Tools,
+) -> Result<Arc<dyn Source>, String> {
+    Ok(match &config.source {
+        SourceConfig::Apns { key, team_id, key_id } => Arc::new(Apns::new(&secrets.read(key)?, team_id, key_id)?),
+        SourceConfig::Jwt { key, algorithm, header, claims } => {
+            Arc::new(Jwt::new(&secrets.read(key)?, *algorithm, header, claims)?)
+        }
+        SourceConfig::Exec { argv, pass, secrets: references, output_bytes_max } => {
+            let programs = tools.programs.clone().ok_or("source `exec` cannot run programs on this platform")?;
+            let settings = ExecSettings { argv, pass, references, output_bytes_max: *output_bytes_max };
+            Arc::new(Exec::new(name, settings, secrets, Arc::clone(&tools.host), programs)?)
+        }
+        SourceConfig::Http { url, method, headers, secret_headers, body, mapping, is_idempotent, answer_bytes_max } => {
+            let settings = HttpSettings {
+                url,
+                method,
+                headers,
+                secret_headers,
+                body: body.as_deref(),
+                mapping,
+                is_idempotent: *is_idempotent,
+                answer_bytes_max: *answer_bytes_max,
+            };
+            Arc::new(HttpService::new(settings, secrets, Arc::clone(&tools.host), Arc::clone(&tools.http))?)
+        }
+    })
+}
+
+/// Refuses to send after `order.send_by`: by then somebody else may hold the lease.
+pub(super) fn check_send_by(host: &dyn Host, order: &keyreeve_core::lifecycle::Order) -> Result<(), MintError> {
+    use keyreeve_core::record::FaultClass;
+    use keyreeve_core::time::Span;
+
+    let late_ms = host.now().mono.since(order.send_by);
+    if late_ms > 0 {
+        let message = format!("not sent: the lease was over for {}", Span(late_ms));
+        return Err(MintError::nothing_minted(FaultClass::Transient, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! HTTP to the outside, as the [`Http`] port: reqwest over rustls.
+//!
+//! No redirects, no retries, no connection kept for the next request (one that has gone stale meanwhile would leave in
+//! doubt what a fresh one makes certain), no proxy unless configured.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderValue;
+use keyreeve::core::secret::Secret;
+use keyreeve::core::time::Mono;
+use keyreeve::port::{Host, Http, HttpAnswer, HttpError, HttpRequest};
+use reqwest::{Certificate, Client, ClientBuilder, Proxy};
+
+/// How HTTP leaves this machine.
+#[derive(Clone, Debug)]
+pub struct FetchSettings {
+    /// Certificate authorities besides the system's, in PEM.
+    pub extra_ca_pem: Option<Vec<u8>>,
+    /// A proxy for all requests, by URL.
+    pub proxy: Option<String>,
+    /// How long a connection may take to make, TLS included, in real milliseconds. A request whose connection was not
+    /// made in time was certainly not sent.
+    pub connect_ms: u64,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        Self { extra_ca_pem: None, proxy: None, connect_ms: 3000 }
+    }
+}
+
+/// An HTTP client.
+pub struct Fetch {
+    client: Client,
+    host: Arc<dyn Host>,
+}
+
+impl Fetch {
+    /// Makes a client; deadlines are measured by `host`.
+    ///
+    /// The system's certificate authorities are used (or those of `SSL_CERT_FILE`). Where there are none, only hosts
+    /// under `extra_ca_pem` can be reached by `https`, and a warning is logged.
+    ///
+    /// # Errors
+    /// A sentence about a certificate or a proxy that cannot be used.
+    pub fn new(host: Arc<dyn Host>, settings: &FetchSettings) -> Result<Self, String> {
+        // For the whole process, and at most once: whoever was first chose the same library.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let extra = match &settings.extra_ca_pem {
+            Some(pem) => {
+                Certificate::from_pem_bundle(pem).map_err(|_| "the extra certificate authorities are not PEM")?
+            }
+            None => Vec::new(),
+        };
+        if settings.extra_ca_pem.is_some() && extra.is_empty() {
+            return Err("there is no certificate among the extra certificate authorities".into());
+        }
+        let client = match builder(settings)?.tls_certs_merge(extra.clone()).build() {
+            Ok(client) => client,
+            Err(cause) => {
+                let client = builder(settings)?.tls_certs_only(extra).build().map_err(|cause| reason(&cause))?;
+                tracing::warn!(cause = reason(&cause), "the system's certificate authorities cannot be used");
+                client
+            }
+        };
+        Ok(Self { client, host })
+    }
+
+    async fn answer(&self, request: HttpRequest) -> Result<HttpAnswer, HttpError> {
+        let answer_bytes_max = request.answer_bytes_max;
+        let mut builder = self.client.request(request.method, &request.url);
+        for (name, value) in &request.headers {
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| {
+                HttpError::NotSent(format!("the value of `{name}` has characters that no header may carry"))
+            })?;
+            value.set_sensitive(true);
+            builder = builder.header(name, value);
+        }
+        if !request.body.expose().is_empty() {
+            builder = builder.body(request.body.expose().clone());
+        }
+        let mut response = builder.send().await.map_err(|error| failed(&error))?;
+        let too_large = || HttpError::TooLarge(answer_bytes_max);
+        let limit = u64::try_from(answer_bytes_max).unwrap_or(u64::MAX);
+        if response.content_length().is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let mut body = Secret::new(Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(|error| HttpError::NoAnswer(reason(&error)))? {
+            if body.expose().len().saturating_add(chunk.len()) > answer_bytes_max {
+                return Err(too_large());
+            }
+            body = Secret::new([body.expose().as_slice(), &chunk].concat());
+        }
+        Ok(HttpAnswer { status: response.status().as_u16(), headers: response.headers().clone(), body })
+    }
+}
+
+#[async_trait]
+impl Http for Fetch {
+    async fn send(&self, request: HttpRequest, deadline: Mono) -> Result<HttpAnswer, HttpError> {
+        if self.host.now().mono >= deadline {
+            return Err(HttpError::NotSent("the deadline was over".into()));
+        }
+        tokio::select! {
+            answer = self.answer(request) => answer,
+            () = self.host.sleep_until(deadline) => Err(HttpError::NoAnswer("none came before the deadline".into())),
+        }
+    }
+}
+
+fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
+    let mut builder = Client::builder()
+        .user_agent(concat!("keyreeve/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .pool_max_idle_per_host(0)
+        .connect_timeout(Duration::from_millis(settings.connect_ms))
+        .no_proxy();
+    if let Some(url) = &settings.proxy {
+        // A proxy's URL may hold a password, so it is not repeated.
+        builder = builder.proxy(Proxy::all(url).map_err(|_| "the proxy is not a URL")?);
+    }
+    Ok(builder)
+}
+
+fn failed(error: &reqwest::Error) -> HttpError {
+    if error.is_connect() || error.is_builder() {
+        HttpError::NotSent(reason(error))
+    } else {
+        HttpError::NoAnswer(reason(error))
+    }
+}
+
+/// The innermost causes, which say something, without the URL, which may hold a secret.
+fn reason(error: &reqwest::Error) -> String {
+    let mut causes = Vec::new();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        causes.push(inner.to_string());
+        cause = inner.source();
+    }
+    causes.dedup();
+    let from = causes.len().saturating_sub(2);
+    match causes.get(from..) {
+        Some(last) if !last.is_empty() => last.join(": "),
+        _ if error.is_timeout() => "it took too long".into(),
+        _ => "the request could not be made".into(),
+    }
+}

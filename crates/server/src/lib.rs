@@ -1,0 +1,11 @@
+//! What the `keyreeve` binary reaches the operating system with. The binary's own business is in `main.rs`.
+//!
+//! - [`host`]: clocks, chance and tasks
+//! - [`secrets`]: secrets by reference
+//! - [`command`]: programs, for the `exec` source
+//! - [`fetch`]: HTTP to the outside
+
+pub mod command;
+pub mod fetch;
+pub mod host;
+pub mod secrets;
