@@ -55,7 +55,7 @@ pub(crate) struct FleetArgs {
     #[arg(long, default_value_t = 4, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) renewals: u32,
     /// Simulated seconds per real second, for all clocks alike.
-    #[arg(long, default_value_t = 90, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=240))]
+    #[arg(long, default_value_t = 90, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=180))]
     pub(crate) scale: u32,
     /// How many nodes.
     #[arg(long, default_value_t = 8, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(3..=32))]

@@ -3,31 +3,14 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::args::{FleetArgs, Strategy};
 use super::place::Place;
 use super::plan::{Plan, name_of};
-
-/// A signal that `kill` knows by this name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Signal {
-    /// Stand still.
-    Stop,
-    /// Go on.
-    Continue,
-}
-
-impl Signal {
-    const fn flag(self) -> &'static str {
-        match self {
-            Self::Stop => "-STOP",
-            Self::Continue => "-CONT",
-        }
-    }
-}
 
 /// All nodes of one run. Dropping it kills them.
 pub(crate) struct Children<'a> {
@@ -89,35 +72,33 @@ impl<'a> Children<'a> {
             .kill_on_drop(true)
             .spawn()?;
         if let Some(slot) = self.children.get(node) {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+            *lock(slot) = Some(child);
         }
         Ok(())
     }
 
     /// Sends a signal to a node; nothing happens where it is not running.
-    pub(crate) async fn signal(&self, node: usize, signal: Signal) -> io::Result<()> {
-        let Some(id) = self.id(node) else { return Ok(()) };
-        let status = Command::new("kill").arg(signal.flag()).arg(id.to_string()).stderr(Stdio::null()).status().await?;
-        if status.success() { Ok(()) } else { Err(io::Error::other(format!("`kill {} {id}` failed", signal.flag()))) }
+    pub(crate) fn signal(&self, node: usize, signal: Signal) -> io::Result<()> {
+        let id = self.children.get(node).and_then(|slot| lock(slot).as_ref()?.id());
+        match id.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+            Some(id) => kill_process(id, signal).map_err(io::Error::from),
+            None => Ok(()),
+        }
     }
 
     /// Kills a node with SIGKILL and waits until it is gone.
     pub(crate) async fn kill(&self, node: usize) -> io::Result<()> {
-        let child = self.children.get(node).and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let child = self.children.get(node).and_then(|slot| lock(slot).take());
         match child {
             Some(mut child) => child.kill().await,
             None => Ok(()),
         }
     }
 
-    fn id(&self, node: usize) -> Option<u32> {
-        self.children.get(node)?.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.id()
-    }
-
     /// A node that has ended by itself, and how.
     pub(crate) fn find_ended(&self) -> Option<(usize, String)> {
         self.children.iter().enumerate().find_map(|(node, slot)| {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = lock(slot);
             let status = slot.as_mut()?.try_wait().ok()??;
             *slot = None;
             Some((node, status.to_string()))
@@ -131,4 +112,8 @@ impl<'a> Children<'a> {
             let _ = self.kill(node).await;
         }
     }
+}
+
+fn lock(slot: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }

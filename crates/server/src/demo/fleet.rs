@@ -107,7 +107,7 @@ fn introduction(args: &FleetArgs, plan: &Plan) -> Vec<String> {
 /// One strategy from start to end.
 async fn run_one(strategy: Strategy, args: &FleetArgs, plan: &Plan) -> Result<Outcome, Failure> {
     let nodes = usize::try_from(args.nodes).unwrap_or(usize::MAX);
-    let place = Place::new(nodes, args.keep).map_err(unavailable)?;
+    let place = Place::new(nodes, args.scale, args.keep).map_err(unavailable)?;
     let clock = PickyClock::scaled(PickyClock::real().now_ms(), f64::from(args.scale));
     let timeline = Arc::new(Timeline::new(strategy, clock.clone(), args.json));
     let apple = start_apple(&place, &clock).await.map_err(unavailable)?;
@@ -115,8 +115,7 @@ async fn run_one(strategy: Strategy, args: &FleetArgs, plan: &Plan) -> Result<Ou
         timeline.add("", format!("everything is in `{}`", place.folder().display()));
     }
     let children = Children::start(strategy, args, plan, &place, clock.epoch_unix_ms()).map_err(unavailable)?;
-    let crowd =
-        Crowd::new(&place, nodes, &apple, Duration::from_millis(args.rest), &timeline).map_err(unavailable)?;
+    let crowd = Crowd::new(&place, nodes, &apple, Duration::from_millis(args.rest), &timeline).map_err(unavailable)?;
     wait_until_ready(&children, &crowd, nodes, &place).await?;
     let start_ms = timeline.restart();
     let start = Instant::now();
@@ -128,9 +127,18 @@ async fn run_one(strategy: Strategy, args: &FleetArgs, plan: &Plan) -> Result<Ou
         clients.spawn(Arc::clone(&crowd).run_client(number, args.seed));
     }
     let spent = Mutex::default();
-    let striker =
-        Striker { strategy, children: &children, place: &place, watch: &watch, timeline: &timeline, clock: &clock, start_ms, spent };
-    let length_ms = u64::from(args.renewals).saturating_mul(CYCLE_MS).saturating_add(HANDOVER_MS).saturating_add(TAIL_MS);
+    let striker = Striker {
+        strategy,
+        children: &children,
+        place: &place,
+        watch: &watch,
+        timeline: &timeline,
+        clock: &clock,
+        start_ms,
+        spent,
+    };
+    let length_ms =
+        u64::from(args.renewals).saturating_mul(CYCLE_MS).saturating_add(HANDOVER_MS).saturating_add(TAIL_MS);
     let (faults, ()) = tokio::try_join!(striker.carry_out(plan), async {
         striker.until(length_ms).await;
         Ok(())

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyreeve_picky::clock::PickyClock;
@@ -88,7 +88,8 @@ async fn token(State(peer): State<Arc<Peer>>, headers: HeaderMap) -> Response {
     if is_same {
         return (StatusCode::NOT_MODIFIED, [cache]).into_response();
     }
-    ([cache], Json(json!({ "name": CREDENTIAL, "generation": held.iat, "token": held.token }))).into_response()
+    let body = json!({ "name": CREDENTIAL, "generation": held.iat, "token": held.token });
+    ([cache, (header::CONTENT_TYPE, "application/json".to_owned())], body.to_string()).into_response()
 }
 
 #[derive(Deserialize)]
@@ -97,7 +98,8 @@ struct Report {
     upstream_status: u16,
 }
 
-async fn report(State(peer): State<Arc<Peer>>, Json(report): Json<Report>) -> StatusCode {
+async fn report(State(peer): State<Arc<Peer>>, body: String) -> StatusCode {
+    let Ok(report) = serde_json::from_str::<Report>(&body) else { return StatusCode::BAD_REQUEST };
     // A refused token is thrown away, as libraries for this do; too many updates are nothing that a new token helps.
     if report.upstream_status == 403 {
         let task = tokio::spawn(async move { peer.throw_away(report.generation).await });
@@ -197,7 +199,8 @@ impl Peer {
         let mark = self.shared(&format!("{}.minting", self.args.node));
         std::fs::write(&mark, iat.to_string())?;
         let delay = std::fs::read_to_string(self.args.faults.join("mint-delay-ms")).unwrap_or_default();
-        tokio::time::sleep(Duration::from_millis(delay.trim().parse().unwrap_or(0))).await;
+        let delay = Duration::from_millis(delay.trim().parse().unwrap_or(0));
+        tokio::time::sleep(self.clock.real_for(delay).unwrap_or_default()).await;
         let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = part(json!({ "alg": "ES256", "kid": KEY_ID }));
         let signed = format!("{header}.{}", part(json!({ "iss": TEAM_ID, "iat": iat })));

@@ -75,8 +75,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Makes the folder, a signing key, a seal key and a configuration for each of `nodes`.
-    pub(crate) fn new(nodes: usize, is_kept: bool) -> io::Result<Self> {
+    /// Makes the folder, a signing key, a seal key and a configuration for each of `nodes`, whose mints are slowed down.
+    pub(crate) fn new(nodes: usize, scale: u32, is_kept: bool) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("keyreeve-demo-").disable_cleanup(is_kept).tempdir()?;
         let signing_key = new_signing_key()?;
         let place = Self { folder, signing_key };
@@ -86,12 +86,12 @@ impl Place {
         write_private(&place.path("seal.key"), seal_key.expose().as_bytes())?;
         std::fs::create_dir(place.shared())?;
         let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(place.folder.path())?);
-        let config = CONFIG
-            .replace("@FOLDER@", &place.folder.path().display().to_string())
-            .replace("@UID@", &uid.to_string());
+        let config =
+            CONFIG.replace("@FOLDER@", &place.folder.path().display().to_string()).replace("@UID@", &uid.to_string());
         for node in 0..nodes {
             std::fs::create_dir(place.faults(node))?;
-            std::fs::write(place.faults(node).join("mint-delay-ms"), MINT_MS.to_string())?;
+            // The switch counts in the node's time.
+            std::fs::write(place.faults(node).join("mint-delay-ms"), (MINT_MS * u64::from(scale)).to_string())?;
             let bind = format!("\n[[listener]]\nbind = \"unix:{}\"\nserve = [\"api\"]\n", place.socket(node).display());
             write_private(&place.config(node), format!("{config}{bind}").as_bytes())?;
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use keyreeve_picky::clock::PickyClock;
+use rustix::process::Signal;
 use serde::Serialize;
 
 use super::args::Strategy;
-use super::children::{Children, Signal};
+use super::children::Children;
 use super::place::{CYCLE_MS, MINT_MS, Place};
 use super::plan::{Fault, Plan, Strike, name_of};
 use super::timeline::Timeline;
@@ -50,7 +51,8 @@ impl Striker<'_> {
     }
 
     async fn strike(&self, strike: Strike) -> io::Result<Struck> {
-        let at = |tenths: u64| u64::from(strike.renewal).saturating_mul(CYCLE_MS).saturating_add(tenths * CYCLE_MS / 10);
+        let at =
+            |tenths: u64| u64::from(strike.renewal).saturating_mul(CYCLE_MS).saturating_add(tenths * CYCLE_MS / 10);
         // A renewal is due at a multiple of the cycle, give or take the takeovers of earlier ones.
         self.until(at(0).saturating_sub(CYCLE_MS / 5)).await;
         let node = match strike.fault {
@@ -82,7 +84,7 @@ impl Striker<'_> {
     }
 
     /// Waits until this many simulated milliseconds after the start.
-    async fn until(&self, ms: u64) {
+    pub(super) async fn until(&self, ms: u64) {
         let at_ms = self.start_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
         let left_ms = u64::try_from(at_ms.saturating_sub(self.clock.now_ms())).unwrap_or(0);
         self.rest(left_ms).await;
@@ -130,12 +132,13 @@ impl Striker<'_> {
 
     async fn freeze(&self, sighting: &Sighting, for_ms: u64) -> io::Result<usize> {
         let node = sighting.node;
-        self.children.signal(node, Signal::Stop).await?;
+        self.children.signal(node, Signal::STOP)?;
         self.timeline.add(&name_of(node), format!("SIGSTOP in the middle of minting {}", sighting.what));
         self.rest(for_ms).await;
         let before = self.watch.seen();
-        self.children.signal(node, Signal::Continue).await?;
-        self.timeline.add(&name_of(node), format!("SIGCONT after {}m, with that mint still in its hands", for_ms / 60_000));
+        self.children.signal(node, Signal::CONT)?;
+        self.timeline
+            .add(&name_of(node), format!("SIGCONT after {}m, with that mint still in its hands", for_ms / 60_000));
         tokio::time::sleep(AFTERMATH).await;
         if self.strategy == Strategy::Ours {
             let after = self.watch.seen();

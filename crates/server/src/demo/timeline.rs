@@ -73,7 +73,11 @@ impl Timeline {
             line.text
         );
         // In JSON mode standard output belongs to the result.
-        if self.is_json { tell(&text) } else { say(&text) }
+        if self.is_json {
+            tell(&text)
+        } else {
+            say(&text)
+        }
         if state.lines.len() < LINES_MAX {
             state.lines.push(line);
         }

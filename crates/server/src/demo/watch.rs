@@ -68,9 +68,7 @@ impl Watch {
                 let store = Sqlite::open(&place.store(), Options::default()).map_err(|error| error.to_string())?;
                 tokio::spawn(watch_register(store, nodes, tell, timeline))
             }
-            Strategy::Naive | Strategy::Lockfile => {
-                tokio::spawn(watch_markers(place.shared(), nodes, tell, timeline))
-            }
+            Strategy::Naive | Strategy::Lockfile => tokio::spawn(watch_markers(place.shared(), nodes, tell, timeline)),
         };
         Ok(Self { seen, task })
     }
@@ -162,12 +160,7 @@ fn describe(known: Option<&Record>, record: &Record, timeline: &Timeline) {
 }
 
 /// The compared strategies leave a file while they mint, and a line in a file when they have.
-async fn watch_markers(
-    shared: std::path::PathBuf,
-    nodes: usize,
-    tell: watch::Sender<Seen>,
-    timeline: Arc<Timeline>,
-) {
+async fn watch_markers(shared: std::path::PathBuf, nodes: usize, tell: watch::Sender<Seen>, timeline: Arc<Timeline>) {
     let mut told = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
