@@ -82,7 +82,8 @@ pub enum Ask {
     Renewing,
     /// A mint has no outcome; asking does not change that.
     InDoubt,
-    /// The upstream does not allow a mint for this long, in milliseconds. An operator's wish is not kept.
+    /// No mint for this long: the upstream's floor, or the back-off that a report does not lift. An operator's wish is
+    /// not kept; a report's is already.
     TooSoon {
         /// Milliseconds.
         wait_ms: u64,
@@ -91,7 +92,7 @@ pub enum Ask {
     Write {
         /// What to write over the record that was read.
         record: Box<Record>,
-        /// Milliseconds until the upstream allows the next mint, by this node's clock; 0 is now.
+        /// Milliseconds until the next mint may be made, by this node's clock; 0 is now.
         wait_ms: u64,
     },
 }
@@ -100,18 +101,26 @@ pub enum Ask {
 #[must_use]
 pub fn ask_renewal(ctx: Context<'_>, record: &Record, generation: u64, asker: Asker) -> Ask {
     let newest = record.newest().map(|newest| newest.generation);
-    if newest.is_some_and(|newest| newest != generation) {
+    let is_stale = match newest {
+        Some(newest) => newest != generation,
+        // Nobody can have been refused with what was never published.
+        None => asker == Asker::Report,
+    };
+    if is_stale {
         return Ask::Stale;
     }
     if let Some(intent) = &record.intent {
         return if is_live(ctx.rules, intent, ctx.now) { Ask::Renewing } else { Ask::InDoubt };
     }
     let floor = record.last.map(|last| last.at_most.plus(ctx.rules.min_interval_ms));
-    let wait_ms = floor.map_or(0, |floor| floor.since(ctx.now.earliest()));
+    let held = record.failure.as_ref().filter(|_| asker == Asker::Report);
+    let held = held.map(|failure| failure.at.plus(failure.hold_ms));
+    let wait_ms = floor.max(held).map_or(0, |end| end.since(ctx.now.earliest()));
     if wait_ms > 0 && asker == Asker::Operator {
         return Ask::TooSoon { wait_ms };
     }
-    if record.renew == Some(generation) && record.failure.is_none() {
+    // Kept already; only an operator's wish to lift a back-off adds anything.
+    if record.renew == Some(generation) && (record.failure.is_none() || asker == Asker::Report) {
         return if wait_ms > 0 { Ask::TooSoon { wait_ms } } else { Ask::Renewing };
     }
     let mut next = Record::following(Some(record), ctx.fresh, ctx.now);

@@ -2,10 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod crypto;
+mod fleet;
 mod given;
+mod operator;
 mod record;
+mod renewal;
 mod rules;
 mod schedule;
 mod seal;
 mod slots;
 mod view;
+mod waiting;

@@ -127,7 +127,7 @@ proptest! {
         let cut = bounded(&text);
         prop_assert!(text.starts_with(&cut));
         prop_assert!(cut.len() <= DETAIL_BYTES_MAX);
-        let next = text[cut.len()..].chars().next();
+        let next = text.strip_prefix(&cut).unwrap().chars().next();
         prop_assert!(next.is_none_or(|c| cut.len() + c.len_utf8() > DETAIL_BYTES_MAX), "cut too early");
     }
 }

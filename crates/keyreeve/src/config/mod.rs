@@ -1,7 +1,31 @@
 //! Every setting: one TOML schema, text in, valid values out.
 //!
-//! [`types`] is what the rest of the crate works with: nothing in it needs to be checked again.
+//! [`types`] is what the rest of the crate works with: nothing in it needs to be checked again. [`Config::read`] makes
+//! it, or says everything that is wrong at once. [`table`] has each setting once, with its kind, limits, default and
+//! meaning; reading, `config explain`, the JSON Schema and the reference page all follow it.
+//!
+//! This module opens no file and no secret: it knows where secrets are, and never what they are.
 
+mod caller;
+mod credential;
+mod environment;
+mod parse;
+mod plan;
+mod problem;
+mod read;
+mod scope;
+mod settings;
+mod sheet;
+mod sources;
+pub mod table;
+mod tree;
 pub mod types;
+mod units;
+mod value;
 
+pub use environment::PREFIX as ENVIRONMENT_PREFIX;
+pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
+pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};
+pub use settings::SETTINGS;
+pub use sheet::Explained;
 pub use types::*;

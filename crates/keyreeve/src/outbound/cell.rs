@@ -191,6 +191,9 @@ impl Cell {
         };
         let serve = snapshot.view.serve_within(skew_ms, stale_ms, now, min_ttl_ms)?;
         let is_there = if serve.is_next { snapshot.next.is_some() } else { snapshot.current.is_some() };
+        if serve.is_next {
+            self.switch_to(serve.held.generation);
+        }
         is_there.then(|| Served {
             is_next: serve.is_next,
             mode,
@@ -198,6 +201,20 @@ impl Cell {
             is_stale: serve.is_stale,
             snapshot: guard,
         })
+    }
+
+    /// Makes the next generation the current one, once it has been handed out.
+    ///
+    /// INVARIANT: a clock that is set back afterwards does not bring the one before it back.
+    fn switch_to(&self, generation: u64) {
+        let _state = self.lock();
+        let held = self.snapshot.load_full();
+        if let Some(snapshot) = held
+            && snapshot.view.next.is_some_and(|next| next.generation == generation)
+        {
+            let view = View { current: snapshot.view.next, next: None };
+            self.snapshot.store(Some(Arc::new(Snapshot { view, current: snapshot.next.clone(), next: None })));
+        }
     }
 
     pub(super) const fn is_kept(&self) -> bool {

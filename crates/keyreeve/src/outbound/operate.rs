@@ -255,11 +255,12 @@ impl Inner {
             Plan::Fleet(rules) => (rules.mode.as_str(), Some(rules.faults_absorbed())),
         };
         let is_served = served.is_some();
+        let status = cell.lock().status;
         CredentialState {
             name: cell.name.clone(),
             source: cell.source.kind(),
             mode,
-            status: cell.lock().status,
+            status,
             generation: served.as_ref().map(|served| served.generation),
             expires_at: served.as_ref().map(|served| served.expires_at),
             refresh_at: served.as_ref().map(|served| served.refresh_at),

@@ -19,6 +19,8 @@ use crate::error::{Error, ErrorKind};
 use crate::port::{Entry, Key, Register, StoreError, Swap, fresh_write_id};
 use crate::source::{Material, MintError, Minting};
 
+/// After this many unanswered calls a pass ends, and the next one begins a little later.
+const FAULTS_MAX: u32 = 3;
 /// While callers wait for another node's mint, its record is read this often, in milliseconds.
 const WAITED_POLL_MS: u64 = 40;
 
@@ -98,6 +100,8 @@ struct Learnt {
     record: Option<Arc<Record>>,
     /// An error on this side of the protocol: the store, the seal, the stored bytes.
     error: Option<Error>,
+    /// How often the store has not answered in this pass.
+    faults: u32,
 }
 
 impl Pass<'_> {
@@ -106,6 +110,14 @@ impl Pass<'_> {
         let mut event = self.read(&mut learnt).await;
         loop {
             match self.step(event) {
+                // A store that keeps losing answers is away: asking it in a loop would not bring it back.
+                Step::Read if learnt.faults >= FAULTS_MAX => {
+                    if self.rest(self.rules.poll_ms, Why::StoreAway, &mut learnt) {
+                        return;
+                    }
+                    learnt.faults = 0;
+                    event = self.read(&mut learnt).await;
+                }
                 Step::Read => event = self.read(&mut learnt).await,
                 Step::Swap { expected, record } => event = self.swap(expected, &record, &mut learnt).await,
                 Step::Mint(order) => event = self.mint(&order).await,
@@ -221,6 +233,7 @@ impl Pass<'_> {
     fn store_is_away(&self, error: &StoreError, learnt: &mut Learnt) {
         let text = format!("`{}` is not held by this node: {error}", self.cell.name);
         learnt.error = Some(Error::new(ErrorKind::StoreUnavailable, text).after(self.rules.poll_ms));
+        learnt.faults = learnt.faults.saturating_add(1);
         self.inner.notify(&self.cell.name, 0, "store-away", error.to_string());
     }
 
@@ -302,6 +315,10 @@ impl Pass<'_> {
 
     /// Checks what a source brought, and seals it.
     fn accept(&self, order: &Order, minting: Minting) -> Result<Minted, MintError> {
+        if minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
+            let text = "the upstream returned a credential that has expired already, or is about to";
+            return Err(MintError::in_doubt(FaultClass::Transient, text));
+        }
         let guard = self.cell.snapshot.load();
         let newest = guard.as_ref().and_then(|snapshot| snapshot.issued(snapshot.view.newest_generation()));
         if newest.is_some_and(|newest| newest.material == minting.material) {

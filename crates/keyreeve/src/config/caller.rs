@@ -1,0 +1,158 @@
+//! Who may call.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyreeve_core::id::CredentialName;
+
+use super::parse;
+use super::problem::{Fault, shown};
+use super::scope::Scope;
+use super::sheet::{Named, Sheet};
+use super::types::{Action, Bind, CallerConfig, CredentialConfig, Listener, Proof};
+
+/// The most callers.
+const CALLERS_MAX: usize = 4096;
+const ACTIONS: [(&str, Action); 8] = [
+    ("list", Action::List),
+    ("token", Action::Token),
+    ("report", Action::Report),
+    ("renew", Action::Renew),
+    ("resolve", Action::Resolve),
+    ("history", Action::History),
+    ("events", Action::Events),
+    ("metrics", Action::Metrics),
+];
+
+/// Reads all callers.
+pub(super) fn all(
+    sheet: &mut Sheet,
+    listeners: &[Listener],
+    credentials: &BTreeMap<CredentialName, CredentialConfig>,
+) -> BTreeMap<String, CallerConfig> {
+    let named = sheet.named("caller.*");
+    if named.len() > CALLERS_MAX {
+        let fault =
+            Fault::new(format!("has {} entries, the most is {CALLERS_MAX}", named.len()), "let callers share a key");
+        sheet.fault("caller", sheet.place("caller"), &fault, None);
+        return BTreeMap::new();
+    }
+    let mut callers: BTreeMap<String, CallerConfig> = BTreeMap::new();
+    let mut proofs = BTreeMap::new();
+    for named in named {
+        let Some(caller) = one(sheet, &named, listeners, credentials) else { continue };
+        let proof = match &caller.proof {
+            Proof::KeySha256(hash) => ("key_sha256", hash.to_vec()),
+            Proof::Uid(uid) => ("uid", uid.to_be_bytes().to_vec()),
+        };
+        let field = proof.0;
+        if let Some(other) = proofs.insert(proof, named.key.clone()) {
+            let fault = Fault::new(
+                format!("is also that of caller {}", shown(&other)),
+                "two callers cannot be told apart by it: merge them, or make another key",
+            );
+            Scope::of(sheet, &named, "caller.*").fault(field, &fault);
+        }
+        callers.insert(named.key, caller);
+    }
+    callers
+}
+
+fn one(
+    sheet: &mut Sheet,
+    named: &Named,
+    listeners: &[Listener],
+    credentials: &BTreeMap<CredentialName, CredentialConfig>,
+) -> Option<CallerConfig> {
+    let is_name = CredentialName::parse(&named.key).is_ok_and(|name| name.tenant().is_none());
+    if !is_name {
+        let message = format!("{} is not a name for a caller", shown(&named.key));
+        let hint = "a name has 1 to 63 characters of a-z, 0-9, `.`, `_` and `-`, and starts with a letter or digit";
+        sheet.report(&named.path, named.origin.clone(), message, hint);
+    }
+    let mut scope = Scope::of(sheet, named, "caller.*");
+    let hash = scope.parsed("key_sha256", parse::sha256, |hash| {
+        hash.iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte:02x}")) + ".."
+    });
+    let uid = scope.maybe_number("uid").and_then(|uid| u32::try_from(uid).ok());
+    let is_hash_written = scope.is_written("key_sha256");
+    let is_uid_written = scope.is_written("uid");
+    if is_hash_written && is_uid_written {
+        scope.fault(
+            "uid",
+            &Fault::new("and `key_sha256` are both there", "a caller proves itself in one way: remove one"),
+        );
+    }
+    if !is_hash_written && !is_uid_written {
+        scope.missing("key_sha256");
+    }
+    if uid.is_some() && !listeners.iter().any(|listener| matches!(listener.bind, Bind::Unix(_))) {
+        scope.warn(
+            "uid",
+            "proves nothing: no listener is on a Unix socket",
+            "add `[[listener]]` with `bind = \"unix:/run/keyreeve.sock\"`",
+        );
+    }
+    let can = actions(&mut scope);
+    let patterns = patterns(&mut scope, &can, credentials);
+    let proof = hash.map(Proof::KeySha256).or(uid.map(Proof::Uid))?;
+    Some(CallerConfig { proof, can, credentials: patterns })
+}
+
+fn actions(scope: &mut Scope<'_>) -> BTreeSet<Action> {
+    let Some(texts) = scope.texts("can") else { return BTreeSet::new() };
+    if texts.is_empty() {
+        scope.fault(
+            "can",
+            &Fault::new("must not be empty", "name what the caller may do: `can = [\"token\", \"report\"]`"),
+        );
+    }
+    texts
+        .iter()
+        .filter_map(|(text, _)| ACTIONS.iter().find(|(name, _)| name == text))
+        .map(|(_, action)| *action)
+        .collect()
+}
+
+fn patterns(
+    scope: &mut Scope<'_>,
+    can: &BTreeSet<Action>,
+    credentials: &BTreeMap<CredentialName, CredentialConfig>,
+) -> Vec<String> {
+    let needs_some = can.iter().any(|action| *action != Action::Metrics);
+    let Some(texts) = scope.texts("credentials") else {
+        if needs_some && !scope.is_written("credentials") {
+            scope.missing("credentials");
+        }
+        return Vec::new();
+    };
+    for (at, (text, origin)) in texts.iter().enumerate() {
+        let path = format!("{}[{at}]", scope.path("credentials"));
+        let start = text.strip_suffix('*');
+        let is_right = match start {
+            Some(start) => {
+                start.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte))
+            }
+            None => CredentialName::parse(text).is_ok(),
+        };
+        if !is_right {
+            let fault = Fault::new(
+                format!(
+                    "must be the name of a credential, or a start of names with one `*` at its end, not {}",
+                    shown(text)
+                ),
+                "for example `credentials = [\"apns-*\"]`",
+            );
+            scope.sheet.fault(&path, origin.clone(), &fault, None);
+            continue;
+        }
+        let fits = |name: &CredentialName| match start {
+            Some(start) => name.as_str().starts_with(start),
+            None => name.as_str() == text,
+        };
+        if !credentials.keys().any(fits) {
+            let message = format!("`{path}` fits no credential: {}", shown(text));
+            scope.sheet.warn(&path, origin.clone(), message, "credentials have the names under `[credential.NAME]`");
+        }
+    }
+    texts.into_iter().map(|(text, _)| text).collect()
+}

@@ -1,0 +1,169 @@
+//! Texts that stand for something: addresses, stores, URLs, hashes, pointers.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::problem::{Fault, shown};
+use super::types::{Bind, StoreUrl};
+
+/// Stores that the design names and this version does not have.
+const STORES_LATER: [&str; 5] = ["postgres", "etcd", "redis", "s3", "do"];
+const STORES_NOW: &str =
+    "this version has `sqlite:PATH`, a file that all processes of one machine share, and `memory:`";
+/// The longest path of a Unix socket: `sun_path` holds 108 bytes, the last of them NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Reads `sqlite:PATH` or `memory:`. A store's URL may hold a password, so no more than its scheme is repeated.
+pub(super) fn store_url(text: &str) -> Result<StoreUrl, Fault> {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return Err(Fault::new("must be `sqlite:PATH` or `memory:`", STORES_NOW));
+    };
+    let later = |name: &&str| {
+        scheme == *name || (*name == "postgres" && scheme == "postgresql") || (*name == "redis" && scheme == "rediss")
+    };
+    match scheme {
+        "memory" if rest.is_empty() || rest == "//" => Ok(StoreUrl::Memory),
+        "memory" => Err(Fault::new("must be just `memory:`", STORES_NOW)),
+        "sqlite" => sqlite_path(rest).map(|path| StoreUrl::Sqlite(PathBuf::from(path))),
+        _ if STORES_LATER.iter().any(later) => {
+            Err(Fault::new(format!("is a `{scheme}:` store, which is not in this version"), STORES_NOW))
+        }
+        _ if scheme.len() <= 16 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            Err(Fault::new(format!("must be `sqlite:PATH` or `memory:`, not a `{scheme}:` URL"), STORES_NOW))
+        }
+        _ => Err(Fault::new("must be `sqlite:PATH` or `memory:`", STORES_NOW)),
+    }
+}
+
+fn sqlite_path(rest: &str) -> Result<&str, Fault> {
+    let path = match rest.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(_) => {
+            return Err(Fault::new(
+                "names a host, and a file has none",
+                "write `sqlite:/absolute/path`, or `sqlite:relative/path`",
+            ));
+        }
+        None => rest,
+    };
+    if path == ":memory:" {
+        return Err(Fault::new(
+            "must be a file that all processes share, not `:memory:`",
+            "write `memory:` for the memory of one process",
+        ));
+    }
+    if path.is_empty() || path.ends_with('/') || path.contains(['\0', '?']) {
+        return Err(Fault::new("does not name a file", "for example `url = \"sqlite:/var/lib/keyreeve/state.db\"`"));
+    }
+    Ok(path)
+}
+
+/// Reads `ADDRESS:PORT` or `unix:PATH`.
+pub(super) fn bind(text: &str) -> Result<Bind, Fault> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        if !path.starts_with('/') || path.len() > SOCKET_PATH_BYTES_MAX || path.contains('\0') {
+            return Err(Fault::new(
+                format!(
+                    "must be an absolute path of at most {SOCKET_PATH_BYTES_MAX} bytes after `unix:`, not {}",
+                    shown(path)
+                ),
+                "for example `bind = \"unix:/run/keyreeve.sock\"`",
+            ));
+        }
+        return Ok(Bind::Unix(PathBuf::from(path)));
+    }
+    text.parse::<SocketAddr>().map(Bind::Tcp).map_err(|_| {
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        let hint = match port {
+            Some(port) => format!("names are not looked up: write `127.0.0.1:{port}` or `[::1]:{port}`"),
+            None => String::from("for example `bind = \"127.0.0.1:7070\"`, or `bind = \"unix:/run/keyreeve.sock\"`"),
+        };
+        Fault::new(format!("must be an IP address with a port, or `unix:PATH`, not {}", shown(text)), hint)
+    })
+}
+
+/// Reads 64 hexadecimal digits. What stands there instead may be the key itself, so it is not repeated.
+pub(super) fn sha256(text: &str) -> Result<[u8; 32], Fault> {
+    let fault = || {
+        Fault::new(
+            "must be the SHA-256 of the key in 64 hexadecimal digits, not the key itself (the value is not shown)",
+            super::sheet::NEW_KEY,
+        )
+    };
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect::<Option<_>>()
+        .ok_or_else(fault)?;
+    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect();
+    if digits.len() != 64 {
+        return Err(fault());
+    }
+    bytes.try_into().map_err(|_| fault())
+}
+
+/// Reads an id of Apple's: 10 characters.
+pub(super) fn apple_id(text: &str) -> Result<String, Fault> {
+    if text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) {
+        return Ok(text.to_owned());
+    }
+    Err(Fault::plain(format!(
+        "must be exactly 10 characters of A-Z and 0-9, not {} of {}",
+        shown(text),
+        text.chars().count()
+    )))
+}
+
+/// Reads the URL of an `http` source. It may hold a secret, so no more than its scheme and host is repeated.
+pub(super) fn url(text: &str) -> Result<String, Fault> {
+    const EXAMPLE: &str = "for example `url = \"https://tokens.example.org/renew\"`";
+    let Ok(uri) = text.parse::<http::Uri>() else {
+        return Err(Fault::new("is not a URL (the value is not shown)", EXAMPLE));
+    };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(Fault::new("must start with `https://`", EXAMPLE));
+    };
+    if authority.as_str().contains('@') {
+        return Err(Fault::new(
+            "must not hold a user name or password (the value is not shown)",
+            "move it: `secret_headers = { authorization = \"env:NAME\" }`, with `Basic ..` in the variable",
+        ));
+    }
+    if text.contains('#') {
+        return Err(Fault::new("must not hold a fragment", "remove `#` and what follows it"));
+    }
+    match scheme {
+        "https" => Ok(text.to_owned()),
+        "http" if is_loopback(authority.host()) => Ok(text.to_owned()),
+        "http" => Err(Fault::new(
+            format!("would send secrets in clear to {}", shown(authority.host())),
+            "use `https`; `http` is for `localhost`, `127.0.0.1` and `[::1]`",
+        )),
+        other => Err(Fault::new(format!("must be `https`, or `http` on loopback, not {}", shown(other)), EXAMPLE)),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Scheme and host of a URL.
+pub(super) fn origin_of(url: &str) -> Option<String> {
+    let uri: http::Uri = url.parse().ok()?;
+    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
+}
+
+/// Reads a JSON pointer (RFC 6901).
+pub(super) fn pointer(text: &str) -> Result<String, Fault> {
+    let is_escaped = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+    if (text.is_empty() || text.starts_with('/')) && is_escaped {
+        return Ok(text.to_owned());
+    }
+    let hint = if text.starts_with('$') || text.contains('.') {
+        "JSON pointers use `/`: `$.data.token` is `/data/token`"
+    } else {
+        "it starts with `/`, and `~` is written `~0` (RFC 6901): `/access_token`"
+    };
+    Err(Fault::new(format!("must be a JSON pointer, not {}", shown(text)), hint))
+}

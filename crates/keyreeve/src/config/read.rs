@@ -1,0 +1,234 @@
+//! Reads a whole configuration: text and environment in, valid settings or all problems out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use keyreeve_core::id::CredentialName;
+use toml::de::DeTable;
+
+use super::caller;
+use super::credential;
+use super::environment;
+use super::parse;
+use super::problem::{Fault, Origin, Problem, Problems};
+use super::scope::Scope;
+use super::sheet::{Explained, Named, Sheet};
+use super::tree::{Lines, entries};
+use super::types::{Bind, Config, CredentialConfig, Limits, Listener, Plan, SecretRef, StoreUrl, Surface};
+use super::units::show_size;
+use super::value::show_secret;
+
+/// The largest configuration, in bytes.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Names of the surfaces.
+const SURFACES: [(&str, Surface); 2] = [("api", Surface::Api), ("metrics", Surface::Metrics)];
+
+/// How to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOptions {
+    /// Whether a secret may stand in the file itself: under `keyreeve dev`, and in tests.
+    pub allow_literals: bool,
+}
+
+/// A configuration that may be used.
+#[derive(Clone, Debug)]
+pub struct ConfigRead {
+    /// The settings.
+    pub config: Config,
+    /// Each effective value and where it comes from, in the order of the reference page.
+    pub explained: Vec<Explained>,
+    /// What somebody should know, in the order of the lines.
+    pub warnings: Vec<Problem>,
+}
+
+impl Config {
+    /// Reads a configuration. Touches nothing: no file, no variable besides `env`, no clock.
+    ///
+    /// `file_name` is only for messages. Of `env` the variables that start with `KEYREEVE__` are read:
+    /// `KEYREEVE__STORE__URL` stands for `store.url` and wins over the file.
+    ///
+    /// # Errors
+    /// All problems at once, in the order of their lines. No message holds a secret.
+    ///
+    /// ```
+    /// use keyreeve::config::{Config, ReadOptions};
+    ///
+    /// let text = r#"
+    /// store.url = "memory:"
+    /// seal.keys = ["file:/etc/keyreeve/seal.key"]
+    /// [credential.apns-prod]
+    /// source = "apns"
+    /// key = "file:/etc/keyreeve/AuthKey_ABC123DEFG.p8"
+    /// params = { team_id = "DEF123GHIJ", key_id = "ABC123DEFG" }
+    /// life = { max = "55m", min_interval = "20m", lead = "60m" }
+    /// "#;
+    /// let problems = Config::read(text, "push.toml", &Default::default(), ReadOptions::default()).unwrap_err();
+    /// assert!(problems.to_string().contains("lead 1h is not shorter than max 55m (push.toml:8)"));
+    /// ```
+    pub fn read(
+        text: &str,
+        file_name: &str,
+        env: &BTreeMap<String, String>,
+        options: ReadOptions,
+    ) -> Result<ConfigRead, Problems> {
+        let mut sheet = Sheet::new(file_name, options.allow_literals);
+        if text.len() > CONFIG_BYTES_MAX {
+            let (found, most) = (show_size(text.len() as u64), show_size(CONFIG_BYTES_MAX as u64));
+            let message = format!("the file is too large: {found} is more than {most}");
+            sheet.report("", Origin::Default, message, "split the credentials over several fleets");
+            return Err(Problems(sheet.finish().0));
+        }
+        let lines = Lines::of(text);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        let mut is_whole = true;
+        for error in errors {
+            is_whole &= error.message() == "duplicate key";
+            syntax(&mut sheet, &lines, text, error.message(), error.span());
+        }
+        // What is left of a file with a broken line would only bring problems that are not there.
+        if !is_whole {
+            return Err(Problems(sheet.finish().0));
+        }
+        let mut tree = entries(document.get_ref(), &lines);
+        environment::apply(env, &mut tree, &mut sheet);
+        sheet.table(&tree, "", "", None);
+        let config = whole(&mut sheet);
+        let is_sound = !sheet.has_problems();
+        let (problems, warnings, explained) = sheet.finish();
+        match config {
+            Some(config) if is_sound => Ok(ConfigRead { config, explained, warnings }),
+            _ => Err(Problems(problems)),
+        }
+    }
+}
+
+fn syntax(sheet: &mut Sheet, lines: &Lines, text: &str, message: &str, span: Option<std::ops::Range<usize>>) {
+    let offset = span.map_or(text.len(), |span| span.start);
+    let message = format!("the file is not TOML: {message}");
+    sheet.report(
+        "",
+        lines.at(offset),
+        message,
+        "values of text stand in quotes, lists in `[..]`, tables under `[name]`",
+    );
+}
+
+fn whole(sheet: &mut Sheet) -> Option<Config> {
+    let store = Scope::new(sheet, "store", "store").parsed("url", parse::store_url, |url| match url {
+        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        StoreUrl::Memory => "memory:".into(),
+    });
+    let seal_keys = Scope::new(sheet, "seal", "seal").secrets("keys");
+    let listeners = listeners(sheet);
+    let credentials = credential::all(sheet, store.as_ref());
+    let callers = caller::all(sheet, &listeners, &credentials);
+    let limits = limits(sheet);
+    seals(sheet, &seal_keys, &credentials);
+    if credentials.is_empty() && !sheet.is_written("credential") {
+        let hint = "a credential is a table: `[credential.apns-prod]`";
+        sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
+    }
+    Some(Config { store: store?, seal_keys, listeners, credentials, callers, limits })
+}
+
+fn seals(sheet: &mut Sheet, keys: &[SecretRef], credentials: &BTreeMap<CredentialName, CredentialConfig>) {
+    let mut seen = BTreeSet::new();
+    for (at, key) in keys.iter().enumerate() {
+        let shown = show_secret(key);
+        if !matches!(key, SecretRef::Literal(_)) && !seen.insert(shown.clone()) {
+            let path = format!("seal.keys[{at}]");
+            let origin = sheet.place("seal.keys");
+            sheet.fault(&path, origin, &Fault::new(format!("is there twice: `{shown}`"), "remove one"), None);
+        }
+    }
+    let needs = credentials.iter().find(|(_, credential)| matches!(credential.plan, Plan::Fleet(_)));
+    if let Some((name, _)) = needs
+        && keys.is_empty()
+        && !sheet.is_broken_in("seal")
+    {
+        let message = format!("`seal.keys` is missing: `{name}` is kept in the store, and only sealed");
+        let hint =
+            "for example `seal.keys = [\"file:/etc/keyreeve/seal.key\"]`; `keyreeve config new-seal-key` makes one";
+        let origin = sheet.place("seal.keys");
+        sheet.report("seal.keys", origin, message, hint);
+    }
+}
+
+fn limits(sheet: &mut Sheet) -> Limits {
+    let mut scope = Scope::new(sheet, "limits", "limits");
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    Limits {
+        body_bytes_max: size(scope.number("body")),
+        request_ms_max: scope.number("request"),
+        connections_max: size(scope.number("connections")),
+        event_streams_max: size(scope.number("event_streams")),
+    }
+}
+
+fn listeners(sheet: &mut Sheet) -> Vec<Listener> {
+    let named = sheet.named("listener[]");
+    if named.is_empty() {
+        let listener = Listener {
+            bind: Bind::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
+            serve: BTreeSet::from([Surface::Api, Surface::Metrics]),
+        };
+        let mut scope = Scope::new(sheet, "listener[0]", "listener[]");
+        scope.explain("bind", "127.0.0.1:7070".into(), Origin::Default);
+        scope.explain("serve", "[api, metrics]".into(), Origin::Default);
+        return vec![listener];
+    }
+    let mut listeners: Vec<Listener> = Vec::with_capacity(named.len());
+    for named in named {
+        if let Some(listener) = listener(sheet, &named, &listeners) {
+            listeners.push(listener);
+        }
+    }
+    listeners
+}
+
+fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Listener> {
+    let mut scope = Scope::of(sheet, named, "listener[]");
+    let bind = scope.parsed("bind", parse::bind, |bind| match bind {
+        Bind::Tcp(address) => address.to_string(),
+        Bind::Unix(path) => format!("unix:{}", path.display()),
+    });
+    let serve = match scope.texts("serve") {
+        Some(texts) => {
+            if texts.is_empty() {
+                scope.fault("serve", &Fault::new("must not be empty", "serve `api`, `metrics` or both"));
+            }
+            texts
+                .iter()
+                .filter_map(|(text, _)| SURFACES.iter().find(|(name, _)| name == text))
+                .map(|(_, it)| *it)
+                .collect()
+        }
+        None => {
+            scope.explain("serve", "[api, metrics]".into(), Origin::Default);
+            SURFACES.iter().map(|(_, surface)| *surface).collect()
+        }
+    };
+    let allows_plaintext = scope.flag("allow_plaintext");
+    let bind = bind?;
+    if let Bind::Tcp(address) = &bind
+        && !address.ip().is_loopback()
+        && !allows_plaintext
+    {
+        scope.fault(
+            "bind",
+            &Fault::new(
+                format!("is reachable from other machines without TLS: `{address}`"),
+                "bind to `127.0.0.1`, or say `allow_plaintext = true` where something else encrypts",
+            ),
+        );
+    }
+    let is_taken = |other: &Listener| match (&other.bind, &bind) {
+        (Bind::Tcp(other), Bind::Tcp(mine)) => other == mine && mine.port() != 0,
+        (other, mine) => other == mine,
+    };
+    if others.iter().any(is_taken) {
+        scope
+            .fault("bind", &Fault::new("is the address of another listener", "list all that it serves in one `serve`"));
+    }
+    Some(Listener { bind, serve })
+}

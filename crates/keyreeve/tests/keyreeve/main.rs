@@ -1,0 +1,6 @@
+//! The library through its public face, in one binary so that it links once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod config;
+mod fleet;
+mod requirements;
