@@ -1,5 +1,6 @@
 //! `keyreeve demo fleet`: one run for each strategy, then the comparison.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,8 +25,8 @@ use crate::signal::Signals;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long clients get to end the push they are at.
 const FINISH_WITHIN: Duration = Duration::from_secs(15);
-/// After the last switch, so that it shows whether it held: in simulated milliseconds.
-const TAIL_MS: u64 = 8 * 60_000;
+/// Two takeovers before the last publication, and some time after the last switch: in simulated milliseconds.
+const TAIL_MS: u64 = 14 * 60_000;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs the demonstration. An error with code 1 where the promise was not held.
@@ -137,18 +138,16 @@ async fn run_one(strategy: Strategy, args: &FleetArgs, plan: &Plan) -> Result<Ou
         start_ms,
         spent,
     };
-    let length_ms =
-        u64::from(args.renewals).saturating_mul(CYCLE_MS).saturating_add(HANDOVER_MS).saturating_add(TAIL_MS);
-    let (faults, ()) = tokio::try_join!(striker.carry_out(plan), async {
-        striker.until(length_ms).await;
-        Ok(())
-    })
-    .map_err(unavailable)?;
+    let length_ms = u64::from(args.renewals) * CYCLE_MS + HANDOVER_MS + TAIL_MS;
+    let faults = tokio::select! {
+        faults = striker.carry_out(plan, length_ms) => faults.map_err(unavailable)?,
+        never = tell_changes(&apple, &timeline) => match never {},
+    };
     crowd.finish();
     finish(&mut clients).await?;
 
     let ended = children.find_ended().map(|(node, how)| format!("{} ended by itself: {how}", name_of(node)));
-    let published = (strategy == Strategy::Ours).then(|| watch.seen().published);
+    let in_use = (strategy == Strategy::Ours).then(|| watch.seen().in_use(clock.now_ms()));
     let simulated_ms = u64::try_from(clock.now_ms().saturating_sub(start_ms)).unwrap_or(0);
     let real_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let upstream = apple.score();
@@ -159,7 +158,7 @@ async fn run_one(strategy: Strategy, args: &FleetArgs, plan: &Plan) -> Result<Ou
         strategy,
         upstream,
         clients: crowd.counts(),
-        published,
+        in_use,
         faults,
         ended: ended.into_iter().collect(),
         simulated_ms,
@@ -179,6 +178,19 @@ async fn start_apple(place: &Place, clock: &PickyClock) -> io::Result<Apns> {
         ..apns::Config::default()
     })
     .await
+}
+
+/// Adds a line each time the fake Apple sees a token that changes things.
+async fn tell_changes(apple: &Apns, timeline: &Timeline) -> Infallible {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let score = apple.score();
+        for change in score.changes.iter().skip(told) {
+            told += 1;
+            timeline.add("", format!("Apple takes token {told} ({}) as the team's new one", change.token));
+        }
+    }
 }
 
 async fn wait_until_ready(

@@ -30,8 +30,8 @@ pub(crate) struct Outcome {
     pub(crate) refused_429: u64,
     /// Refusals with 403, `ExpiredProviderToken` or `InvalidProviderToken`.
     pub(crate) refused_403: u64,
-    /// Generations published in the store; for keyreeve only.
-    pub(crate) published: Option<u64>,
+    /// The generation in use at the end; for keyreeve only.
+    pub(crate) in_use: Option<u64>,
     /// What the clients did.
     pub(crate) clients: Counts,
     /// What became of the faults.
@@ -51,7 +51,7 @@ pub(crate) struct Facts {
     pub(crate) strategy: Strategy,
     pub(crate) upstream: Score,
     pub(crate) clients: Counts,
-    pub(crate) published: Option<u64>,
+    pub(crate) in_use: Option<u64>,
     pub(crate) faults: Vec<Struck>,
     pub(crate) ended: Vec<String>,
     pub(crate) simulated_ms: u64,
@@ -62,7 +62,7 @@ pub(crate) struct Facts {
 impl Outcome {
     pub(crate) fn of(facts: Facts) -> Self {
         let problems = facts.problems();
-        let Facts { strategy, upstream, clients, published, faults, simulated_ms, real_ms, timeline, .. } = facts;
+        let Facts { strategy, upstream, clients, in_use, faults, simulated_ms, real_ms, timeline, .. } = facts;
         let refused = |status: &str| {
             let of_status = clients.refusals.iter().filter(|(kind, _)| kind.starts_with(status));
             of_status.map(|(_, count)| *count).sum()
@@ -77,7 +77,7 @@ impl Outcome {
             stragglers: upstream.stragglers,
             refused_429: refused("429"),
             refused_403: refused("403"),
-            published,
+            in_use,
             clients,
             faults,
             simulated_ms,
@@ -120,8 +120,8 @@ impl Facts {
         if upstream.ok == 0 {
             problems.push("not one push came through".to_owned());
         }
-        if let Some(published) = self.published.filter(|published| *published != upstream.minted) {
-            problems.push(format!("{published} generations were published, {} tokens were used", upstream.minted));
+        if let Some(in_use) = self.in_use.filter(|in_use| *in_use != upstream.minted) {
+            problems.push(format!("generation {in_use} is in use, but Apple has seen {} tokens", upstream.minted));
         }
         let missed = self.faults.iter().filter(|struck| struck.node.is_none()).count();
         if missed > 0 && self.strategy == Strategy::Ours {

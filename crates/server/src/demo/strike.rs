@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use keyreeve_picky::clock::PickyClock;
 use rustix::process::Signal;
 use serde::Serialize;
@@ -45,9 +45,11 @@ pub(crate) struct Striker<'a> {
 }
 
 impl Striker<'_> {
-    /// Carries out the whole plan.
-    pub(crate) async fn carry_out(&self, plan: &Plan) -> io::Result<Vec<Struck>> {
-        join_all(plan.strikes.iter().map(|strike| self.strike(*strike))).await.into_iter().collect()
+    /// Carries out the whole plan, and returns this many simulated milliseconds after the start, or later.
+    pub(crate) async fn carry_out(&self, plan: &Plan, length_ms: u64) -> io::Result<Vec<Struck>> {
+        let strikes = join_all(plan.strikes.iter().map(|strike| self.strike(*strike)));
+        let (struck, ()) = join(strikes, self.until(length_ms)).await;
+        struck.into_iter().collect()
     }
 
     async fn strike(&self, strike: Strike) -> io::Result<Struck> {
@@ -84,7 +86,7 @@ impl Striker<'_> {
     }
 
     /// Waits until this many simulated milliseconds after the start.
-    pub(super) async fn until(&self, ms: u64) {
+    async fn until(&self, ms: u64) {
         let at_ms = self.start_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX));
         let left_ms = u64::try_from(at_ms.saturating_sub(self.clock.now_ms())).unwrap_or(0);
         self.rest(left_ms).await;

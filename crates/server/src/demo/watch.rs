@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyreeve::engine::sqlite::{Options, Sqlite};
 use keyreeve::port::{Key, Register as _};
 use keyreeve_core::record::{HistoryEntry, HistoryKind, Record};
+use keyreeve_core::time::Timestamp;
 use tokio::sync::watch;
 
 use super::args::Strategy;
@@ -33,8 +34,10 @@ pub(crate) struct Sighting {
 pub(crate) struct Seen {
     /// Mints under way; one at the most, for keyreeve.
     pub(crate) minting: Vec<Sighting>,
-    /// The newest published generation, for keyreeve.
-    pub(crate) published: u64,
+    /// The generation in use, for keyreeve.
+    current: u64,
+    /// The one that takes over, and when.
+    next: Option<(u64, Timestamp)>,
     /// The write that made the record, for keyreeve.
     pub(crate) written_by: String,
     /// Who holds or held the lease last, and its epoch, for keyreeve.
@@ -119,6 +122,12 @@ async fn watch_register(store: Sqlite, nodes: usize, tell: watch::Sender<Seen>, 
 }
 
 impl Seen {
+    /// The generation that is in use at `now_ms`.
+    pub(crate) fn in_use(&self, now_ms: i64) -> u64 {
+        let now = Timestamp(u64::try_from(now_ms).unwrap_or(0));
+        self.next.filter(|(_, use_from)| *use_from <= now).map_or(self.current, |(generation, _)| generation)
+    }
+
     fn of(record: &Record, nodes: usize) -> Self {
         let sighting = record.intent.as_ref().and_then(|intent| {
             let node = (0..nodes).find(|node| name_of(*node) == intent.holder.node.as_str())?;
@@ -127,7 +136,8 @@ impl Seen {
         });
         Self {
             minting: sighting.into_iter().collect(),
-            published: record.newest().map_or(0, |newest| newest.generation),
+            current: record.current.as_ref().map_or(0, |current| current.generation),
+            next: record.next.as_ref().map(|next| (next.generation, next.use_from)),
             written_by: format!("{:?}", record.op),
             holder: record
                 .holder
