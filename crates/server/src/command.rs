@@ -117,7 +117,7 @@ impl Group {
     /// number may be somebody else's.
     fn kill(&mut self) {
         if let Some(leader) = self.0.take() {
-            drop(kill_process_group(leader, Signal::KILL));
+            kill_process_group(leader, Signal::KILL).ok();
         }
     }
 }

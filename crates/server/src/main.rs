@@ -1,2 +1,102 @@
 //! The keyreeve binary.
-fn main() {}
+//!
+//! - `cli`, `exit`: the command line, and how a command ends
+//! - `serve`, `load`, `listen`, `signal`, `notify`, `logs`: a running node
+//! - `dev`: a node with seeded data
+//! - `client`: commands that talk to a running node
+//! - `config_cmd`, `doctor`, `picky_cmd`: the rest
+//! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
+//! - `faults`: switches for tests with real processes
+
+mod cli;
+mod client;
+mod config_cmd;
+mod dev;
+mod doctor;
+mod exit;
+mod faults;
+mod listen;
+mod load;
+mod logs;
+mod new_key;
+mod notify;
+mod picky_cmd;
+mod serve;
+mod signal;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use tokio::runtime;
+
+use cli::{Cli, Command, ConfigCommand, PickyCommand};
+use exit::{Code, Failure, say};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are answers, not errors; clap knows where each goes.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { 0 });
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Dev(args) => on_all_cores(dev::run(args)),
+        Command::Serve(args) => on_all_cores(serve::run(args)),
+        Command::Credential(args) => on_one_core(client::run(args)),
+        Command::Config(ConfigCommand::Check(args)) => config_cmd::check(&args),
+        Command::Config(ConfigCommand::Explain(args)) => config_cmd::explain(&args),
+        Command::Config(ConfigCommand::NewKey { name, json }) => new_key::api_key(&name, json),
+        Command::Config(ConfigCommand::NewSealKey { json }) => new_key::seal_key(json),
+        Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
+        Command::Doctor(args) => on_one_core(doctor::run(args)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "keyreeve", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Version { json } => {
+            version(json);
+            Ok(())
+        }
+    }
+}
+
+fn version(is_json: bool) {
+    let version = env!("CARGO_PKG_VERSION");
+    if is_json {
+        say(&serde_json::json!({ "name": "keyreeve", "version": version }).to_string());
+    } else {
+        say(&format!("keyreeve {version}"));
+    }
+}
+
+/// Runs a server: one worker thread per core.
+fn on_all_cores(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    start(runtime::Builder::new_multi_thread(), work)
+}
+
+/// Runs a short command, which has nothing to share among threads.
+fn on_one_core(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    start(runtime::Builder::new_current_thread(), work)
+}
+
+fn start(mut builder: runtime::Builder, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    // Everybody who speaks TLS here means this provider; a second call changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Unavailable, format!("the process cannot start its threads: {error}")))?;
+    let result = runtime.block_on(work);
+    // What still runs has been asked to end, or is a program that nobody waits for any more.
+    runtime.shutdown_background();
+    result
+}

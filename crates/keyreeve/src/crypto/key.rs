@@ -155,12 +155,24 @@ impl Found {
         if text.starts_with('{') {
             return serde_json::from_str(text).map_or_else(|_| other("JSON that does not parse"), Self::Jwk);
         }
-        let Some(begin) = text.find("-----BEGIN ") else { return other("text that is neither PEM nor JWK") };
-        let after = text.get(begin..).unwrap_or_default().strip_prefix("-----BEGIN ").unwrap_or_default();
-        let Some((label, rest)) = after.split_once("-----") else { return other("PEM without a proper first line") };
-        let end = format!("-----END {label}-----");
-        let Some((body, _)) = rest.split_once(end.as_str()) else { return other("PEM without its last line") };
-        Self::read_pem(label, body)
+        let mut rest = text;
+        // `openssl ecparam -genkey` writes the curve in a block of its own before the key.
+        loop {
+            let Some((_, after)) = rest.split_once("-----BEGIN ") else {
+                return other("text that is neither PEM nor JWK");
+            };
+            let Some((label, after)) = after.split_once("-----") else {
+                return other("PEM without a proper first line");
+            };
+            let end = format!("-----END {label}-----");
+            let Some((body, after)) = after.split_once(end.as_str()) else {
+                return other("PEM without its last line");
+            };
+            if label != "EC PARAMETERS" {
+                return Self::read_pem(label, body);
+            }
+            rest = after;
+        }
     }
 
     fn read_pem(label: &str, body: &str) -> Self {
@@ -172,7 +184,6 @@ impl Found {
             "CERTIFICATE" => return other("a certificate"),
             "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => return other("a certificate request"),
             "OPENSSH PRIVATE KEY" => return other("an OpenSSH private key"),
-            "EC PARAMETERS" => return other("EC parameters before the key"),
             _ => return other("PEM of another kind"),
         }
         if body.contains("Proc-Type:") {

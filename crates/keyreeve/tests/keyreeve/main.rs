@@ -3,4 +3,13 @@
 
 mod config;
 mod fleet;
+mod keys;
+mod life;
+mod material;
+mod parsers;
+mod redact;
 mod requirements;
+mod sealing;
+mod signatures;
+mod signed;
+mod support;

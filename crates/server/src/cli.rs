@@ -1,0 +1,306 @@
+//! The command line: names, arguments and their help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One token for the whole fleet. Never two. Revoked everywhere in under a second.
+#[derive(Debug, Parser)]
+#[command(name = "keyreeve", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node with seeded data and no configuration, to try things out.
+    Dev(DevArgs),
+    /// Run a node.
+    Serve(ServeArgs),
+    /// Work with the credentials of a running node.
+    Credential(CredentialArgs),
+    /// Check and explain a configuration, make keys for it.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run a fake upstream that enforces the real rules and keeps score.
+    #[command(subcommand)]
+    Picky(PickyCommand),
+    /// Look at configuration, secrets and store, and say what is wrong and what helps.
+    Doctor(DoctorArgs),
+    /// Print a completion script.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the version.
+    Version {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// How the process writes its log, on standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogForm {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `keyreeve dev`.
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Where to listen; without it the first free port from 7070 on.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Where to keep keys and state; without it a fresh temporary folder. A second node may share it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// How to write the log.
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) log: LogForm,
+}
+
+/// `keyreeve serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// This node's name in records and logs; without it host name and process id. No two nodes may share it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Listen here for API and metrics, instead of where the configuration says.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// How to write the log.
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) log: LogForm,
+}
+
+/// `keyreeve credential`.
+#[derive(Debug, Args)]
+pub(crate) struct CredentialArgs {
+    /// The node to ask: `http://HOST:PORT`, `https://HOST` or `unix:PATH`.
+    #[arg(long, global = true, env = "KEYREEVE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    pub(crate) url: String,
+    /// A file with the API key; without it the variable KEYREEVE_API_KEY.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Give up after this many seconds.
+    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: CredentialCommand,
+}
+
+/// The commands on credentials.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CredentialCommand {
+    /// List the credentials with their states.
+    Ls,
+    /// Show one credential without its secret.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Print the secret.
+    Get {
+        /// Its name.
+        name: String,
+        /// In which form.
+        #[arg(short, long, value_enum, value_name = "FORM")]
+        output: Option<GetForm>,
+        /// Take it only with at least this many seconds of life.
+        #[arg(long, value_name = "SECONDS")]
+        min_ttl: Option<u64>,
+    },
+    /// Ask for a renewal before its time.
+    Renew {
+        /// Its name.
+        name: String,
+    },
+    /// Decide what to believe about a mint in doubt.
+    Resolve {
+        /// Its name.
+        name: String,
+        /// What to believe.
+        decision: Decision,
+    },
+    /// Show generations, epochs and upstream calls.
+    History {
+        /// Its name.
+        name: String,
+    },
+    /// Report that a generation was refused upstream.
+    Report {
+        /// Its name.
+        name: String,
+        /// The refused generation.
+        #[arg(long)]
+        generation: u64,
+        /// The status that the upstream answered with, 401 or 403.
+        #[arg(long, value_name = "STATUS")]
+        upstream_status: u16,
+        /// The reason it gave.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+/// The forms of `credential get`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GetForm {
+    /// The token alone.
+    Raw,
+    /// Everything the API says.
+    Json,
+    /// `NAME=value` lines for a shell.
+    Env,
+    /// `name: value`, as an HTTP header.
+    Header,
+    /// What AWS SDKs read from a `credential_process`.
+    Aws,
+}
+
+/// What an operator may believe about a mint in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Decision {
+    /// It happened, and its result is lost.
+    Adopt,
+    /// It did not happen.
+    Discard,
+    /// What it may have spent has been replaced: start over.
+    Reauthorize,
+}
+
+impl Decision {
+    /// The name used in the API.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Adopt => "adopt",
+            Self::Discard => "discard",
+            Self::Reauthorize => "reauthorize",
+        }
+    }
+}
+
+/// `keyreeve config`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check what start-up checks, and print every problem.
+    Check(ConfigFile),
+    /// Print each effective value and where it came from.
+    Explain(ConfigFile),
+    /// Make an API key for a caller; it is printed once.
+    NewKey {
+        /// The caller's name.
+        name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a seal key.
+    NewSealKey {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// A configuration to look at.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `keyreeve doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `keyreeve picky`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PickyCommand {
+    /// A fake Apple Push Notification service.
+    Apns(PickyApnsArgs),
+}
+
+/// `keyreeve picky apns`.
+#[derive(Debug, Args)]
+pub(crate) struct PickyApnsArgs {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub(crate) bind: SocketAddr,
+    /// Where to listen for `GET /score` and `PUT /faults` over plain HTTP; loopback only.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) control: Option<SocketAddr>,
+    /// A registered key: team, key id and the file with the public key. May be given several times.
+    #[arg(long = "key", value_name = "TEAM:KEYID:PEMFILE", required = true)]
+    pub(crate) keys: Vec<String>,
+    /// Where token changes are remembered.
+    #[arg(long, value_enum, default_value_t, value_name = "SCOPE")]
+    pub(crate) scope: PickyScope,
+    /// Simulated seconds per real second.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) scale: f64,
+    /// What goes wrong, as JSON: `{"fault":{"kind":"status","status":503},"probability":0.1}`.
+    #[arg(long = "fault", value_name = "JSON")]
+    pub(crate) fault: Option<String>,
+    /// Write the certificate authority to this file; without it a temporary one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Print addresses and score as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where the fake Apple remembers token changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PickyScope {
+    /// Per team, as Apple documents it.
+    #[default]
+    Team,
+    /// Per connection, as its servers seem to do it.
+    Connection,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_misspelt_command_is_answered_with_the_right_one() {
+        let error = Cli::try_parse_from(["keyreeve", "credental"]).unwrap_err().to_string();
+        assert!(error.contains("'credential'"), "{error}");
+    }
+}

@@ -1,0 +1,258 @@
+//! What doctor looks at: secrets, sources, store, records, clocks, and the sums of the timing rules.
+
+use std::sync::Arc;
+
+use keyreeve::config::{Config, CredentialConfig, Keep, Plan, StoreUrl};
+use keyreeve::core::id::{CredentialName, NodeId};
+use keyreeve::core::operator::Status;
+use keyreeve::core::record::Record;
+use keyreeve::core::rules::{Mode, Rules};
+use keyreeve::core::schedule::Slots;
+use keyreeve::core::seal::{KeyRing, key_of};
+use keyreeve::core::time::Span;
+use keyreeve::crypto::LocalCrypto;
+use keyreeve::outbound::{Credential, Outbound, Parts};
+use keyreeve::port::Capabilities;
+use keyreeve::source::{self, Source};
+
+use super::Findings;
+use crate::load::{self, Ground, Store};
+
+/// Looks at everything behind a valid configuration.
+pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings) {
+    let keys = seal_keys(config, ground, findings);
+    let sources = sources(config, ground, findings);
+    for (name, settings) in &config.credentials {
+        timing(name, settings, findings);
+    }
+    if !load::needs_store(config) {
+        findings.ok("store", "not needed: every credential is in slot mode");
+        return;
+    }
+    match load::open_store(&config.store, &ground.faults).await {
+        Ok(store) => {
+            capabilities(config, &store, findings);
+            if let Some(keys) = keys {
+                records(config, ground, store, keys, sources, findings).await;
+            }
+        }
+        Err(failure) => findings.fail("store", failure.message, "see that the path of `store.url` is right"),
+    }
+}
+
+fn seal_keys(config: &Config, ground: &Ground, findings: &mut Findings) -> Option<KeyRing> {
+    match load::seal_keys(&config.seal_keys, ground.secrets.as_ref()) {
+        Ok(keys) => {
+            if let Some(keys) = &keys {
+                let others = keys.ids().skip(1).map(|id| format!("`{id}`")).collect::<Vec<_>>();
+                let others =
+                    if others.is_empty() { String::new() } else { format!(", also opened: {}", others.join(", ")) };
+                findings.ok("seal.keys", format!("sealed with `{}`{others}", keys.sealing_key()));
+            }
+            keys
+        }
+        Err(problems) => {
+            for problem in problems {
+                findings.fail("seal.keys", problem, "without its seal keys a node opens nothing that is stored");
+            }
+            None
+        }
+    }
+}
+
+fn sources(config: &Config, ground: &Ground, findings: &mut Findings) -> Vec<(CredentialName, Arc<dyn Source>)> {
+    let mut sources = Vec::new();
+    for (name, settings) in &config.credentials {
+        match source::build(settings, name, ground.secrets.as_ref(), &ground.tools) {
+            Ok(source) => {
+                findings.ok(name.as_str(), format!("source `{}` has its keys and secrets", source.kind()));
+                sources.push((name.clone(), source));
+            }
+            Err(cause) => {
+                findings.fail(name.as_str(), cause, "see that the reference is right and readable by this user")
+            }
+        }
+    }
+    sources
+}
+
+/// The sums that the protocol rests on, with their numbers.
+fn timing(name: &CredentialName, settings: &CredentialConfig, findings: &mut Findings) {
+    match &settings.plan {
+        Plan::Fleet(rules) => fleet_timing(name.as_str(), rules, findings),
+        Plan::Slot(slots) => slot_timing(name.as_str(), slots, findings),
+    }
+}
+
+fn fleet_timing(name: &str, rules: &Rules, findings: &mut Findings) {
+    let sum = format!(
+        "{} mode: lease {} >= send {} + timeout {}; takeover {} >= lease x 1.2; renewed at age {}, min_interval {}",
+        rules.mode.as_str(),
+        Span(rules.lease_ms),
+        Span(rules.send_ms),
+        Span(rules.answer_ms),
+        Span(rules.takeover_ms),
+        Span(rules.life_ms.saturating_sub(rules.lead_ms)),
+        Span(rules.min_interval_ms),
+    );
+    findings.ok(name, sum);
+    let faults = rules.faults_absorbed();
+    let said = format!(
+        "F = {faults}: lead {} - skew {} absorbs {faults} crashes or lost answers in a row, {} each",
+        Span(rules.lead_ms),
+        Span(rules.skew_ms),
+        Span(rules.fault_ms()),
+    );
+    match faults {
+        0 => findings.fail(name, said, "lengthen `lead`"),
+        // One is all that an exclusive credential of an opaque upstream can have.
+        1 if rules.mode != Mode::Exclusive => findings.warn(name, said, "a longer `lead` absorbs more"),
+        _ => findings.ok(name, said),
+    }
+}
+
+fn slot_timing(name: &str, slots: &Slots, findings: &mut Findings) {
+    let skews = slots.skew_ms.saturating_add(slots.upstream_skew_ms);
+    let oldest =
+        [slots.backdate_ms, skews, slots.flight_ms].iter().fold(slots.period_ms, |sum, ms| sum.saturating_add(*ms));
+    findings.ok(
+        name,
+        format!(
+            "slot mode: backdate {} >= skew + upstream skew {}; slot {} + backdate + skews + flight {} = {} <= max {}",
+            Span(slots.backdate_ms),
+            Span(skews),
+            Span(slots.period_ms),
+            Span(slots.flight_ms),
+            Span(oldest),
+            Span(slots.life_ms),
+        ),
+    );
+    for broken in slots.check() {
+        findings.fail(name, broken.sum, &broken.hint);
+    }
+}
+
+/// Whether the store keeps the promises that each mode needs.
+fn capabilities(config: &Config, store: &Store, findings: &mut Findings) {
+    let Capabilities { is_swap_atomic, is_durable, forgets_on_failover, is_shared } = store.register.capabilities();
+    let place = match &store.url {
+        StoreUrl::Sqlite(path) => {
+            format!("`{}` opens, in write-ahead mode and with a schema that this version knows", path.display())
+        }
+        StoreUrl::Memory => "the memory of this process".to_owned(),
+    };
+    findings.ok("store", place);
+    if !is_shared {
+        let hint = "`store.url = \"sqlite:PATH\"` is shared by all processes of a machine";
+        findings.warn("store", "other processes do not see it: each node mints for itself", hint);
+    }
+    let is_exclusive = |plan: &Plan| matches!(plan, Plan::Fleet(rules) if rules.mode == Mode::Exclusive);
+    for (name, _) in config.credentials.iter().filter(|(_, settings)| is_exclusive(&settings.plan)) {
+        if is_swap_atomic && is_durable && !forgets_on_failover && is_shared {
+            findings.ok(name.as_str(), "the store keeps what exclusive mode needs: atomic, durable, shared");
+        } else {
+            let said = "exclusive mode needs a store that is atomic, durable and shared, and this one is not";
+            findings.fail(name.as_str(), said, "use `sqlite:PATH`, or another mode");
+        }
+    }
+}
+
+/// Reads each record as a node would, and renews nothing.
+async fn records(
+    config: &Config,
+    ground: &Ground,
+    store: Store,
+    keys: KeyRing,
+    sources: Vec<(CredentialName, Arc<dyn Source>)>,
+    findings: &mut Findings,
+) {
+    let Ok(node) = NodeId::parse("doctor") else { return };
+    let sealing_key = keys.sealing_key();
+    let of = |name: &CredentialName| config.credentials.get(name).map(|settings| Arc::new(settings.plan.clone()));
+    let credentials = sources.into_iter().filter_map(|(name, source)| {
+        // Nobody asks for anything here, so nothing is renewed.
+        Some(Credential { plan: of(&name)?, name, source, keep: Keep::OnDemand { lifetimes: 1 } })
+    });
+    let parts = Parts {
+        node,
+        host: Arc::clone(&ground.host),
+        register: Some(store.register),
+        crypto: Arc::new(LocalCrypto),
+        keys: Some(keys),
+        tick_ms: 0,
+        store_ms: ground.store_ms,
+    };
+    let outbound = Outbound::start(parts, credentials.collect(), None);
+    for (name, settings) in &config.credentials {
+        let Plan::Fleet(rules) = &settings.plan else { continue };
+        if outbound.state(name.as_str()).is_none() {
+            continue;
+        }
+        match outbound.record(name.as_str()).await {
+            Ok(Some(record)) => {
+                let now = ground.host.now();
+                clock(name.as_str(), rules, &record, now.latest(), findings);
+                standing(name.as_str(), outbound.status_of(name.as_str(), Some(&record)), &record, findings);
+                let stored = [&record.current, &record.next];
+                let is_old = |sealed: &[u8]| key_of(sealed) != Some(sealing_key);
+                if stored.into_iter().flatten().any(|credential| is_old(&credential.sealed)) {
+                    let hint = "a running node with this configuration seals it anew within the hour";
+                    findings.warn(name.as_str(), "stored under an older seal key: keep that one for now", hint);
+                }
+            }
+            Ok(None) => findings.ok(name.as_str(), "nothing is stored yet"),
+            Err(error) => {
+                findings.fail(name.as_str(), error.message, "bring back what is missing; nothing was changed")
+            }
+        }
+    }
+    outbound.stop();
+}
+
+/// A record from the future says that some clock is wrong by more than was vouched for.
+fn clock(name: &str, rules: &Rules, record: &Record, now: keyreeve::core::time::Timestamp, findings: &mut Findings) {
+    let ahead_ms = record.written_at.since(now);
+    if ahead_ms > rules.skew_ms {
+        let said = format!(
+            "written {} in the future by this machine's clock, more than skew {}",
+            Span(ahead_ms),
+            Span(rules.skew_ms)
+        );
+        findings.fail(name, said, "set this machine's clock right (NTP), or that of the node that wrote it");
+    } else {
+        findings.ok(
+            name,
+            format!("stored {} ago by this machine's clock", Span(now.since(record.written_at) / 1000 * 1000)),
+        );
+    }
+}
+
+fn standing(name: &str, status: Option<Status>, record: &Record, findings: &mut Findings) {
+    let generation = record.generation;
+    let failure = record.failure.as_ref().map_or("no reason was recorded", |failure| failure.message.as_str());
+    let resolve = format!("`keyreeve credential resolve {name} adopt|discard|reauthorize`");
+    match status {
+        Some(Status::NeedsReauth) => {
+            findings.fail(
+                name,
+                format!("generation {generation} may have been minted, and an operator has to say"),
+                &resolve,
+            );
+        }
+        Some(Status::InDoubt) => {
+            findings.warn(
+                name,
+                format!("generation {generation} may have been minted; it goes on by itself"),
+                &resolve,
+            );
+        }
+        Some(Status::BackingOff) => {
+            let hint = format!("`keyreeve credential history {name}` has the attempts");
+            findings.warn(name, format!("the last mint failed, and the fleet holds back: {failure}"), &hint);
+        }
+        Some(status) => {
+            findings.ok(name, format!("{}, generation {generation}, epoch {}", status.as_str(), record.epoch))
+        }
+        None => {}
+    }
+}

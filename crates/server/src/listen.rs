@@ -1,0 +1,293 @@
+//! Listening sockets: TCP and Unix, HTTP/1.1 and HTTP/2 on both, limits on everything, a clean end.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use keyreeve::config::Bind;
+use keyreeve::http::Peer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Notify, Semaphore, watch};
+use tower::Service as _;
+
+/// How long a connection may take over the head of a request, and stay idle between two.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The largest request head, in bytes.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// The same for HTTP/1.1, where the buffer also holds pieces of the body; hyper takes no less than 8 KiB.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
+/// The most HTTP/2 requests at once on one connection.
+const STREAMS_MAX: u32 = 250;
+/// How often a silent HTTP/2 peer is asked whether it is there, and how long it has to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// After a failed `accept` (out of file descriptors, mostly) this long passes before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What answers; a reload puts another one in its place.
+pub(crate) type Answerer = Arc<ArcSwap<Router>>;
+
+/// A bound socket that does not accept yet.
+pub(crate) enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// Removes the socket's file when it goes.
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A listener that accepts. Dropping it closes the socket; its connections go on until [`stop`](Self::stop).
+pub(crate) struct Listening {
+    bind: Bind,
+    name: String,
+    answerer: Answerer,
+    stop: watch::Sender<bool>,
+    open: Arc<Semaphore>,
+    connections_max: usize,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Why a socket could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on `{at}`: {cause}")]
+pub(crate) struct BindError {
+    at: String,
+    pub(crate) cause: io::Error,
+}
+
+impl Bound {
+    /// Binds the socket. A Unix socket's file gets mode 0660; one that nobody listens on any more is replaced.
+    pub(crate) async fn new(bind: &Bind) -> Result<Self, BindError> {
+        match bind {
+            Bind::Tcp(address) => {
+                let bound = TcpListener::bind(address).await;
+                bound.map(Self::Tcp).map_err(|cause| BindError { at: address.to_string(), cause })
+            }
+            Bind::Unix(path) => bind_unix(path)
+                .await
+                .map(|listener| Self::Unix(listener, SocketFile(path.clone())))
+                .map_err(|cause| BindError { at: format!("unix:{}", path.display()), cause }),
+        }
+    }
+}
+
+impl Bound {
+    /// The address with the port that port 0 became; `None` for a Unix socket.
+    pub(crate) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    /// The URL, with the port that port 0 became.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => write!(f, "http://{address}"),
+                Err(error) => write!(f, "http://?: {error}"),
+            },
+            Self::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+        }
+    }
+}
+
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket {
+        if tokio::net::UnixStream::connect(path).await.is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+impl Listening {
+    /// Accepts from now on.
+    pub(crate) fn start(bind: Bind, bound: Bound, answerer: Answerer, connections_max: usize) -> Self {
+        let name = bound.to_string();
+        let open = Arc::new(Semaphore::new(connections_max));
+        let (stop, stopped) = watch::channel(false);
+        let accepting = Accepting { answerer: Arc::clone(&answerer), open: Arc::clone(&open), stopped };
+        let task = match bound {
+            Bound::Tcp(listener) => tokio::spawn(accepting.accept_tcp(listener)),
+            Bound::Unix(listener, file) => tokio::spawn(accepting.accept_unix(listener, file)),
+        };
+        Self { bind, name, answerer, stop, open, connections_max, task }
+    }
+
+    /// The address it was asked for.
+    pub(crate) const fn bind(&self) -> &Bind {
+        &self.bind
+    }
+
+    /// Its URL.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Answers by `router` from the next request on.
+    pub(crate) fn answer_by(&self, router: Router) {
+        self.answerer.store(Arc::new(router));
+    }
+
+    /// Stops accepting, lets every connection finish the request it is at, and returns when all have ended.
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.task.await;
+        // Every connection holds a permit until it has ended.
+        let all = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
+        let _ = self.open.acquire_many(all).await;
+    }
+}
+
+/// What the accepting task and its connections share.
+#[derive(Clone)]
+struct Accepting {
+    answerer: Answerer,
+    open: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Accepting {
+    async fn accept_tcp(mut self, listener: TcpListener) {
+        loop {
+            let Some(permit) = self.room().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = until_true(&mut self.stopped) => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    // Answers are small and complete: waiting for more to send only costs time.
+                    let _ = stream.set_nodelay(true);
+                    self.clone().serve(stream, Peer { uid: None }, permit);
+                }
+                Err(error) => self.refused(&error).await,
+            }
+        }
+    }
+
+    async fn accept_unix(mut self, listener: UnixListener, file: SocketFile) {
+        loop {
+            let Some(permit) = self.room().await else { break };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = until_true(&mut self.stopped) => break,
+            };
+            match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
+                Ok((peer, stream)) => self.clone().serve(stream, Peer { uid: Some(peer.uid()) }, permit),
+                Err(error) => self.refused(&error).await,
+            }
+        }
+        drop(file);
+    }
+
+    /// A place for one more connection; `None` when it is time to stop.
+    async fn room(&mut self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let open = Arc::clone(&self.open);
+        tokio::select! {
+            permit = open.acquire_owned() => permit.ok(),
+            () = until_true(&mut self.stopped) => None,
+        }
+    }
+
+    async fn refused(&self, error: &io::Error) {
+        tracing::warn!("a connection could not be accepted: {error}");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    fn serve<S>(self, stream: S, peer: Peer, permit: tokio::sync::OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        tokio::spawn(async move {
+            self.connection(stream, peer).await;
+            drop(permit);
+        });
+    }
+
+    async fn connection<S>(mut self, stream: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let begun = Arc::new(Notify::new());
+        let (answerer, noted) = (self.answerer, Arc::clone(&begun));
+        let service = service_fn(move |request: Request<Incoming>| {
+            noted.notify_one();
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            // A router is always ready, and its error type has no values.
+            let mut router = Router::clone(&answerer.load());
+            router.call(request)
+        });
+        let builder = builder();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        // The version is found out before any timeout of hyper's runs, so a silent peer is ended here.
+        let silent = async {
+            if tokio::time::timeout(HEADER_TIMEOUT, begun.notified()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::pin!(silent);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = &mut silent => return,
+            () = until_true(&mut self.stopped) => connection.as_mut().graceful_shutdown(),
+        }
+        // A peer that ends in the middle is no event.
+        let _ = connection.await;
+    }
+}
+
+async fn until_true(flag: &mut watch::Receiver<bool>) {
+    // The sender going away means the same.
+    let _ = flag.wait_for(|is_true| *is_true).await;
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// Whether binding failed because somebody else has the address.
+pub(crate) fn is_taken(error: &BindError) -> bool {
+    error.cause.kind() == io::ErrorKind::AddrInUse
+}

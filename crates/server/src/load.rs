@@ -1,0 +1,233 @@
+//! From a configuration file to the parts of a running node.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use keyreeve::config::{Config, ConfigRead, Plan, Problem, Problems, ReadOptions, SecretRef, Severity, StoreUrl};
+use keyreeve::core::id::CredentialName;
+use keyreeve::core::seal::{KeyRing, SealKey};
+use keyreeve::core::secret::Secret;
+use keyreeve::crypto::LocalCrypto;
+use keyreeve::engine::memory::Memory;
+use keyreeve::engine::sqlite::{self, Sqlite};
+use keyreeve::outbound::Credential;
+use keyreeve::port::{Host, Register, Secrets};
+use keyreeve::source::{self, Tools};
+
+use keyreeve_server::command::OsPrograms;
+use keyreeve_server::fetch::{Fetch, FetchSettings};
+use keyreeve_server::host::{Clock, OsHost};
+use keyreeve_server::secrets::OsSecrets;
+use serde_json::{Value, json};
+
+use crate::exit::{Code, Failure};
+use crate::faults::Faults;
+
+/// A file larger than this is not even read, in bytes; what is smaller and still too large is refused with its name.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A store call that has not been answered after this long, in real milliseconds, is taken not to have been.
+const STORE_MS: f64 = 2000.0;
+
+/// What stays the same when the configuration is read again.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) secrets: Arc<dyn Secrets>,
+    pub(crate) tools: Tools,
+    pub(crate) faults: Faults,
+    /// How long a store call may take, in milliseconds of the host's clock.
+    pub(crate) store_ms: u64,
+}
+
+impl Ground {
+    /// The operating system, and the switches of the environment; each one in use is a warning in the log.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let usage = |cause: String| Failure::new(Code::Usage, cause);
+        let clock = Clock::from_environment().map_err(usage)?;
+        let host: Arc<dyn Host> = Arc::new(clock.map_or_else(OsHost::new, OsHost::with_clock));
+        // Where time runs faster, the store does not.
+        let store_ms = (STORE_MS * clock.map_or(1.0, |clock| clock.scale.max(1.0))) as u64;
+        let http = Fetch::new(Arc::clone(&host), &FetchSettings::default()).map_err(usage)?;
+        let programs = OsPrograms::new(Arc::clone(&host));
+        let tools = Tools { host: Arc::clone(&host), http: Arc::new(http), programs: Some(Arc::new(programs)) };
+        Ok(Self { host, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), store_ms })
+    }
+}
+
+/// A register and where it is.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pub(crate) url: StoreUrl,
+    pub(crate) register: Arc<dyn Register>,
+}
+
+/// The parts that a configuration makes.
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) keys: Option<KeyRing>,
+    pub(crate) store: Option<Store>,
+}
+
+/// Reads a configuration file, with overrides from the environment.
+///
+/// # Errors
+/// All problems at once.
+pub(crate) fn read(path: &Path) -> Result<ConfigRead, Failure> {
+    // Each problem says itself what it is.
+    problems(path)?.map_err(|problems| Failure::explained(Code::Usage, problems.to_string()))
+}
+
+/// As [`read`], with the problems one by one.
+pub(crate) fn problems(path: &Path) -> Result<Result<ConfigRead, Problems>, Failure> {
+    let text = text_of(path)?;
+    Ok(Config::read(&text, &path.display().to_string(), &environment(), ReadOptions::default()))
+}
+
+/// A problem of a configuration as JSON.
+pub(crate) fn problem_json(problem: &Problem) -> Value {
+    let severity = match problem.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    json!({
+        "severity": severity, "setting": problem.setting, "message": problem.message, "hint": problem.hint,
+        "origin": problem.origin.to_string(), "file": problem.file.as_ref(),
+    })
+}
+
+/// As [`read`]; warnings go to the log.
+pub(crate) fn read_and_warn(path: &Path) -> Result<Config, Failure> {
+    let read = read(path)?;
+    for warning in &read.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(read.config)
+}
+
+/// The text of a configuration file.
+pub(crate) fn text_of(path: &Path) -> Result<String, Failure> {
+    let refuse = |cause: &dyn std::fmt::Display| {
+        Failure::new(Code::Usage, format!("cannot read the configuration `{}`: {cause}", path.display()))
+    };
+    let size = std::fs::metadata(path).map_err(|error| refuse(&error))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(refuse(&format!("{size} bytes are more than {FILE_BYTES_MAX}")));
+    }
+    std::fs::read_to_string(path).map_err(|error| refuse(&error))
+}
+
+/// The variables that may override settings.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("KEYREEVE__"))
+        .collect()
+}
+
+/// Makes the parts. A register that is open already is used again where the address is the same.
+///
+/// # Errors
+/// Every secret that cannot be read and every source that cannot be made, together; or the store.
+pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) -> Result<Loaded, Failure> {
+    let mut problems = Vec::new();
+    let keys = seal_keys(&config.seal_keys, ground.secrets.as_ref()).unwrap_or_else(|found| {
+        problems.extend(found);
+        None
+    });
+    let mut credentials = Vec::with_capacity(config.credentials.len());
+    for (name, settings) in &config.credentials {
+        match source::build(settings, name, ground.secrets.as_ref(), &ground.tools) {
+            Ok(source) => credentials.push(Credential {
+                name: name.clone(),
+                source: ground.faults.around_source(source, &ground.host),
+                plan: Arc::new(settings.plan.clone()),
+                keep: settings.keep,
+            }),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Failure::new(Code::Usage, problems.join("\nerror: ")));
+    }
+    let store = match needs_store(&config) {
+        false => None,
+        true => Some(match open.filter(|open| open.url == config.store) {
+            Some(open) => open.clone(),
+            None => open_store(&config.store, &ground.faults).await?,
+        }),
+    };
+    Ok(Loaded { config, credentials, keys, store })
+}
+
+/// Whether any credential is coordinated through the store.
+pub(crate) fn needs_store(config: &Config) -> bool {
+    config.credentials.values().any(|credential| matches!(credential.plan, Plan::Fleet(_)))
+}
+
+/// Reads the seal keys; `None` where there are none.
+///
+/// # Errors
+/// A sentence for each key that cannot be read or is none.
+pub(crate) fn seal_keys(references: &[SecretRef], secrets: &dyn Secrets) -> Result<Option<KeyRing>, Vec<String>> {
+    let mut keys = Vec::new();
+    let mut problems = Vec::new();
+    for (place, reference) in references.iter().enumerate() {
+        let read = secrets.read(reference).and_then(|text| seal_key(&text));
+        match read {
+            Ok(key) => keys.push(key),
+            Err(cause) => problems.push(format!("`seal.keys` number {}: {cause}", place.saturating_add(1))),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut keys = keys.into_iter();
+    Ok(keys.next().map(|first| KeyRing::new(first, keys.collect())))
+}
+
+/// A seal key from its text: 64 hexadecimal digits.
+fn seal_key(text: &Secret<Vec<u8>>) -> Result<SealKey, String> {
+    let wrong = || String::from("a seal key is 64 hexadecimal digits\nhint: `keyreeve config new-seal-key` makes one");
+    let digits = text.expose().trim_ascii();
+    let mut key = Secret::new([0u8; 32]);
+    let mut bytes = *key.expose();
+    if digits.len() != bytes.len() * 2 {
+        return Err(wrong());
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+    }
+    key = Secret::new(bytes);
+    Ok(SealKey::new(&LocalCrypto, *key.expose()))
+}
+
+/// Opens the register.
+pub(crate) async fn open_store(url: &StoreUrl, faults: &Faults) -> Result<Store, Failure> {
+    let register = match url {
+        StoreUrl::Memory => faults.around_register(Memory::new()),
+        StoreUrl::Sqlite(path) => {
+            let path = path.clone();
+            // Opening waits for other processes' locks.
+            let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, sqlite::Options::default())).await;
+            match opened {
+                Ok(Ok(engine)) => faults.around_register(engine),
+                Ok(Err(error)) => return Err(Failure::new(Code::Unavailable, error.to_string())),
+                Err(error) => {
+                    return Err(Failure::new(Code::Unavailable, format!("the store was not opened: {error}")));
+                }
+            }
+        }
+    };
+    Ok(Store { url: url.clone(), register })
+}
+
+impl Loaded {
+    /// How long a caller waits, by credential.
+    pub(crate) fn waits(&self) -> BTreeMap<CredentialName, u64> {
+        self.config.credentials.iter().map(|(name, settings)| (name.clone(), settings.wait_ms)).collect()
+    }
+}

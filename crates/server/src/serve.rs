@@ -1,0 +1,304 @@
+//! `keyreeve serve`: a node from start to end.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use keyreeve::config::{Bind, Config, Listener, Surface};
+use keyreeve::core::id::NodeId;
+use keyreeve::crypto::LocalCrypto;
+use keyreeve::http::{self, Api, Live};
+use keyreeve::outbound::{Outbound, Parts};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::task::AbortHandle;
+
+use crate::cli::{LogForm, ServeArgs};
+use crate::exit::{Code, Failure, say};
+use crate::listen::{Bound, Listening};
+use crate::load::{self, Ground, Loaded, Store};
+use crate::logs;
+use crate::notify::{self, State};
+use crate::signal::{Signals, Told};
+
+/// How often the clock that readers look at is set, in milliseconds.
+const TICK_MS: u64 = 20;
+/// How long the end of the process waits for requests and renewals under way.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often stored secrets are looked through for older seal keys.
+const RESEAL_EVERY: Duration = Duration::from_secs(3600);
+/// How soon a failed look is repeated.
+const RESEAL_AGAIN: Duration = Duration::from_secs(60);
+/// How often histograms are tidied.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// What a node is started with.
+pub(crate) struct Settings {
+    pub(crate) config: PathBuf,
+    pub(crate) node: Option<String>,
+    /// Instead of the configured listeners.
+    pub(crate) bind: Option<SocketAddr>,
+    pub(crate) log: LogForm,
+}
+
+/// Runs a node until it is told to stop.
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let settings = Settings { config: args.config, node: args.node, bind: args.bind, log: args.log };
+    let mut signals = signals()?;
+    let node = Node::start(settings, "info", None).await?;
+    node.announce();
+    node.run(&mut signals).await;
+    Ok(())
+}
+
+/// Listens for signals; to be called before anything is announced.
+pub(crate) fn signals() -> Result<Signals, Failure> {
+    Signals::new().map_err(|error| Failure::new(Code::Unavailable, format!("no signals: {error}")))
+}
+
+/// A running node.
+pub(crate) struct Node {
+    settings: Settings,
+    name: NodeId,
+    ground: Ground,
+    api: Arc<Api>,
+    outbound: Outbound,
+    listeners: Vec<Listening>,
+    store: Option<Store>,
+    reseal: Option<AbortHandle>,
+}
+
+impl Node {
+    /// Reads the configuration, opens the store, starts renewing and listens. `first` is the socket of the first listener,
+    /// where it is bound already; `filter` is what the log shows unless `RUST_LOG` says otherwise.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration; a store that cannot be opened; an address that is taken.
+    pub(crate) async fn start(settings: Settings, filter: &str, first: Option<Bound>) -> Result<Self, Failure> {
+        logs::start(settings.log, filter);
+        let ground = Ground::new()?;
+        let name = node_name(settings.node.as_deref())?;
+        let config = load::read_and_warn(&settings.config)?;
+        let listeners = listeners_of(&config, settings.bind);
+        // Sockets first: an address that is taken should not cost a mint.
+        let mut bound: Vec<Bound> = first.into_iter().collect();
+        for listener in listeners.iter().skip(bound.len()) {
+            bound.push(bind(&listener.bind).await?);
+        }
+        let loaded = load::load(config, &ground, None).await?;
+        let metrics = metrics_page()?;
+        let outbound = start_outbound(&name, &ground, &loaded, None);
+        let parts = http::Parts {
+            host: Arc::clone(&ground.host),
+            metrics: Some(metrics),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let api = Api::new(live(&outbound, &loaded), parts);
+        let connections_max = loaded.config.limits.connections_max;
+        let listeners = listeners.into_iter().zip(bound);
+        let listeners = listeners
+            .map(|(listener, bound)| {
+                let answerer = Arc::new(ArcSwap::from_pointee(http::router(Arc::clone(&api), &listener.serve)));
+                Listening::start(listener.bind, bound, answerer, connections_max)
+            })
+            .collect();
+        let store = loaded.store.clone();
+        let mut node = Self { settings, name, ground, api, outbound, listeners, store, reseal: None };
+        node.start_reseal();
+        Ok(node)
+    }
+
+    /// The URLs it listens on.
+    pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
+        self.listeners.iter().map(Listening::name)
+    }
+
+    /// Says, to people and to the service manager, that requests are answered from now on.
+    pub(crate) fn announce(&self) {
+        for url in self.urls() {
+            say(&format!("listening on {url}"));
+        }
+        tracing::info!(node = self.name.as_str(), "ready");
+        notify::tell(State::Ready);
+    }
+
+    /// Serves until it is told to stop, then finishes what is under way.
+    pub(crate) async fn run(mut self, signals: &mut Signals) {
+        while signals.next().await == Told::Reload {
+            self.reload().await;
+        }
+        notify::tell(State::Stopping);
+        tracing::info!("stopping: requests and renewals under way are finished first");
+        // A second signal means now.
+        tokio::select! {
+            () = self.finish() => tracing::info!("stopped"),
+            () = signals.until_stop() => tracing::warn!("stopped at once, as told twice"),
+        }
+    }
+
+    async fn reload(&mut self) {
+        notify::tell(State::Reloading);
+        match self.try_reload().await {
+            Ok(()) => tracing::info!("the configuration was read again"),
+            Err(failure) => {
+                tracing::error!("the new configuration is not used, the old one stays: {}", failure.message);
+            }
+        }
+        notify::tell(State::Ready);
+    }
+
+    async fn try_reload(&mut self) -> Result<(), Failure> {
+        let config = load::read_and_warn(&self.settings.config)?;
+        let wanted = listeners_of(&config, self.settings.bind);
+        // What may fail comes first, so that a failure leaves everything as it was.
+        let mut added = Vec::new();
+        for listener in &wanted {
+            if !self.listeners.iter().any(|listening| *listening.bind() == listener.bind) {
+                added.push((listener.clone(), bind(&listener.bind).await?));
+            }
+        }
+        let loaded = load::load(config, &self.ground, self.store.as_ref()).await?;
+        let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(&self.outbound));
+        self.api.reload(live(&outbound, &loaded));
+        // Its passes under way finish and publish; what they bring is found in the register.
+        std::mem::replace(&mut self.outbound, outbound).stop();
+        self.store.clone_from(&loaded.store);
+        self.listen_on(&wanted, added, loaded.config.limits.connections_max);
+        self.start_reseal();
+        Ok(())
+    }
+
+    fn listen_on(&mut self, wanted: &[Listener], added: Vec<(Listener, Bound)>, connections_max: usize) {
+        let known = std::mem::take(&mut self.listeners);
+        for listening in known {
+            match wanted.iter().find(|listener| listener.bind == *listening.bind()) {
+                Some(listener) => {
+                    listening.answer_by(http::router(Arc::clone(&self.api), &listener.serve));
+                    self.listeners.push(listening);
+                }
+                None => {
+                    tracing::info!("no longer listening on {}", listening.name());
+                    tokio::spawn(tokio::time::timeout(DRAIN, listening.stop()));
+                }
+            }
+        }
+        for (listener, bound) in added {
+            tracing::info!("listening on {bound}");
+            let answerer = Arc::new(ArcSwap::from_pointee(http::router(Arc::clone(&self.api), &listener.serve)));
+            self.listeners.push(Listening::start(listener.bind, bound, answerer, connections_max));
+        }
+    }
+
+    /// Seals with the first key what was sealed with another one: now, and every hour, in the background.
+    fn start_reseal(&mut self) {
+        if let Some(earlier) = self.reseal.take() {
+            earlier.abort();
+        }
+        if self.store.is_none() {
+            return;
+        }
+        let outbound = self.outbound.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let pause = match outbound.reseal().await {
+                    Ok(0) => RESEAL_EVERY,
+                    Ok(count) => {
+                        tracing::info!(count, "stored secrets were sealed anew with the first seal key");
+                        RESEAL_EVERY
+                    }
+                    Err(error) => {
+                        tracing::error!("stored secrets could not all be sealed anew: {error}");
+                        RESEAL_AGAIN
+                    }
+                };
+                tokio::time::sleep(pause).await;
+            }
+        });
+        self.reseal = Some(task.abort_handle());
+    }
+
+    async fn finish(self) {
+        if let Some(reseal) = self.reseal {
+            reseal.abort();
+        }
+        self.api.close();
+        self.outbound.stop();
+        let listeners = self.listeners.into_iter().map(Listening::stop);
+        let connections = tokio::time::timeout(DRAIN, futures::future::join_all(listeners));
+        let host = &self.ground.host;
+        let deadline = host.now().mono.plus(u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX));
+        let (connections, ()) = futures::future::join(connections, self.outbound.drain(deadline)).await;
+        if connections.is_err() {
+            tracing::warn!("some requests were not finished within {} s", DRAIN.as_secs());
+        }
+    }
+}
+
+fn start_outbound(name: &NodeId, ground: &Ground, loaded: &Loaded, previous: Option<&Outbound>) -> Outbound {
+    let parts = Parts {
+        node: name.clone(),
+        host: Arc::clone(&ground.host),
+        register: loaded.store.as_ref().map(|store| Arc::clone(&store.register)),
+        crypto: Arc::new(LocalCrypto),
+        keys: loaded.keys.clone(),
+        tick_ms: TICK_MS,
+        store_ms: ground.store_ms,
+    };
+    Outbound::start(parts, loaded.credentials.clone(), previous)
+}
+
+fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
+    Live {
+        outbound: outbound.clone(),
+        callers: loaded.config.callers.clone(),
+        limits: loaded.config.limits,
+        waits: loaded.waits(),
+    }
+}
+
+fn listeners_of(config: &Config, instead: Option<SocketAddr>) -> Vec<Listener> {
+    match instead {
+        None => config.listeners.clone(),
+        Some(address) => {
+            let serve = BTreeSet::from([Surface::Api, Surface::Metrics]);
+            vec![Listener { bind: Bind::Tcp(address), serve }]
+        }
+    }
+}
+
+async fn bind(address: &Bind) -> Result<Bound, Failure> {
+    let hint = "is another node running there? `--bind 127.0.0.1:0` takes a free port";
+    Bound::new(address).await.map_err(|error| Failure::new(Code::Unavailable, error.to_string()).hint(hint))
+}
+
+fn metrics_page() -> Result<http::MetricsPage, Failure> {
+    let handle: PrometheusHandle = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| Failure::new(Code::Unavailable, format!("no metrics: {error}")))?;
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(METRICS_UPKEEP).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(Arc::new(move || handle.render()))
+}
+
+/// The name given, or one that no other process of this network has at the moment.
+fn node_name(given: Option<&str>) -> Result<NodeId, Failure> {
+    if let Some(given) = given {
+        return NodeId::parse(given).map_err(|error| Failure::new(Code::Usage, format!("`--node {given}`: {error}")));
+    }
+    let host = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok();
+    let host = host.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    let mut name: String = host.trim().chars().filter(char::is_ascii_graphic).take(48).collect();
+    if name.is_empty() {
+        name.push_str("node");
+    }
+    name.push_str(&format!("-{}", std::process::id()));
+    NodeId::parse(&name)
+        .map_err(|error| Failure::new(Code::Usage, format!("no node name: {error}\nhint: use `--node`")))
+}
