@@ -56,6 +56,17 @@ impl Held {
     }
 }
 
+/// Until when a view's current generation answers, by either clock, with no need to look closer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Calm {
+    /// Before this by the wall clock, and
+    pub wall: Timestamp,
+    /// before this by the monotonic clock.
+    pub mono: Mono,
+    /// Milliseconds of life that are left at that moment, less the declared skew.
+    pub left_ms: u64,
+}
+
 /// What a node holds of one credential: at most a current and a next generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct View {
@@ -109,6 +120,20 @@ impl View {
             next.use_from_mono = next.use_from_mono.min(now.mono);
         }
         self
+    }
+
+    /// Until when [`serve_within`](Self::serve_within) is certain to answer with the current generation: neither its expiry
+    /// nor the switch to the next one can have come. All zero where there is no current generation.
+    #[must_use]
+    pub fn calm(&self, skew_ms: u64) -> Calm {
+        let Some(current) = self.current else { return Calm::default() };
+        let ends_wall = Timestamp(current.expires_at.0.saturating_sub(skew_ms));
+        let ends_mono = Mono(current.expires_mono.0.saturating_sub(skew_ms));
+        let (wall, mono) = match self.next {
+            Some(next) => (ends_wall.min(next.use_from), ends_mono.min(next.use_from_mono)),
+            None => (ends_wall, ends_mono),
+        };
+        Calm { wall, mono, left_ms: ends_wall.since(wall).min(ends_mono.since(mono)) }
     }
 
     /// The newest generation held; 0 for none.

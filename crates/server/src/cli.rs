@@ -206,6 +206,8 @@ pub(crate) enum ConfigCommand {
     Check(ConfigFile),
     /// Print each effective value and where it came from.
     Explain(ConfigFile),
+    /// Print the JSON Schema of the configuration.
+    Schema,
     /// Make an API key for a caller; it is printed once.
     NewKey {
         /// The caller's name.

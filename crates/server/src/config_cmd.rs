@@ -70,3 +70,9 @@ pub(crate) fn explain(args: &ConfigFile) -> Result<(), Failure> {
     read.warnings.iter().for_each(|warning| tell(&warning.to_string()));
     Ok(())
 }
+
+/// Prints the JSON Schema of the configuration.
+pub(crate) fn schema() -> Result<(), Failure> {
+    say(&format!("{:#}", keyreeve::config::schema()));
+    Ok(())
+}

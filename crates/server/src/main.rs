@@ -56,6 +56,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Credential(args) => on_one_core(client::run(args)),
         Command::Config(ConfigCommand::Check(args)) => config_cmd::check(&args),
         Command::Config(ConfigCommand::Explain(args)) => config_cmd::explain(&args),
+        Command::Config(ConfigCommand::Schema) => config_cmd::schema(),
         Command::Config(ConfigCommand::NewKey { name, json }) => new_key::api_key(&name, json),
         Command::Config(ConfigCommand::NewSealKey { json }) => new_key::seal_key(json),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),

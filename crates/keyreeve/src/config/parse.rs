@@ -26,7 +26,7 @@ pub(super) fn store_url(text: &str) -> Result<StoreUrl, Fault> {
         "memory" => Err(Fault::new("must be just `memory:`", STORES_NOW)),
         "sqlite" => sqlite_path(rest).map(|path| StoreUrl::Sqlite(PathBuf::from(path))),
         _ if STORES_LATER.iter().any(later) => {
-            Err(Fault::new(format!("is a `{scheme}:` store, which is not in this version"), STORES_NOW))
+            Err(Fault::new(format!("uses `{scheme}:`, which is not in this version"), STORES_NOW))
         }
         _ if scheme.len() <= 16 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             Err(Fault::new(format!("must be `sqlite:PATH` or `memory:`, not a `{scheme}:` URL"), STORES_NOW))
@@ -108,7 +108,7 @@ pub(super) fn apple_id(text: &str) -> Result<String, Fault> {
         return Ok(text.to_owned());
     }
     Err(Fault::plain(format!(
-        "must be exactly 10 characters of A-Z and 0-9, not {} of {}",
+        "must be exactly 10 characters of A-Z and 0-9, not {} ({} characters)",
         shown(text),
         text.chars().count()
     )))

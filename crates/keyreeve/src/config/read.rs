@@ -20,6 +20,8 @@ use super::value::show_secret;
 
 /// The largest configuration, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// How the parser calls a key that is there twice: the only broken line that leaves the rest of a file whole.
+const DUPLICATE: &str = "duplicate key";
 /// Names of the surfaces.
 const SURFACES: [(&str, Surface); 2] = [("api", Surface::Api), ("metrics", Surface::Metrics)];
 
@@ -35,7 +37,7 @@ pub struct ReadOptions {
 pub struct ConfigRead {
     /// The settings.
     pub config: Config,
-    /// Each effective value and where it comes from, in the order of the reference page.
+    /// Each effective value and where it comes from, table by table.
     pub explained: Vec<Explained>,
     /// What somebody should know, in the order of the lines.
     pub warnings: Vec<Problem>,
@@ -82,7 +84,7 @@ impl Config {
         let (document, errors) = DeTable::parse_recoverable(text);
         let mut is_whole = true;
         for error in errors {
-            is_whole &= error.message() == "duplicate key";
+            is_whole &= error.message() == DUPLICATE;
             syntax(&mut sheet, &lines, text, error.message(), error.span());
         }
         // What is left of a file with a broken line would only bring problems that are not there.
@@ -104,13 +106,12 @@ impl Config {
 
 fn syntax(sheet: &mut Sheet, lines: &Lines, text: &str, message: &str, span: Option<std::ops::Range<usize>>) {
     let offset = span.map_or(text.len(), |span| span.start);
-    let message = format!("the file is not TOML: {message}");
-    sheet.report(
-        "",
-        lines.at(offset),
-        message,
-        "values of text stand in quotes, lists in `[..]`, tables under `[name]`",
-    );
+    let hint = if message == DUPLICATE {
+        "a key stands once in its table, and `[name]` once in the file: remove one"
+    } else {
+        "values of text stand in quotes, lists in `[..]`, tables under `[name]`"
+    };
+    sheet.report("", lines.at(offset), format!("the file is not TOML: {message}"), hint);
 }
 
 fn whole(sheet: &mut Sheet) -> Option<Config> {
@@ -144,11 +145,11 @@ fn seals(sheet: &mut Sheet, keys: &[SecretRef], credentials: &BTreeMap<Credentia
     let needs = credentials.iter().find(|(_, credential)| matches!(credential.plan, Plan::Fleet(_)));
     if let Some((name, _)) = needs
         && keys.is_empty()
+        && !sheet.is_broken("seal")
         && !sheet.is_broken_in("seal")
     {
         let message = format!("`seal.keys` is missing: `{name}` is kept in the store, and only sealed");
-        let hint =
-            "for example `seal.keys = [\"file:/etc/keyreeve/seal.key\"]`; `keyreeve config new-seal-key` makes one";
+        let hint = "for example `seal.keys = [\"file:/etc/keyreeve/seal.key\"]`";
         let origin = sheet.place("seal.keys");
         sheet.report("seal.keys", origin, message, hint);
     }

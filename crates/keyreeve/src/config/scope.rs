@@ -253,7 +253,7 @@ pub(super) fn fallback_number(row: &Setting) -> u64 {
 }
 
 fn first_sentence(doc: &str) -> String {
-    let sentence = doc.split(". ").next().unwrap_or(doc).trim_end_matches('.');
+    let sentence = doc.split(". ").next().unwrap_or(doc).split(": ").next().unwrap_or(doc).trim_end_matches('.');
     let mut letters = sentence.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }

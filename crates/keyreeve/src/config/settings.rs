@@ -14,6 +14,8 @@ const MIB: u64 = 1024 * KIB;
 pub(super) const SOURCES: &[&str] = &["apns", "jwt", "exec", "http"];
 const SOURCES_LATER: &[&str] =
     &["aws-web-identity", "oauth2-client", "oauth2-refresh", "github-app", "google-service-account"];
+/// The `PS` family is random: it would give other bytes on every node.
+const ALGORITHMS_LATER: &[&str] = &["RS384", "RS512", "ES384", "ES512", "PS256", "PS384", "PS512"];
 /// The presets of `source = "jwt"`.
 pub(super) const PRESETS: &[&str] = &["app-store-connect", "github-app-jwt"];
 
@@ -87,7 +89,7 @@ pub static SETTINGS: &[Setting] = &[
     row(
         ("", "listener"),
         Kind::Groups("listener[]", 16),
-        Computed("one, on `127.0.0.1:7070`, that serves `api` and `metrics`"),
+        Computed("`127.0.0.1:7070` serves `api` and `metrics`"),
         "A socket to listen on.",
         "[[listener]]",
     ),
@@ -238,7 +240,7 @@ pub static SETTINGS: &[Setting] = &[
     .only(&["github-app-jwt"]),
     row(
         param("alg"),
-        Kind::Choice(&["ES256", "EdDSA", "RS256", "HS256", "HS384", "HS512"], &[]),
+        Kind::Choice(&["ES256", "EdDSA", "RS256", "HS256", "HS384", "HS512"], ALGORITHMS_LATER),
         Required,
         "The signature algorithm. All of these give the same bytes for the same input, on every node.",
         "\"ES256\"",

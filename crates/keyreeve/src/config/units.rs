@@ -7,6 +7,17 @@ use super::problem::Fault;
 const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
+/// What to write instead of a number without a unit, from the units with which it is within the limits.
+pub(super) fn with_units(
+    number: &str,
+    (least, most): (u64, u64),
+    parse: fn(&str) -> Result<u64, Fault>,
+) -> Vec<String> {
+    let units = TIME_UNITS.iter().rev().chain(SIZE_UNITS.iter().rev());
+    let texts = units.map(|(unit, _)| format!("{number}{unit}"));
+    texts.filter(|text| parse(text).is_ok_and(|value| (least..=most).contains(&value))).collect()
+}
+
 /// Reads a duration such as `20m`, `1h 5m`, `250ms` or `1.5s`, in milliseconds.
 ///
 /// # Errors
@@ -38,13 +49,6 @@ fn amount(text: &str, units: &[(&str, u64)], example: &str, hint: &str) -> Resul
         let after = after.trim_start();
         let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (name, after) = after.split_at_checked(letters).ok_or_else(malformed)?;
-        if name.is_empty() && !number.is_empty() {
-            let choices: Vec<_> = units.iter().rev().map(|(unit, _)| format!("`{number}{unit}`")).collect();
-            return Err(Fault::new(
-                format!("has no unit: {shown}"),
-                format!("did you mean one of {}", choices.join(", ")),
-            ));
-        }
         let (_, size) = units.iter().find(|(unit, _)| *unit == name).ok_or_else(malformed)?;
         if *size >= last {
             return Err(malformed());
@@ -118,7 +122,9 @@ mod tests {
         assert_eq!(show_size(65_536), "64KiB");
         assert_eq!(show_size(65_537), "65537B");
         assert!(size_bytes("64KB").is_err());
-        assert!(size_bytes("65536").unwrap_err().hint.contains("`65536B`"));
+        assert!(size_bytes("65536").is_err());
+        assert_eq!(with_units("65536", (1024, 1 << 24), size_bytes), ["65536B"]);
+        assert_eq!(with_units("20", (1000, 3_600_000), duration_ms), ["20s", "20m"]);
     }
 
     proptest! {

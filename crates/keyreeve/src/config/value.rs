@@ -9,14 +9,14 @@ use super::problem::{Fault, Origin, nearest, shown};
 use super::table::{Kind, Setting, Text};
 use super::tree::{Entry, Node, Raw, join};
 use super::types::{Keep, SecretRef};
-use super::units::{duration_ms, show_duration, show_size, size_bytes};
+use super::units::{duration_ms, show_duration, show_size, size_bytes, with_units};
 
 /// Tables and lists inside `header` and `claims` may be nested this deep.
-const JSON_DEPTH_MAX: usize = 8;
+pub(super) const JSON_DEPTH_MAX: usize = 8;
 /// The longest path in a secret reference, in bytes.
 const PATH_BYTES_MAX: usize = 4096;
 /// The most lifetimes without demand.
-const LIFETIMES_MAX: u32 = 1000;
+pub(super) const LIFETIMES_MAX: u32 = 1000;
 
 /// A value of the right kind.
 #[derive(Clone, Debug)]
@@ -264,6 +264,12 @@ fn amount(
         Raw::Text(text) | Raw::Integer(text) => text,
         _ => return Err(wrong(node, &format!("{what}, in quotes"), false)),
     };
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let choices: Vec<_> =
+            with_units(text, (least, most), parse).into_iter().map(|choice| format!("`{choice}`")).collect();
+        let hint = if choices.is_empty() { String::new() } else { format!("did you mean {}?", choices.join(" or ")) };
+        return Err(Fault::new(format!("must be {what}, not just {}", shown(text)), hint));
+    }
     let value = parse(text)?;
     if (least..=most).contains(&value) {
         return Ok(Value::Number(value));
@@ -284,7 +290,7 @@ fn choice(node: &Node, now: &[&str], later: &[&str]) -> Result<String, Fault> {
         ));
     }
     let hint = nearest(text, now.iter().chain(later).copied())
-        .map_or_else(String::new, |near| format!("did you mean `{near}`"));
+        .map_or_else(String::new, |near| format!("did you mean `{near}`?"));
     Err(Fault::new(format!("must be one of {list}, not {}", shown(text)), hint))
 }
 

@@ -269,10 +269,10 @@ fn connect(path: &Path, options: Options) -> Result<Connection, Unready> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_millis(options.busy_ms))?;
-    let version = version(&mut connection)?;
     if connection.is_readonly("main")? {
         return Err(Unready::Not("it can only be read", "keyreeve needs to write to the file and its folder"));
     }
+    let version = version(&mut connection)?;
     let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if journal != "wal" {
         return Err(Unready::Not("it has no write-ahead log", "put it on a local disk"));

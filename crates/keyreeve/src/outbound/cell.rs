@@ -11,7 +11,7 @@ use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::{Phase, Renewer, Why};
 use keyreeve_core::operator::Status;
 use keyreeve_core::time::{Moment, Mono, Timestamp};
-use keyreeve_core::view::View;
+use keyreeve_core::view::{Calm, View};
 use tokio::sync::watch;
 
 use super::Credential;
@@ -57,9 +57,21 @@ pub(super) struct Snapshot {
     pub(super) view: View,
     pub(super) current: Option<Arc<Issued>>,
     pub(super) next: Option<Arc<Issued>>,
+    /// Most reads need no more than this.
+    calm: Calm,
+    mode: &'static str,
 }
 
 impl Snapshot {
+    pub(super) fn new(plan: &Plan, view: View, current: Option<Arc<Issued>>, next: Option<Arc<Issued>>) -> Self {
+        let calm = if current.is_some() { view.calm(skew_ms(plan)) } else { Calm::default() };
+        let mode = match plan {
+            Plan::Fleet(rules) => rules.mode.as_str(),
+            Plan::Slot(_) => "slot",
+        };
+        Self { view, current, next, calm, mode }
+    }
+
     /// The opened generation with this number.
     pub(super) fn issued(&self, generation: u64) -> Option<&Arc<Issued>> {
         [&self.next, &self.current].into_iter().flatten().find(|issued| issued.generation == generation)
@@ -185,15 +197,30 @@ impl Cell {
     pub(super) fn serve(&self, now: Moment, min_ttl_ms: u64) -> Option<Served> {
         let guard = self.snapshot.load();
         let snapshot = guard.as_ref()?;
-        let (mode, skew_ms, stale_ms) = match self.plan.as_ref() {
-            Plan::Fleet(rules) => (rules.mode.as_str(), rules.skew_ms, rules.stale_ms),
-            Plan::Slot(slots) => ("slot", slots.skew_ms, 0),
+        let calm = &snapshot.calm;
+        if now.mono < calm.mono && now.latest() < calm.wall {
+            let left_ms = calm.wall.since(now.latest()).min(calm.mono.since(now.mono)).saturating_add(calm.left_ms);
+            if left_ms >= min_ttl_ms {
+                return Some(Served { mode: snapshot.mode, snapshot: guard, is_next: false, left_ms, is_stale: false });
+            }
+        }
+        self.serve_closely(guard, now, min_ttl_ms)
+    }
+
+    /// [`serve`](Self::serve) near an expiry or a switch.
+    #[cold]
+    fn serve_closely(&self, guard: Guard<Option<Arc<Snapshot>>>, now: Moment, min_ttl_ms: u64) -> Option<Served> {
+        let snapshot = guard.as_ref()?;
+        let stale_ms = match self.plan.as_ref() {
+            Plan::Fleet(rules) => rules.stale_ms,
+            Plan::Slot(_) => 0,
         };
-        let serve = snapshot.view.serve_within(skew_ms, stale_ms, now, min_ttl_ms)?;
+        let serve = snapshot.view.serve_within(skew_ms(&self.plan), stale_ms, now, min_ttl_ms)?;
         let is_there = if serve.is_next { snapshot.next.is_some() } else { snapshot.current.is_some() };
         if serve.is_next {
             self.switch_to(serve.held.generation);
         }
+        let mode = snapshot.mode;
         is_there.then(|| Served {
             is_next: serve.is_next,
             mode,
@@ -213,7 +240,8 @@ impl Cell {
             && snapshot.view.next.is_some_and(|next| next.generation == generation)
         {
             let view = View { current: snapshot.view.next, next: None };
-            self.snapshot.store(Some(Arc::new(Snapshot { view, current: snapshot.next.clone(), next: None })));
+            let switched = Snapshot::new(&self.plan, view, snapshot.next.clone(), None);
+            self.snapshot.store(Some(Arc::new(switched)));
         }
     }
 
@@ -251,8 +279,19 @@ impl Cell {
     }
 
     /// Follows the ends of passes.
-    pub(super) fn join(&self) -> watch::Receiver<u64> {
-        self.lock().flight.get_or_insert_with(|| Box::new(watch::Sender::new(0))).subscribe()
+    pub(super) fn join(&self) -> Flight<'_> {
+        let ends = self.lock().flight.get_or_insert_with(|| Box::new(watch::Sender::new(0))).subscribe();
+        Flight { cell: self, ends: Some(ends) }
+    }
+
+    /// What the pass that has just ended has for a caller whom its credential does not serve; `None` is "wait on".
+    pub(super) fn outcome(&self) -> Option<Error> {
+        let state = self.lock();
+        match (state.error.as_deref(), state.why) {
+            (Some((error, _)), _) => Some(error.clone()),
+            (None, Some(Why::Fresh)) => Some(self.too_short()),
+            (None, _) => None,
+        }
     }
 
     /// Follows the end of the pass that is under way; `None` where there is none.
@@ -286,7 +325,7 @@ impl Cell {
         Error::new(ErrorKind::UpstreamTimeout, text).after(1000)
     }
 
-    pub(super) fn too_short(&self) -> Error {
+    fn too_short(&self) -> Error {
         Error::new(
             ErrorKind::LifeTooShort,
             format!(
@@ -294,6 +333,39 @@ impl Cell {
                 self.name
             ),
         )
+    }
+}
+
+/// A caller that waits. When the last one leaves, what they waited on is given back.
+pub(super) struct Flight<'a> {
+    cell: &'a Cell,
+    ends: Option<watch::Receiver<u64>>,
+}
+
+impl Flight<'_> {
+    /// Returns when a pass has ended since this was last called.
+    pub(super) async fn ended(&mut self) {
+        if let Some(ends) = &mut self.ends {
+            // The sender lives in the cell, which this borrows.
+            let _ = ends.changed().await;
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        drop(self.ends.take());
+        let mut state = self.cell.lock();
+        if !state.has_waiters() {
+            state.flight = None;
+        }
+    }
+}
+
+const fn skew_ms(plan: &Plan) -> u64 {
+    match plan {
+        Plan::Fleet(rules) => rules.skew_ms,
+        Plan::Slot(slots) => slots.skew_ms,
     }
 }
 
@@ -308,9 +380,6 @@ impl State {
         self.error = error.map(|error| Box::new((error, now.plus(ERROR_HELD_MS))));
         if let Some(flight) = &self.flight {
             flight.send_modify(|passes| *passes = passes.wrapping_add(1));
-            if flight.receiver_count() == 0 {
-                self.flight = None;
-            }
         }
     }
 }

@@ -13,42 +13,32 @@ use super::cell::Cell;
 use super::{Inner, pass};
 use crate::port::Host;
 
-/// A clock that costs three loads to read and is at most one tick old.
+/// A clock that costs two loads to read and is at most one tick old.
 ///
 /// A process that was frozen reads an old time until its ticker runs again, so whatever answers over a wire reads the
 /// host's clock instead.
 pub(super) struct Coarse {
     tick_ms: u64,
-    wall: AtomicU64,
-    raw: AtomicU64,
+    latest: AtomicU64,
     mono: AtomicU64,
 }
 
 impl Coarse {
     pub(super) fn new(host: &dyn Host, tick_ms: u64) -> Self {
         let now = host.now();
-        Self {
-            tick_ms,
-            wall: AtomicU64::new(now.wall.0),
-            raw: AtomicU64::new(now.raw.0),
-            mono: AtomicU64::new(now.mono.0),
-        }
+        Self { tick_ms, latest: AtomicU64::new(now.latest().0), mono: AtomicU64::new(now.mono.0) }
     }
 
     pub(super) fn now(&self, host: &dyn Host) -> Moment {
         if self.tick_ms == 0 {
             return host.now();
         }
-        Moment {
-            wall: Timestamp(self.wall.load(Ordering::Relaxed)),
-            raw: Timestamp(self.raw.load(Ordering::Relaxed)),
-            mono: Mono(self.mono.load(Ordering::Relaxed)),
-        }
+        // Readers ask whether something is over: the later wall clock is the one that matters.
+        Moment::new(Timestamp(self.latest.load(Ordering::Relaxed)), Mono(self.mono.load(Ordering::Relaxed)))
     }
 
     fn set(&self, now: Moment) {
-        self.wall.store(now.wall.0, Ordering::Relaxed);
-        self.raw.store(now.raw.0, Ordering::Relaxed);
+        self.latest.store(now.latest().0, Ordering::Relaxed);
         self.mono.store(now.mono.0, Ordering::Relaxed);
     }
 }

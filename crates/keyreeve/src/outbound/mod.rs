@@ -251,25 +251,28 @@ impl Inner {
 
     async fn wait_for(self: &Arc<Self>, cell: &Arc<Cell>, min_ttl_ms: u64, deadline: Mono) -> Result<Served, Error> {
         let mut flight = cell.join();
-        if let Some(error) = cell.held_error(self.host.now().mono) {
+        // In this order: a pass stores what it has got before it says how it ended.
+        let error = cell.held_error(self.host.now().mono);
+        if let Some(served) = cell.serve(self.host.now(), min_ttl_ms) {
+            return Ok(served);
+        }
+        if let Some(error) = error {
             return Err(error);
         }
         // Once: a pass that ends without a credential or an error has set the timer for the next look.
         pass::ensure(self, cell);
         loop {
             let now = self.host.now();
-            if let Some(served) = cell.serve(now, min_ttl_ms) {
-                return Ok(served);
-            }
             if now.mono >= deadline {
                 return Err(cell.out_of_time(now));
             }
             let sleep = self.host.sleep_until(deadline);
-            // The sender lives in the cell, so `changed` fails only with the cell itself.
-            let ended = select(Box::pin(flight.changed()), sleep).await;
-            if let (Either::Left(_), Some(error)) = (ended, cell.last_error())
-                && cell.serve(self.host.now(), min_ttl_ms).is_none()
-            {
+            let ended = matches!(select(Box::pin(flight.ended()), sleep).await, Either::Left(_));
+            let error = if ended { cell.outcome() } else { None };
+            if let Some(served) = cell.serve(self.host.now(), min_ttl_ms) {
+                return Ok(served);
+            }
+            if let Some(error) = error {
                 return Err(error);
             }
         }

@@ -254,7 +254,6 @@ impl Inner {
             Plan::Slot(_) => ("slot", None),
             Plan::Fleet(rules) => (rules.mode.as_str(), Some(rules.faults_absorbed())),
         };
-        let is_served = served.is_some();
         let status = cell.lock().status;
         CredentialState {
             name: cell.name.clone(),
@@ -266,7 +265,7 @@ impl Inner {
             refresh_at: served.as_ref().map(|served| served.refresh_at),
             next: next.map(|next| (next.generation, next.use_from)),
             is_wanted: cell.is_wanted(now.mono),
-            last_error: cell.last_error().filter(|error| !(is_served && error.kind == ErrorKind::LifeTooShort)),
+            last_error: cell.last_error(),
             faults_absorbed,
         }
     }
@@ -280,7 +279,7 @@ impl Inner {
         {
             let view = snapshot.view.switched(self.host.now());
             let (current, next) = (snapshot.current.clone(), snapshot.next.clone());
-            cell.snapshot.store(Some(Arc::new(Snapshot { view, current, next })));
+            cell.snapshot.store(Some(Arc::new(Snapshot::new(&cell.plan, view, current, next))));
         }
     }
 

@@ -173,8 +173,7 @@ impl Pass<'_> {
         let failure = record.and_then(|record| record.failure.as_ref());
         let said = failure.map_or("no reason was recorded", |failure| failure.message.as_str());
         match why {
-            Why::Fresh => Some(self.cell.too_short()),
-            Why::Held => None,
+            Why::Fresh | Why::Held => None,
             Why::BackOff => {
                 let kind = failure.map_or(ErrorKind::UpstreamFailed, |failure| ErrorKind::of_fault(failure.class));
                 Some(Error::new(kind, format!("`{name}` could not be minted: {said}")).after(for_ms))
@@ -375,7 +374,7 @@ impl Inner {
         let next = view.next.map(|held| open(held.generation)).transpose()?.flatten();
         drop(held);
         let generation = view.newest_generation();
-        cell.snapshot.store(Some(Arc::new(Snapshot { view, current, next })));
+        cell.snapshot.store(Some(Arc::new(Snapshot::new(&cell.plan, view, current, next))));
         self.notify(&cell.name, generation, "adopted", "");
         Ok(())
     }

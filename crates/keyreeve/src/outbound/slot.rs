@@ -62,11 +62,8 @@ async fn fill_from(
     };
     let (next, next_issued) = next.unzip();
     let is_new = known.as_ref().is_none_or(|known| known.view.newest_generation() < this.number);
-    cell.snapshot.store(Some(Arc::new(Snapshot {
-        view: View { current: Some(current), next },
-        current: Some(current_issued),
-        next: next_issued,
-    })));
+    let view = View { current: Some(current), next };
+    cell.snapshot.store(Some(Arc::new(Snapshot::new(&cell.plan, view, Some(current_issued), next_issued))));
     if is_new {
         inner.notify(&cell.name, this.number, "adopted", "");
     }

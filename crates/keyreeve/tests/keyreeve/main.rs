@@ -1,7 +1,10 @@
-//! The library through its public face, in one binary so that it links once.
+//! The library through its public face.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod config;
+mod config_mistakes;
+mod config_reference;
+mod config_strange;
 mod fleet;
 mod keys;
 mod life;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use keyreeve::core::secret::Secret;
+use keyreeve::core::time::Span;
 use serde_json::Value;
 
 use crate::exit::{Code, Failure};
@@ -154,6 +155,11 @@ fn problem(status: StatusCode, body: Option<&Value>, has_key: bool) -> Failure {
     } else if status == StatusCode::UNAUTHORIZED && !has_key {
         message.push_str("\nhint: set KEYREEVE_API_KEY or `--api-key-file`, or use the node's Unix socket");
     }
+    let retry_after_ms = body.and_then(|body| body.get("retry_after_ms")).and_then(Value::as_u64);
+    if let Some(ms) = retry_after_ms {
+        // Below a second nobody waits by hand.
+        message.push_str(&format!("\nretry: in {}", Span(ms.div_ceil(1000).saturating_mul(1000))));
+    }
     if let Some(id) = field("request_id") {
         message.push_str("\nrequest: ");
         message.push_str(id);
@@ -169,11 +175,10 @@ mod tests {
 
     #[test]
     fn a_problem_becomes_its_sentence_its_hint_its_request_and_an_exit_code() {
-        let body =
-            json!({"title": "Too soon", "detail": "`a` was minted too recently", "hint": "wait", "request_id": "r1"});
+        let body = json!({"title": "Too soon", "detail": "`a` was minted too recently", "hint": "wait", "request_id": "r1", "retry_after_ms": 60_001});
         let failure = problem(StatusCode::CONFLICT, Some(&body), true);
         assert_eq!(failure.code, Code::Conflict);
-        assert_eq!(failure.message, "`a` was minted too recently\nhint: wait\nrequest: r1");
+        assert_eq!(failure.message, "`a` was minted too recently\nhint: wait\nretry: in 1m 1s\nrequest: r1");
     }
 
     #[test]

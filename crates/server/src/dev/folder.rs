@@ -31,9 +31,7 @@ impl Folder {
     /// Opens the folder, and makes it and every key that is not there yet. Two nodes that start together get the same keys.
     pub(super) fn open(path: PathBuf) -> Result<Self, Failure> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.and_then(|()| fs::canonicalize(&path))
-            .map_err(|error| refuse(&path, &error))
-            .and_then(Self::fill)
+        made.and_then(|()| fs::canonicalize(&path)).map_err(|error| refuse(&path, &error)).and_then(Self::fill)
     }
 
     fn fill(path: PathBuf) -> Result<Self, Failure> {

@@ -1,0 +1,156 @@
+//! The pages that are made from the table of settings, and the table itself.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use keyreeve::config::table::{Fallback, Kind, Setting};
+use keyreeve::config::{Config, ReadOptions, SETTINGS, reference, schema};
+use serde_json::Value as Json;
+
+/// Compares a committed file with what the table says now; `UPDATE_DOCS=1` writes it instead.
+fn compare(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(name);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == text, "{} is behind the table of settings: UPDATE_DOCS=1 writes it", path.display());
+}
+
+#[test]
+fn the_reference_page_says_what_the_table_says() {
+    let page = reference();
+    for row in SETTINGS.iter().filter(|row| !matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..))) {
+        assert!(page.contains(&format!("| `{}` |", row.name)) && page.contains(row.doc), "{}", row.path());
+    }
+    compare("configuration.md", &page);
+}
+
+#[test]
+fn the_json_schema_says_what_the_table_says() {
+    compare("configuration.schema.json", &format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap()));
+}
+
+/// Counts the schemas of objects that take unknown keys, and are not tables of free keys.
+fn open_tables(schema: &Json, open: &mut usize) {
+    if schema.get("properties").is_some() && schema["additionalProperties"] != Json::Bool(false) {
+        *open += 1;
+    }
+    match schema {
+        Json::Object(map) => map.values().for_each(|value| open_tables(value, open)),
+        Json::Array(items) => items.iter().for_each(|value| open_tables(value, open)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_json_schema_is_closed_and_knows_what_each_source_needs() {
+    let schema = schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let mut open = 0;
+    open_tables(&schema, &mut open);
+    assert_eq!(open, 0);
+    let sources = schema["properties"]["credential"]["additionalProperties"]["oneOf"].as_array().unwrap();
+    let titles: Vec<_> = sources.iter().map(|source| source["title"].as_str().unwrap()).collect();
+    assert_eq!(titles, ["apns", "jwt", "app-store-connect", "github-app-jwt", "exec", "http"]);
+    let apns = &sources[0];
+    assert_eq!(apns["properties"]["source"]["const"], "apns");
+    assert_eq!(apns["required"], serde_json::json!(["source", "key"]));
+    assert_eq!(apns["properties"]["params"]["required"], serde_json::json!(["team_id", "key_id"]));
+    assert!(apns["properties"].get("command").is_none());
+    assert_eq!(schema["properties"]["limits"]["properties"]["connections"]["default"], 10_000);
+}
+
+#[test]
+fn every_setting_has_a_parent_a_meaning_and_a_place_of_its_own() {
+    let mut places = std::collections::BTreeSet::new();
+    for row in SETTINGS {
+        assert!(places.insert((row.parent, row.name)), "{} is there twice", row.path());
+        assert!(row.doc.ends_with('.') && !row.example.is_empty(), "{}", row.path());
+        let is_inside = |other: &&Setting| matches!(other.kind, Kind::Group(inside) | Kind::Named(inside) | Kind::Groups(inside, _) if inside == row.parent);
+        assert!(row.parent.is_empty() || SETTINGS.iter().any(|other| is_inside(&other)), "{}", row.path());
+        if let Fallback::Value(text) = row.fallback {
+            assert!(!text.is_empty(), "{}", row.path());
+        }
+    }
+}
+
+/// A file with the least that the setting needs around it, and the setting with its example.
+fn sample(row: &Setting) -> String {
+    let line = format!("{} = {}\n", row.name, row.example);
+    match row.parent {
+        "caller.*" => {
+            let proof = if row.name == "uid" { "" } else { "key_sha256" };
+            let others = SETTINGS.iter().filter(|other| {
+                other.parent == row.parent
+                    && other.name != row.name
+                    && [proof, "can", "credentials"].contains(&other.name)
+            });
+            let lines: String = others.map(|other| format!("{} = {}\n", other.name, other.example)).collect();
+            format!("[caller.c]\n{lines}{line}")
+        }
+        "listener[]" if row.name == "bind" => format!("[[listener]]\n{line}"),
+        "listener[]" => format!("[[listener]]\nbind = \"127.0.0.1:0\"\n{line}"),
+        parent if parent.starts_with("credential.*") => {
+            let flavour = row.only.first().copied().unwrap_or("apns");
+            let source = match flavour {
+                "app-store-connect" | "github-app-jwt" => format!("source = \"jwt\"\npreset = \"{flavour}\"\n"),
+                _ => format!("source = \"{flavour}\"\n"),
+            };
+            let needed = |other: &&Setting| {
+                other.parent.starts_with("credential.*")
+                    && other.name != "source"
+                    && (matches!(other.fallback, Fallback::Required) || std::ptr::eq(*other, row))
+                    && (other.only.is_empty() || other.only.contains(&flavour))
+            };
+            let lines: String = SETTINGS
+                .iter()
+                .filter(needed)
+                .map(|other| format!("{}.{} = {}\n", other.parent, other.name, other.example))
+                .collect();
+            let lines = lines.replace("credential.*.", "");
+            format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}")
+        }
+        parent => format!("[{parent}]\n{line}"),
+    }
+}
+
+#[test]
+fn every_example_is_right_and_what_is_required_is_enough() {
+    for row in SETTINGS {
+        let is_table = matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..));
+        // A preset changes what is required; the presets' own settings show that.
+        if is_table || row.name == "preset" || row.name == "source" {
+            continue;
+        }
+        let text = sample(row);
+        if let Err(problems) = Config::read(&text, "sample.toml", &BTreeMap::new(), ReadOptions::default()) {
+            panic!("the example of {} is wrong: {problems}\n{text}", row.path());
+        }
+    }
+}
+
+#[test]
+fn every_default_is_within_its_own_limits() {
+    for row in SETTINGS {
+        let Fallback::Value(text) = row.fallback else { continue };
+        let value = match row.kind {
+            Kind::Flag | Kind::Count(..) => text.to_owned(),
+            _ => format!("\"{text}\""),
+        };
+        let key = format!("{} = ", row.name);
+        let text = sample(row).replace(&format!("{key}{}", row.example), &format!("{key}{value}"));
+        assert!(text.contains(&value), "{text}");
+        let read = Config::read(&text, "sample.toml", &BTreeMap::new(), ReadOptions::default());
+        assert!(read.is_ok(), "the default of {} is wrong: {text}", row.path());
+    }
+}
+
+#[test]
+fn the_file_on_the_reference_page_can_be_used() {
+    let page = reference();
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let read = Config::read(example, "push.toml", &BTreeMap::new(), ReadOptions::default()).unwrap();
+    assert!(read.warnings.is_empty() && read.config.credentials.len() == 1);
+}
