@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use keyreeve_picky::apns::{self, Apns};
 use keyreeve_picky::clock::PickyClock;
 use tokio::task::JoinSet;
@@ -193,6 +194,7 @@ async fn tell_changes(apple: &Apns, timeline: &Timeline) -> Infallible {
     }
 }
 
+/// Waits until every node hands out a token. All are asked at the same time, as clients would.
 async fn wait_until_ready(
     children: &Children<'_>,
     crowd: &Arc<Crowd>,
@@ -200,7 +202,7 @@ async fn wait_until_ready(
     place: &Place,
 ) -> Result<(), Failure> {
     let until = Instant::now() + READY_WITHIN;
-    for node in 0..nodes {
+    let wait = async |node: usize| {
         while !crowd.is_ready(node).await {
             if let Some((node, how)) = children.find_ended() {
                 let text = format!("{} ended before it was ready: {how}", name_of(node));
@@ -212,8 +214,9 @@ async fn wait_until_ready(
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    try_join_all((0..nodes).map(wait)).await.map(drop)
 }
 
 /// What a node said last.

@@ -193,6 +193,6 @@ mod tests {
 
     #[test]
     fn the_hash_of_a_plan_is_the_same_on_every_machine() {
-        insta::assert_snapshot!(Plan::draw(1, 8, 4).hash());
+        assert_eq!(Plan::draw(1, 8, 4).hash(), "1218a692861645d8");
     }
 }

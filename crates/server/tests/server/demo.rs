@@ -46,7 +46,7 @@ fn a_process_that_signs_for_itself_fails_the_same_demonstration() {
     assert_eq!(code, 1, "{timeline}");
     let naive = &result["outcomes"][0];
     assert_eq!(naive["is_clean"], false);
-    assert_eq!(naive["most_valid_at_once"], 8, "a token for each process: {timeline}");
+    assert!(naive["most_valid_at_once"].as_u64().unwrap() >= 4, "several processes, each with its token: {timeline}");
     assert!(naive["refused_429"].as_u64().unwrap() > 0);
     assert!(naive["clients"]["failed"].as_u64().unwrap() > 0);
 }
