@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{join, join_all};
 use keyreeve_picky::clock::PickyClock;
@@ -18,7 +18,8 @@ use super::timeline::Timeline;
 use super::watch::{Sighting, Watch};
 
 /// How long a node that was woken up gets to do what it was about to do, in real time.
-const AFTERMATH: Duration = Duration::from_millis(1500);
+const AFTERMATH: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What became of one fault.
 #[derive(Clone, Debug, Serialize)]
@@ -137,21 +138,31 @@ impl Striker<'_> {
         self.children.signal(node, Signal::STOP)?;
         self.timeline.add(&name_of(node), format!("SIGSTOP in the middle of minting {}", sighting.what));
         self.rest(for_ms).await;
-        let before = self.watch.seen();
         self.children.signal(node, Signal::CONT)?;
-        self.timeline
-            .add(&name_of(node), format!("SIGCONT after {}m, with that mint still in its hands", for_ms / 60_000));
-        tokio::time::sleep(AFTERMATH).await;
+        let text = format!("SIGCONT after {}m, with that mint still in its hands", for_ms / 60_000);
+        self.timeline.add(&name_of(node), text);
         if self.strategy == Strategy::Ours {
-            let after = self.watch.seen();
-            let text = if after.written_by == before.written_by {
-                format!("its late publish changed nothing: the record is still that of {}", after.holder)
-            } else {
-                format!("the record has changed since it woke up; it is that of {}", after.holder)
-            };
-            self.timeline.add(&name_of(node), text);
+            self.tell_aftermath(node).await;
         }
         Ok(node)
+    }
+
+    /// What a node that was woken up did with its late mint, by its own log.
+    async fn tell_aftermath(&self, node: usize) {
+        let until = Instant::now() + AFTERMATH;
+        let is_fenced = loop {
+            let log = std::fs::read_to_string(self.place.log(node)).unwrap_or_default();
+            if log.contains("fenced: ") || Instant::now() > until {
+                break log.contains("fenced: ");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        let holder = self.watch.seen().holder;
+        let text = match is_fenced {
+            true => format!("its late publish was refused by the store: the record is that of {holder}"),
+            false => format!("it has published nothing since it woke up; the record is that of {holder}"),
+        };
+        self.timeline.add(&name_of(node), text);
     }
 
     async fn cut(&self, node: usize, when: &str, for_ms: u64) -> io::Result<()> {

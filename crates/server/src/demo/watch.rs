@@ -38,8 +38,6 @@ pub(crate) struct Seen {
     current: u64,
     /// The one that takes over, and when.
     next: Option<(u64, Timestamp)>,
-    /// The write that made the record, for keyreeve.
-    pub(crate) written_by: String,
     /// Who holds or held the lease last, and its epoch, for keyreeve.
     pub(crate) holder: String,
 }
@@ -138,7 +136,6 @@ impl Seen {
             minting: sighting.into_iter().collect(),
             current: record.current.as_ref().map_or(0, |current| current.generation),
             next: record.next.as_ref().map(|next| (next.generation, next.use_from)),
-            written_by: format!("{:?}", record.op),
             holder: record
                 .holder
                 .as_ref()
