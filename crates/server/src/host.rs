@@ -255,11 +255,7 @@ mod tests {
         let host = Arc::new(OsHost::new());
         let (done, is_done) = tokio::sync::oneshot::channel();
         let inner = Arc::clone(&host);
-        drop(tokio::spawn(async move {
-            inner.spawn(Box::pin(async {
-                let _ = done.send(7);
-            }))
-        }));
+        drop(tokio::spawn(async move { inner.spawn(Box::pin(async { done.send(7).unwrap() })) }));
         assert_eq!(is_done.await, Ok(7));
     }
 

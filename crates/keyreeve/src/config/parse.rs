@@ -117,7 +117,8 @@ pub(super) fn apple_id(text: &str) -> Result<String, Fault> {
 /// Reads the URL of an `http` source. It may hold a secret, so no more than its scheme and host is repeated.
 pub(super) fn url(text: &str) -> Result<String, Fault> {
     const EXAMPLE: &str = "for example `url = \"https://tokens.example.org/renew\"`";
-    let Ok(uri) = text.parse::<http::Uri>() else {
+    // `{generation}` and the like stand for something that a URL may hold.
+    let Ok(uri) = text.replace(['{', '}'], "").parse::<http::Uri>() else {
         return Err(Fault::new("is not a URL (the value is not shown)", EXAMPLE));
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
@@ -145,19 +146,19 @@ pub(super) fn url(text: &str) -> Result<String, Fault> {
 
 fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Scheme and host of a URL.
 pub(super) fn origin_of(url: &str) -> Option<String> {
-    let uri: http::Uri = url.parse().ok()?;
+    let uri: http::Uri = url.replace(['{', '}'], "").parse().ok()?;
     Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
 }
 
 /// Reads a JSON pointer (RFC 6901).
 pub(super) fn pointer(text: &str) -> Result<String, Fault> {
     let is_escaped = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
-    if (text.is_empty() || text.starts_with('/')) && is_escaped {
+    if text.starts_with('/') && is_escaped {
         return Ok(text.to_owned());
     }
     let hint = if text.starts_with('$') || text.contains('.') {

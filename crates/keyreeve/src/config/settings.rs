@@ -40,7 +40,7 @@ const VARIABLE: Text = Text::new("the name of an environment variable", "^[A-Za-
 const URL: Text = Text::new("an `https` URL, or `http` on loopback", "^https?://.+$", 2048).quiet();
 const HEADER: Text = Text::new("the value of a header", "^[\\t\\u0020-\\u007e]*$", 4096).quiet();
 const BODY: Text = Text::new("text", "", 16 * 1024).quiet();
-const POINTER: Text = Text::new("a JSON pointer", "^(/([^~]|~[01])*)?$", 256);
+const POINTER: Text = Text::new("a JSON pointer", "^/([^~]|~[01])*$", 256);
 
 const fn life(name: &'static str) -> (&'static str, &'static str) {
     ("credential.*.life", name)
@@ -298,7 +298,7 @@ pub static SETTINGS: &[Setting] = &[
         credential("url"),
         Kind::Text(URL),
         Required,
-        "The address of the service: `https`, or `http` on loopback. No user name or password in it.",
+        "The address of the service: `https`, or `http` on loopback. No user name or password in it. `{generation}`, `{idempotency_key}` and `{expires_at}` stand for the values of each mint, here, in `headers` and in `body`.",
         "\"https://tokens.example.org/renew\"",
     )
     .only(HTTP),

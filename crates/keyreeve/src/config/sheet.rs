@@ -86,10 +86,10 @@ impl Sheet {
 
     /// Reports a problem whose message is a whole sentence.
     pub(super) fn report(&mut self, setting: &str, origin: Origin, message: String, hint: &str) {
+        self.broken.insert(setting.to_owned());
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(self.entry(Severity::Error, setting, origin, message, hint));
         }
-        self.broken.insert(setting.to_owned());
     }
 
     /// Reports what is wrong with a setting.
@@ -246,10 +246,14 @@ impl Sheet {
     }
 
     fn unknown(&mut self, entry: &Entry, path: &str, at: &str, parent: &str, flavour: Option<&str>) {
+        // Nobody reads this far, and looking for the nearest spelling takes its time.
+        if self.problems.len() >= PROBLEMS_MAX {
+            return;
+        }
         let key = entry.key.as_str();
         let around = if at.is_empty() { String::from("at the top of the file") } else { format!("in `{at}`") };
-        let is_here = |row: &&Setting| row.parent == parent && flavour.is_none_or(|source| row.belongs_to(source));
-        let here: Vec<&str> = SETTINGS.iter().filter(is_here).map(|row| row.name).collect();
+        let is_here = |row: &&Setting| flavour.is_none_or(|source| row.belongs_to(source));
+        let here: Vec<&str> = Setting::children_of(parent).filter(is_here).map(|row| row.name).collect();
         if LATER.contains(&(parent, key)) {
             let hint = format!("this version has {}", ticked(&here));
             self.report(path, entry.origin.clone(), format!("`{path}` is not in this version"), &hint);

@@ -8,6 +8,7 @@ use super::credential::Flavour;
 use super::parse;
 use super::problem::{Fault, Origin, nearest, shown};
 use super::scope::Scope;
+use super::tree::join;
 use super::types::{Algorithm, HttpMapping, SecretRef, SourceConfig};
 use super::value::is_variable;
 
@@ -20,7 +21,11 @@ const ALGORITHMS: [(&str, Algorithm); 6] = [
     ("HS512", Algorithm::Hs512),
 ];
 /// What stands for a value of each mint in a claim.
-const PLACEHOLDERS: [&str; 4] = ["iat", "exp", "jti", "generation"];
+const CLAIM_PLACEHOLDERS: [&str; 4] = ["iat", "exp", "jti", "generation"];
+/// What stands for a value of each mint in a request.
+const REQUEST_PLACEHOLDERS: [&str; 3] = ["generation", "idempotency_key", "expires_at"];
+/// Variables of keyreeve's own, which a script has no business with.
+const OWN_VARIABLES: &str = "KEYREEVE_";
 /// Headers whose value is a secret.
 const SECRET_HEADERS: [&str; 7] =
     ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token", "x-vault-token"];
@@ -53,49 +58,79 @@ fn jwt(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let mut params = scope.inner("params");
     let algorithm = params.choice("alg", &ALGORITHMS);
     let header = params.json("header").unwrap_or_default();
-    if header.contains_key("alg") {
-        params.fault("header", &Fault::new("must not hold `alg`", "the algorithm is `params.alg`"));
+    for name in ["alg", "crit", "b64"].into_iter().filter(|name| header.contains_key(*name)) {
+        // RFC 7515 4.1.11, RFC 7797: whoever reads `crit` or `b64` has to do something that the signer does not do.
+        let hint = if name == "alg" { "the algorithm is `params.alg`" } else { "remove it" };
+        params.fault("header", &Fault::new(format!("must not hold `{name}`"), hint));
     }
     let claims = params.json("claims");
     if let Some(claims) = &claims {
-        let mut found = Vec::new();
-        claims.iter().for_each(|(name, value)| strange_placeholders(name, value, &mut found));
-        for (name, placeholder) in found {
-            let known = PLACEHOLDERS.map(|name| format!("`{{{name}}}`")).join(", ");
-            let hint = nearest(&placeholder, PLACEHOLDERS)
-                .map_or_else(|| format!("there are {known}"), |near| format!("did you mean `{{{near}}}`?"));
-            let fault =
-                format!("holds {} in {}, which stands for nothing", shown(&format!("{{{placeholder}}}")), shown(&name));
-            params.fault("claims", &Fault::new(fault, hint));
-        }
-        if claims.is_empty() {
-            params.fault("claims", &Fault::plain("must not be empty"));
-        } else if !claims.contains_key("exp") {
-            params.warn(
-                "claims",
-                "hold no `exp`: whoever gets such a token may use it for ever",
-                "add `exp = \"{exp}\"`",
-            );
-        }
+        check_claims(&mut params, claims);
     }
     Some(SourceConfig::Jwt { key: key?, algorithm: algorithm?, header, claims: claims? })
 }
 
-/// Names in braces that are not placeholders, with the claim they are in.
+fn check_claims(params: &mut Scope<'_>, claims: &Map<String, Json>) {
+    let mut found = Vec::new();
+    claims.iter().for_each(|(name, value)| strange_placeholders(name, value, &mut found));
+    for (name, placeholder) in found {
+        let what =
+            format!("holds {} in {}, which stands for nothing", shown(&format!("{{{placeholder}}}")), shown(&name));
+        params.fault("claims", &Fault::new(what, placeholder_hint(&placeholder, &CLAIM_PLACEHOLDERS)));
+    }
+    for (name, placeholder) in [("iat", "{iat}"), ("exp", "{exp}")] {
+        let is_fixed = claims.get(name).is_some_and(|value| match value {
+            // Another placeholder, or a misspelt one, has been named already.
+            Json::String(text) => text != placeholder && placeholders(text).next().is_none(),
+            _ => true,
+        });
+        if is_fixed {
+            let must = format!("must hold `{name} = \"{placeholder}\"`, not a fixed time");
+            params.fault("claims", &Fault::new(must, "a fixed time is wrong after a while"));
+        }
+    }
+    if claims.is_empty() {
+        params.fault("claims", &Fault::plain("must not be empty"));
+    } else if !claims.contains_key("exp") {
+        params.warn("claims", "hold no `exp`: whoever gets such a token may use it for ever", "add `exp = \"{exp}\"`");
+    }
+}
+
+/// Names in braces that are not placeholders of claims, with the claim they are in.
 fn strange_placeholders(claim: &str, value: &Json, found: &mut Vec<(String, String)>) {
     match value {
         Json::String(text) => {
-            for after in text.split('{').skip(1) {
-                let Some((name, _)) = after.split_once('}') else { continue };
-                let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-                if is_name && !PLACEHOLDERS.contains(&name) {
-                    found.push((claim.to_owned(), name.to_owned()));
-                }
-            }
+            let strange = placeholders(text).filter(|name| !CLAIM_PLACEHOLDERS.contains(name));
+            found.extend(strange.map(|name| (claim.to_owned(), name.to_owned())));
         }
         Json::Array(items) => items.iter().for_each(|item| strange_placeholders(claim, item, found)),
         Json::Object(map) => map.values().for_each(|item| strange_placeholders(claim, item, found)),
         Json::Null | Json::Bool(_) | Json::Number(_) => {}
+    }
+}
+
+/// The names of a text's placeholders. Only `{`, lower-case letters or `_`, `}` is one, so that JSON needs no escapes.
+fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    let is_name = |name: &&str| {
+        (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    text.split('{').skip(1).filter_map(|after| after.split_once('}').map(|(name, _)| name)).filter(is_name)
+}
+
+fn placeholder_hint(placeholder: &str, known: &[&str]) -> String {
+    match nearest(placeholder, known.iter().copied()) {
+        Some(near) => format!("did you mean `{{{near}}}`?"),
+        None => {
+            format!("there are {}", known.iter().map(|name| format!("`{{{name}}}`")).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// Checks the placeholders of a part of a request. The text may hold a secret, so a strange name is not repeated.
+fn check_template(scope: &mut Scope<'_>, field: &str, text: &str) {
+    if let Some(strange) = placeholders(text).find(|name| !REQUEST_PLACEHOLDERS.contains(name)) {
+        let hint = placeholder_hint(strange, &REQUEST_PLACEHOLDERS);
+        scope.fault(field, &Fault::new("holds a placeholder that stands for nothing (the value is not shown)", hint));
     }
 }
 
@@ -168,18 +203,21 @@ fn exec(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     }
     let pass = scope.texts("pass").unwrap_or_default();
     for (at, (name, origin)) in pass.iter().enumerate() {
-        if !is_variable(name) {
+        if let Some(must) = strange_variable(name) {
             let path = format!("{}[{at}]", scope.path("pass"));
-            let fault = format!("must be the name of an environment variable, not {}", shown(name));
-            scope.sheet.fault(&path, origin.clone(), &Fault::new(fault, "for example `pass = [\"PATH\"]`"), None);
+            scope.sheet.fault(&path, origin.clone(), &Fault::new(must, "for example `pass = [\"PATH\"]`"), None);
         }
     }
     let secrets = scope.secret_map("secrets");
     for (name, _) in &secrets {
-        if !is_variable(name) {
-            scope.fault(
-                "secrets",
-                &Fault::plain(format!("holds {}, which is not the name of an environment variable", shown(name))),
+        if let Some(must) = strange_variable(name) {
+            let path = join(&scope.path("secrets"), name);
+            let origin = scope.sheet.place(&scope.path("secrets"));
+            scope.sheet.fault(
+                &path,
+                origin,
+                &Fault::new(must, "for example `secrets = { PASSWORD = \"env:NAME\" }`"),
+                None,
             );
         } else if pass.iter().any(|(passed, _)| passed == name) {
             scope
@@ -193,6 +231,15 @@ fn exec(scope: &mut Scope<'_>) -> Option<SourceConfig> {
         secrets: secrets.into_iter().collect(),
         output_bytes_max,
     })
+}
+
+/// What is wrong with the name of a variable for a script.
+fn strange_variable(name: &str) -> Option<String> {
+    if !is_variable(name) {
+        return Some(format!("must be the name of an environment variable, not {}", shown(name)));
+    }
+    let is_own = name.starts_with(OWN_VARIABLES);
+    is_own.then(|| format!("must not start with `{OWN_VARIABLES}`, which is keyreeve's own: {}", shown(name)))
 }
 
 fn check_command(scope: &mut Scope<'_>, command: &[(String, Origin)]) {
@@ -219,6 +266,12 @@ fn http(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let headers = headers(scope);
     let secret_headers = secret_headers(scope, &headers);
     let body = scope.text("body");
+    if let Some(url) = &url {
+        check_template(scope, "url", url);
+    }
+    if let Some(body) = &body {
+        check_template(scope, "body", body);
+    }
     if body.is_some() && method == "GET" {
         scope.fault(
             "body",
@@ -262,6 +315,7 @@ fn headers(scope: &mut Scope<'_>) -> BTreeMap<String, String> {
                 format!("holds {} with a value that is not printable ASCII (the value is not shown)", shown(&name));
             scope.fault("headers", &Fault::new(fault, "headers carry printable ASCII only (RFC 9110 5.5)"));
         }
+        check_template(scope, "headers", &value);
         if headers.insert(lower, value).is_some() {
             scope.fault(
                 "headers",

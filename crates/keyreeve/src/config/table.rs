@@ -1,9 +1,19 @@
 //! The shape of one row of the table of settings, and look-ups in it.
 //!
-//! The table ([`settings`](super::settings)) drives reading, the finding of unknown keys, `config explain`, the JSON
+//! The table ([`SETTINGS`](super::SETTINGS)) drives reading, the finding of unknown keys, `config explain`, the JSON
 //! Schema and the reference page, so that none of them can disagree.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use super::settings::SETTINGS;
+
+/// The rows by their table: a file of a mebibyte asks for some hundred thousand.
+static BY_PARENT: LazyLock<BTreeMap<&'static str, Vec<&'static Setting>>> = LazyLock::new(|| {
+    let mut rows: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    SETTINGS.iter().for_each(|row| rows.entry(row.parent).or_default().push(row));
+    rows
+});
 
 /// One setting, or one table of settings.
 #[derive(Debug)]
@@ -100,7 +110,7 @@ impl Setting {
 
     /// The settings of the same table.
     pub(super) fn children_of(parent: &str) -> impl Iterator<Item = &'static Self> {
-        SETTINGS.iter().filter(move |setting| setting.parent == parent)
+        BY_PARENT.get(parent).into_iter().flatten().copied()
     }
 
     pub(super) fn find(parent: &str, name: &str) -> Option<&'static Self> {

@@ -142,9 +142,9 @@ keep = 7
 life.stale = "1h"
 [credential.vendor]
 source = "http"
-url = "http://127.0.0.1:8080/renew"
+url = "http://127.0.0.1:8080/renew/{generation}"
 secret_headers = { Authorization = "env:AUTH" }
-body = "{}"
+body = '{"until": "{expires_at}"}'
 idempotent = true
 [credential.once]
 source = "http"

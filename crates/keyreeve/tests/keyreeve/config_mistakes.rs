@@ -106,6 +106,9 @@ mistakes! {
     an_algorithm_that_is_random: [BASE, JWT, "params = { alg = \"PS256\", claims = { exp = \"{exp}\" } }\n"];
     claims_that_cannot_be_signed: [BASE, JWT, "params = { alg = \"ES256\", header = { alg = \"none\" }, claims = { nbf = 2026-01-01T00:00:00Z, x = inf } }\n"];
     a_placeholder_that_stands_for_nothing: [BASE, JWT, "params = { alg = \"ES256\", claims = { iat = \"{ait}\", x = [\"{tenant}\"] } }\n"];
+    a_token_with_fixed_times: [BASE, JWT, "params = { alg = \"ES256\", header = { crit = [\"x\"] }, claims = { iat = 5, exp = \"later\" } }\n"];
+    a_script_with_our_variables: [BASE, EXEC, "command = []\npass = [\"KEYREEVE_KEY\", \"HOME\"]\nsecrets = { HOME = \"env:A\", \"B C\" = \"env:A\" }\n"];
+    a_placeholder_that_no_request_has: [BASE, HTTP, "url = \"https://tokens.example.org/{generaton}\"\nbody = \"{hunter}\"\n"];
     claims_too_large_for_a_header: [BASE, JWT, "params = { alg = \"ES256\", claims = { x = \"", &"y".repeat(9000), "\" } }\n"];
     an_unknown_preset: [BASE, "[credential.gh]\nsource = \"jwt\"\npreset = \"github-app\"\n"];
     a_keep_of_no_lifetimes: [BASE, APNS, "keep = \"0 lifetimes\"\nwait = \"1m\"\n"];

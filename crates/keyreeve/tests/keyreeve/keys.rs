@@ -75,7 +75,7 @@ fn a_damaged_key_is_refused_with_the_reason() {
     let refused = "expected a P-256 private key in PEM (PKCS#8 `.p8`, SEC1) or JWK, found one that is not valid: ";
     for (key, reason) in [
         (include_str!("keys/secp384r1-sec1.pem").to_owned(), "another curve, or the number is not a key of the curve"),
-        (P256_JWK.replace("ya-pqEW6", "!"), "`d` is not base64url"),
+        (P256_JWK.replace("ya-p2EW6", "!"), "`d` is not base64url"),
         (P256_JWK.replace("\"d\"", "\"e\""), "no `d` (a public key?)"),
         (P256_JWK.replace("ya-p2EW6dRZrXCFXZ7HWk05Qw9s26JsSe4piKxIPZyE", "AAAA"), "`d` is not a key of the curve"),
         (P256_JWK.replace("YP7U", "YP7V"), "`x` and `y` do not belong to `d`"),
@@ -137,9 +137,9 @@ fn no_error_holds_any_of_the_key() {
         for file in files {
             let Err(error) = signer(algorithm, &secret(file)) else { continue };
             let text = format!("{error} {error:?}");
-            for at in (0..file.len().saturating_sub(16)).filter(|at| file.is_char_boundary(*at)) {
-                let part = &file[at..at + 16];
-                assert!(part.contains(' ') || part.contains('-') || !text.contains(part), "{text} holds {part}");
+            let parts = file.split_whitespace().flat_map(|line| line.as_bytes().windows(16));
+            for part in parts.map(|part| String::from_utf8_lossy(part)).filter(|part| !part.contains('-')) {
+                assert!(!text.contains(part.as_ref()), "{text} holds {part}");
             }
         }
     }

@@ -1,7 +1,11 @@
-//! The binary as real processes: started, asked over real sockets, killed.
+//! The binary as real processes, and the server's parts with real programs and real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod answers;
 mod callers;
 mod demo;
+mod fetch;
 mod leader;
 mod node;
+mod scripts;
+mod support;

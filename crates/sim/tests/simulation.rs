@@ -1,0 +1,44 @@
+//! The shipped driver in a simulated fleet: nothing that a seed can do breaks a promise.
+//!
+//! `KEYREEVE_SIM_SEEDS=n` runs n seeds instead of 200, `KEYREEVE_SIM_FIRST=n` begins at another one, and
+//! `KEYREEVE_SIM_SEED=n` runs a single one and prints every step. Seeds that fail are written to `sim-failures/`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+
+use std::path::Path;
+
+use keyreeve_sim::plan::Plan;
+use keyreeve_sim::replay::{Summary, run, run_many};
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("`{variable}` is a number, not `{text}`")))
+}
+
+fn failures() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sim-failures")
+}
+
+fn print(summary: &Summary) {
+    println!("{} seeds, {} mints, {} published", summary.seeds, summary.mints, summary.published);
+    for (kind, count) in &summary.counts {
+        println!("  {kind}: {count}");
+    }
+}
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    if let Some(seed) = number("KEYREEVE_SIM_SEED") {
+        let outcome = run(Plan::of(seed), true);
+        println!("{:#?}", Plan::of(seed));
+        outcome.log.lines.iter().for_each(|line| println!("{line}"));
+        assert_eq!(outcome.log.violations, Vec::<String>::new());
+        return;
+    }
+    let (first, count) = (number("KEYREEVE_SIM_FIRST").unwrap_or(0), number("KEYREEVE_SIM_SEEDS").unwrap_or(200));
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) as u64;
+    let summary = run_many(first, count, threads, &failures(), Plan::of).unwrap();
+    print(&summary);
+    assert_eq!(summary.seeds, count);
+    assert!(summary.unsteady.is_empty(), "these seeds did not repeat: {:?}", summary.unsteady);
+    assert!(summary.failed.is_empty(), "written to sim-failures/: {:#?}", summary.failed);
+}
