@@ -35,7 +35,7 @@ fn demo_fleet_one_seed_never_two() {
     assert_eq!(faults.len(), 3);
     assert!(faults.iter().all(|fault| fault["node"].is_string()), "every fault struck: {faults:?}");
     // Somebody else finished what the killed and the frozen node had begun, in a later epoch.
-    assert_eq!(timeline.matches(" took over generation ").count(), 2, "{timeline}");
+    assert!(timeline.matches(" took over generation ").count() >= 2, "{timeline}");
     assert!(timeline.contains("its late publish was refused by the store"), "{timeline}");
 }
 
