@@ -29,6 +29,9 @@ pub(crate) enum Command {
     /// Run a fake upstream that enforces the real rules and keeps score.
     #[command(subcommand)]
     Picky(PickyCommand),
+    /// Break a fleet of real processes on purpose, and keep score.
+    #[command(subcommand)]
+    Demo(crate::demo::DemoCommand),
     /// Look at configuration, secrets and store, and say what is wrong and what helps.
     Doctor(DoctorArgs),
     /// Print a completion script.

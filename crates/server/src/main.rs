@@ -3,6 +3,7 @@
 //! - `cli`, `exit`: the command line, and how a command ends
 //! - `serve`, `load`, `listen`, `signal`, `notify`, `logs`: a running node
 //! - `dev`: a node with seeded data
+//! - `demo`: fleets that are broken on purpose
 //! - `client`: commands that talk to a running node
 //! - `config_cmd`, `doctor`, `picky_cmd`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
@@ -11,6 +12,7 @@
 mod cli;
 mod client;
 mod config_cmd;
+mod demo;
 mod dev;
 mod doctor;
 mod exit;
@@ -58,6 +60,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::NewKey { name, json }) => new_key::api_key(&name, json),
         Command::Config(ConfigCommand::NewSealKey { json }) => new_key::seal_key(json),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
+        Command::Demo(command) => on_all_cores(demo::run(command)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyreeve", &mut std::io::stdout());

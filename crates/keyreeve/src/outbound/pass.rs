@@ -246,7 +246,10 @@ impl Pass<'_> {
                 self.learn(record, learnt);
                 Event::Swapped
             }
-            Ok(Swap::Lost) => Event::SwapLost,
+            Ok(Swap::Lost) => {
+                self.tell_fenced(record);
+                Event::SwapLost
+            }
             Err(error @ StoreError::Unknown(_)) => {
                 self.store_is_away(&error, learnt);
                 Event::SwapUnknown
@@ -255,6 +258,16 @@ impl Pass<'_> {
                 self.store_is_away(&error, learnt);
                 Event::SwapRefused
             }
+        }
+    }
+
+    /// Says in the log that an outcome came too late to be written: somebody else has taken over.
+    fn tell_fenced(&self, record: &Record) {
+        // Not getting the lease is everyday; an outcome without a place to go is the fence at work.
+        let is_outcome = record.intent.as_ref().is_none_or(|intent| intent.doubt.is_some());
+        if is_outcome {
+            let (generation, epoch) = (record.generation, record.epoch);
+            tracing::warn!(credential = %self.cell.name, generation, epoch, "fenced: the record has changed since, nothing was written");
         }
     }
 

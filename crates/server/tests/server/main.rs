@@ -4,6 +4,7 @@
 mod answers;
 mod callers;
 mod commands;
+mod demo;
 mod doubt;
 mod expiry;
 mod fetch;

@@ -1,0 +1,107 @@
+//! The command line of the demonstrations.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+
+/// `keyreeve demo`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DemoCommand {
+    /// Start a fleet of real processes against a strict fake Apple, break it on purpose, and keep score.
+    ///
+    /// Exit code 1 if more than one token was valid at once, a push failed, or a token was minted in vain. Without
+    /// `--strategy` the ways that people build this themselves are put through the same faults, for comparison; only
+    /// keyreeve's own result decides the exit code then.
+    Fleet(FleetArgs),
+    /// One node of a strategy that keyreeve is compared with. `demo fleet` starts these.
+    #[command(hide = true)]
+    Node(NodeArgs),
+}
+
+/// How the nodes of a fleet come by their token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Strategy {
+    /// keyreeve nodes that share one SQLite file.
+    Ours,
+    /// Each process signs its own token.
+    Naive,
+    /// The processes share a file, and a lock file with a time to live.
+    Lockfile,
+}
+
+impl Strategy {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Naive => "naive",
+            Self::Lockfile => "lockfile",
+        }
+    }
+}
+
+/// `keyreeve demo fleet`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FleetArgs {
+    /// Which faults strike whom, and when. The same seed gives the same plan; how the operating system schedules the
+    /// processes is not part of it.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: u64,
+    /// Run one strategy only.
+    #[arg(long, value_enum, value_name = "STRATEGY")]
+    pub(crate) strategy: Option<Strategy>,
+    /// How many renewals to sit through after the first mint; one every 24 simulated minutes.
+    #[arg(long, default_value_t = 4, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) renewals: u32,
+    /// Simulated seconds per real second, for all clocks alike.
+    #[arg(long, default_value_t = 90, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=180))]
+    pub(crate) scale: u32,
+    /// How many nodes.
+    #[arg(long, default_value_t = 8, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(3..=32))]
+    pub(crate) nodes: u32,
+    /// How many clients push through them.
+    #[arg(long, default_value_t = 64, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub(crate) clients: u32,
+    /// How long a client rests between two pushes, in real milliseconds.
+    #[arg(long, default_value_t = 100, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(10..=10_000))]
+    pub(crate) rest: u64,
+    /// Print the result as JSON on standard output, and the timeline on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep the folder with keys, store, configuration and logs, and say where it is.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// `keyreeve demo node`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// How it comes by its token.
+    #[arg(long, value_enum)]
+    pub(crate) strategy: Strategy,
+    /// Its name.
+    #[arg(long)]
+    pub(crate) node: String,
+    /// The Unix socket to listen on.
+    #[arg(long)]
+    pub(crate) socket: PathBuf,
+    /// The private key (PKCS #8 PEM).
+    #[arg(long)]
+    pub(crate) key: PathBuf,
+    /// The folder that all nodes share.
+    #[arg(long)]
+    pub(crate) shared: PathBuf,
+    /// The folder with this node's fault switches.
+    #[arg(long)]
+    pub(crate) faults: PathBuf,
+    /// When the clocks were right, in milliseconds since 1970.
+    #[arg(long)]
+    pub(crate) epoch: i64,
+    /// Simulated seconds per real second.
+    #[arg(long)]
+    pub(crate) scale: u32,
+    /// By how much this node's clock is wrong, in simulated milliseconds.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) offset: i64,
+}

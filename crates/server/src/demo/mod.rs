@@ -1,0 +1,34 @@
+//! `keyreeve demo`: demonstrations with real processes that are broken on purpose.
+//!
+//! - `args`: the command line
+//! - `plan`: which faults strike whom and when, from a seed
+//! - `fleet`: one run for each strategy, then the comparison
+//! - `place`, `children`: the folder and the processes of a run
+//! - `client`: those who push
+//! - `watch`, `strike`: who mints at this moment, and breaking it
+//! - `timeline`, `score`: what happened, and what it comes to
+//! - `peer`: the strategies that keyreeve is compared with
+
+mod args;
+mod children;
+mod client;
+mod fleet;
+mod peer;
+mod place;
+mod plan;
+mod score;
+mod strike;
+mod timeline;
+mod watch;
+
+pub(crate) use args::DemoCommand;
+
+use crate::exit::Failure;
+
+/// Runs a demonstration.
+pub(crate) async fn run(command: DemoCommand) -> Result<(), Failure> {
+    match command {
+        DemoCommand::Fleet(args) => fleet::run(args).await,
+        DemoCommand::Node(args) => peer::run(args).await,
+    }
+}

@@ -1,0 +1,84 @@
+//! `keyreeve demo fleet`: eight real processes, broken on purpose, in a short form.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// No wait here is longer; it ends a test that would hang, it is never waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs the demonstration; its exit code, its result, and its timeline.
+fn demo(args: &[&str]) -> (i32, Value, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_keyreeve")).args(["demo", "fleet", "--json"]).args(args).output();
+    let output = output.unwrap();
+    let timeline = String::from_utf8(output.stderr).unwrap();
+    let result = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}\n{timeline}"));
+    (output.status.code().unwrap(), result, timeline)
+}
+
+#[test]
+fn demo_fleet_one_seed_never_two() {
+    let args = ["--strategy", "ours", "--seed", "1", "--renewals", "2", "--clients", "32", "--rest", "200"];
+    let (code, result, timeline) = demo(&args);
+    let ours = &result["outcomes"][0];
+    assert_eq!(ours["problems"], serde_json::json!([]), "{timeline}");
+    assert_eq!(code, 0, "{timeline}");
+    assert_eq!(ours["most_valid_at_once"], 1);
+    assert_eq!((&ours["minted"], &ours["allowed"], &ours["in_use"]), (&3.into(), &3.into(), &3.into()));
+    assert_eq!(ours["clients"]["failed"], 0);
+    assert!(ours["clients"]["pushes"].as_u64().unwrap() > 1000, "{timeline}");
+    let faults = ours["faults"].as_array().unwrap();
+    assert_eq!(faults.len(), 3);
+    assert!(faults.iter().all(|fault| fault["node"].is_string()), "every fault struck: {faults:?}");
+    // Somebody else finished what the killed and the frozen node had begun, in a later epoch.
+    assert!(timeline.matches(" took over generation ").count() >= 2, "{timeline}");
+    assert!(timeline.contains("its late publish was refused by the store"), "{timeline}");
+}
+
+#[test]
+fn a_process_that_signs_for_itself_fails_the_same_demonstration() {
+    let args = ["--strategy", "naive", "--renewals", "1", "--scale", "180", "--clients", "16", "--rest", "200"];
+    let (code, result, timeline) = demo(&args);
+    assert_eq!(code, 1, "{timeline}");
+    let naive = &result["outcomes"][0];
+    assert_eq!(naive["is_clean"], false);
+    assert!(naive["most_valid_at_once"].as_u64().unwrap() >= 4, "several processes, each with its token: {timeline}");
+    assert!(naive["refused_429"].as_u64().unwrap() > 0);
+    assert!(naive["clients"]["failed"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn an_interrupted_demonstration_leaves_no_process_and_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_keyreeve"))
+        .args(["demo", "fleet", "--strategy", "ours", "--clients", "1"])
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("all 8 nodes hand out a token")));
+    assert_eq!(processes_of(folder.path()), 8);
+
+    let id = Pid::from_raw(demo.id().try_into().unwrap()).unwrap();
+    kill_process(id, Signal::INT).unwrap();
+    assert_eq!(demo.wait().unwrap().code(), Some(1));
+    let until = Instant::now() + PATIENCE;
+    while processes_of(folder.path()) > 0 {
+        assert!(Instant::now() < until, "nodes were left behind");
+        std::thread::yield_now();
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// How many processes have been told about a folder on their command line.
+fn processes_of(folder: &Path) -> usize {
+    let folder = folder.to_str().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let command_lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    command_lines.filter(|line| String::from_utf8_lossy(line).contains(folder)).count()
+}
