@@ -78,7 +78,7 @@ pub(crate) struct ServeArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// This node's name in records and logs; without it host name and process id. No two nodes may share it.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "KEYREEVE_NODE", value_name = "NAME")]
     pub(crate) node: Option<String>,
     /// Listen here for API and metrics, instead of where the configuration says.
     #[arg(long, value_name = "HOST:PORT")]

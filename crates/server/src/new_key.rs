@@ -1,6 +1,7 @@
 //! `keyreeve config new-key` and `new-seal-key`: secrets from the system's generator, printed once.
 
 use std::fmt::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use keyreeve::core::crypto::Crypto as _;
 use keyreeve::core::secret::Secret;
@@ -70,13 +71,21 @@ pub(crate) fn api_key(name: &str, is_json: bool) -> Result<(), Failure> {
 /// Prints a seal key.
 pub(crate) fn seal_key(is_json: bool) -> Result<(), Failure> {
     let fresh = fresh_hex()?;
+    close_to_others();
     if is_json {
         say(&json!({ "seal_key": fresh.expose() }).to_string());
         return Ok(());
     }
     say(fresh.expose());
-    tell(
-        "hint: `(umask 077; keyreeve config new-seal-key > seal.key)`, then put it first in `seal.keys`; keep the old ones after it",
-    );
+    tell("hint: keep it in a file, put that first in `seal.keys`, and the old ones after it");
     Ok(())
+}
+
+/// A shell makes the file of `> seal.key` readable for everybody, and no node takes a key that everybody may read.
+fn close_to_others() {
+    let output = std::path::Path::new("/dev/stdout");
+    let is_open_file = std::fs::metadata(output).is_ok_and(|found| found.is_file() && found.mode() & 0o077 != 0);
+    if is_open_file && std::fs::set_permissions(output, std::fs::Permissions::from_mode(0o600)).is_ok() {
+        tell("the file is now readable by its owner only");
+    }
 }

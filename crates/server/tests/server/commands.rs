@@ -23,7 +23,7 @@ fn text(bytes: &[u8]) -> String {
 async fn dev_prints_a_curl_line_that_works_and_a_second_one_shares_the_token() {
     let place = Place::new();
     let data = place.path("data");
-    let first = Dev::start(&data, &[]);
+    let first = Dev::start(&data, &["--bind", "127.0.0.1:0"]);
     let curl = first.printed.lines().map(str::trim).find(|line| line.starts_with("curl ")).unwrap().to_owned();
     let answer = Command::new("sh").args(["-c", &curl]).output().unwrap();
     assert!(answer.status.success(), "{curl}");
@@ -62,8 +62,15 @@ async fn dev_prints_a_curl_line_that_works_and_a_second_one_shares_the_token() {
 #[test]
 fn dev_takes_the_next_port_where_its_own_is_taken_and_says_so() {
     let place = Place::new();
-    // Whoever has 7070, the test or another program: it is taken.
-    let taken = std::net::TcpListener::bind("127.0.0.1:7070");
+    // Another program of this machine may have it for a while.
+    let started = Instant::now();
+    let taken = loop {
+        match std::net::TcpListener::bind("127.0.0.1:7070") {
+            Ok(taken) => break taken,
+            Err(error) => assert!(started.elapsed() < crate::node::PATIENCE, "7070: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
     let dev = Dev::start(&place.path("data"), &[]);
     assert_ne!(dev.url, "http://127.0.0.1:7070");
     assert!(fs::read_to_string(&dev.log).unwrap().contains("port 7070 is taken: listening on 70"), "{:?}", dev.log);
@@ -141,8 +148,10 @@ fn config_commands_check_explain_and_make_keys_that_fit() {
     let stanza = text(&run(&["config", "new-key", "push"]).stdout);
     let key = stanza.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
     assert!(key.starts_with("kr_") && key.len() == 67, "{stanza}");
-    let seal_key = run(&["config", "new-seal-key"]);
-    place.secret("seal.key", &text(&seal_key.stdout));
+    // As the README says it, by a shell with the usual umask.
+    let sh = format!("umask 022; '{PROGRAM}' config new-seal-key > '{}'", place.path("fresh.key").display());
+    assert!(Command::new("sh").args(["-c", &sh]).status().unwrap().success());
+    fs::rename(place.path("fresh.key"), place.path("seal.key")).unwrap();
     let mut file = fs::OpenOptions::new().append(true).open(&config).unwrap();
     writeln!(file, "{stanza}").unwrap();
     let node = place.node(&config, "one", &[]);
