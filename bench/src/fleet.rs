@@ -16,7 +16,7 @@ use keyreeve::core::time::{Moment, Mono, Timestamp};
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::outbound::{Credential, Outbound, Parts};
-use keyreeve::port::Host;
+use keyreeve::port::{Host, Register};
 use keyreeve::source::{Material, MintError, Minting, Nature, Source};
 
 /// The operating system's clocks and tokio's tasks.
@@ -100,15 +100,20 @@ pub fn rules() -> Rules {
     }
 }
 
-/// A driver with `count` credentials named `credential-0` and so on.
+/// A driver over a memory register, with `count` credentials named `credential-0` and so on.
 pub fn outbound(count: usize, upstream: &Arc<Upstream>) -> Outbound {
+    outbound_over(Arc::new(Memory::new()), count, upstream)
+}
+
+/// The same over another register.
+pub fn outbound_over(register: Arc<dyn Register>, count: usize, upstream: &Arc<Upstream>) -> Outbound {
     let crypto = Arc::new(LocalCrypto);
     let keys = KeyRing::new(SealKey::new(crypto.as_ref(), [7; 32]), Vec::new());
     let plan = Arc::new(Plan::Fleet(rules()));
     let parts = Parts {
         node: NodeId::parse("bench").unwrap(),
         host: Arc::new(OsHost(Instant::now())),
-        register: Some(Arc::new(Memory::new())),
+        register: Some(register),
         crypto,
         keys: Some(keys),
         store_ms: 2000,

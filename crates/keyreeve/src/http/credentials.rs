@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::input::{self, rfc3339};
 use super::problem::{Answer, MALFORMED, Problem};
 use super::route::Later;
+use crate::error::{Error, ErrorKind};
 use crate::outbound::CredentialState;
 
 /// The most credentials on one page.
@@ -33,7 +34,7 @@ pub(super) fn list(later: &Later, head: &Head) -> Result<Answer, Problem> {
     let more = names.len() > limit;
     names.truncate(limit);
     let states = names.iter().filter_map(|name| outbound.state(name));
-    let mut body = json!({ "credentials": states.map(|state| state_json(&state)).collect::<Vec<_>>() });
+    let mut body = json!({ "credentials": states.map(|state| state_json(later, &state)).collect::<Vec<_>>() });
     if let (true, Some(last), Some(members)) = (more, names.last(), body.as_object_mut()) {
         members.insert("next_after".into(), (*last).into());
     }
@@ -51,12 +52,24 @@ fn page_size(text: &str) -> Result<usize, Problem> {
 pub(super) fn show(later: &Later, head: &Head) -> Result<Answer, Problem> {
     input::query(head, [])?;
     let state = later.live.outbound.state(&later.name).ok_or_else(|| Problem::unknown_name(&later.name))?;
-    Ok(json_answer(&state_json(&state)))
+    Ok(json_answer(&state_json(later, &state)))
 }
 
-fn state_json(state: &CredentialState) -> Value {
+/// What an error may say to this caller: a store's own words may hold paths and addresses.
+pub(super) fn message_for<'a>(later: &Later, error: &'a Error) -> &'a str {
+    match error.kind {
+        ErrorKind::StoreUnavailable if !later.tells_causes() => "the store does not answer",
+        _ => &error.message,
+    }
+}
+
+fn state_json(later: &Later, state: &CredentialState) -> Value {
     let error = state.last_error.as_ref().map(|error| {
-        json!({ "kind": error.kind.as_str(), "message": error.message, "retry_after_ms": error.retry_after_ms })
+        json!({
+            "kind": error.kind.as_str(),
+            "message": message_for(later, error),
+            "retry_after_ms": error.retry_after_ms,
+        })
     });
     json!({
         "name": state.name.as_str(),

@@ -8,7 +8,7 @@ use keyreeve_core::operator::Status;
 use serde_json::{Map, Value, json};
 
 use super::api::StoreAway;
-use super::credentials::json_answer;
+use super::credentials::{json_answer, message_for};
 use super::input::rfc3339;
 use super::problem::{Answer, NOT_FOUND, NOT_READY, Problem};
 use super::route::Later;
@@ -32,10 +32,11 @@ pub(super) async fn ready(later: &Later) -> Result<Answer, Problem> {
     if later.caller.is_some() {
         told.insert("version".into(), later.api.version.clone().into());
         if let Some(away) = &away {
-            told.insert("store".into(), json!({ "since": rfc3339(away.since), "cause": away.cause }));
+            let cause = later.tells_causes().then_some(&away.cause);
+            told.insert("store".into(), json!({ "since": rfc3339(away.since), "cause": cause }));
         }
         let mine = unserved.iter().filter(|state| later.reaches(state.name.as_str()));
-        let mine: Vec<Value> = mine.map(|state| unserved_json(state)).collect();
+        let mine: Vec<Value> = mine.map(|state| unserved_json(later, state)).collect();
         if !mine.is_empty() {
             told.insert("unserved".into(), mine.into());
         }
@@ -51,8 +52,8 @@ pub(super) async fn ready(later: &Later) -> Result<Answer, Problem> {
     Err(told.into_iter().fold(problem, |problem, (name, value)| problem.member(&name, value)))
 }
 
-fn unserved_json(state: &CredentialState) -> Value {
-    let why = state.last_error.as_ref().map(|error| error.message.as_str());
+fn unserved_json(later: &Later, state: &CredentialState) -> Value {
+    let why = state.last_error.as_ref().map(|error| message_for(later, error));
     json!({ "name": state.name.as_str(), "status": state.status.map(Status::as_str), "why": why })
 }
 

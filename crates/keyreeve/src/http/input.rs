@@ -168,7 +168,8 @@ pub(super) fn wrong_type(name: &str, wanted: &str, found: &Value) -> Problem {
     let found = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
-        Value::Number(_) => "another number",
+        Value::Number(_) if wanted.ends_with("number") => "another number",
+        Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",

@@ -301,6 +301,11 @@ impl Later {
         self.caller.as_ref().map_or("-", |caller| &*caller.name)
     }
 
+    /// Whether the caller is told what goes on inside, such as the store's own words: who may read histories.
+    pub(super) fn tells_causes(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.may(Action::History))
+    }
+
     /// Whether the credential is one of the caller's.
     pub(super) fn reaches(&self, name: &str) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.reaches(name))

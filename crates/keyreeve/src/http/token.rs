@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName};
 use http::request::Parts as Head;
 use http::{HeaderValue, StatusCode};
 use keyreeve_core::time::{Moment, Timestamp};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::api::{Answering, Api};
@@ -107,27 +107,13 @@ struct TokenBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     fields: Option<BTreeMap<&'a str, &'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<AuthorizationHeader<'a>>,
+    header: Option<BTreeMap<&'static str, &'a str>>,
     issued_at: String,
     expires_at: String,
     refresh_at: String,
     mode: &'static str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     stale: bool,
-}
-
-#[derive(Serialize)]
-struct AuthorizationHeader<'a> {
-    authorization: Bearer<'a>,
-}
-
-/// The value of an `Authorization` header, ready to be sent upstream.
-struct Bearer<'a>(&'a str);
-
-impl Serialize for Bearer<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("bearer {}", self.0))
-    }
 }
 
 fn body(name: &str, served: &Served, expires_at: Timestamp, stale: bool) -> Bytes {
@@ -138,14 +124,14 @@ fn body(name: &str, served: &Served, expires_at: Timestamp, stale: bool) -> Byte
             (None, Some(named.iter().map(|(name, value)| (name.as_str(), value.expose().as_str())).collect()))
         }
     };
-    let is_bearer = material.kind.eq_ignore_ascii_case("bearer");
+    let header = material.header();
     let body = TokenBody {
         name,
         generation: served.generation,
         kind: &material.kind,
         token,
         fields,
-        header: token.filter(|_| is_bearer).map(|token| AuthorizationHeader { authorization: Bearer(token) }),
+        header: header.as_ref().map(|(name, value)| BTreeMap::from([(*name, value.expose().as_str())])),
         issued_at: rfc3339(served.issued_at),
         expires_at: rfc3339(expires_at),
         refresh_at: rfc3339(served.refresh_at),

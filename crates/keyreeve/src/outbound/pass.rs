@@ -8,7 +8,7 @@ use keyreeve_core::id::WriteId;
 use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Step, Why};
 use keyreeve_core::operator::status;
 use keyreeve_core::record::{FaultClass, Record};
-use keyreeve_core::rules::Rules;
+use keyreeve_core::rules::{OnDoubt, Rules};
 use keyreeve_core::seal::{KeyRing, SealContext};
 use keyreeve_core::time::{Mono, Span};
 
@@ -172,7 +172,9 @@ impl Pass<'_> {
         let record = learnt.record.as_deref();
         let failure = record.and_then(|record| record.failure.as_ref());
         let said = failure.map_or("no reason was recorded", |failure| failure.message.as_str());
-        match why {
+        // Where an operator has to say, that is so from the moment of the doubt on.
+        let is_for_operator = why == Why::InDoubt && self.rules.on_doubt == OnDoubt::Reauthorize;
+        match if is_for_operator { Why::NeedsOperator } else { why } {
             Why::Fresh | Why::Held => None,
             Why::BackOff => {
                 let kind = failure.map_or(ErrorKind::UpstreamFailed, |failure| ErrorKind::of_fault(failure.class));

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use keyreeve_core::id::CredentialName;
+use keyreeve_core::lifecycle::Order;
+use keyreeve_core::record::FaultClass;
+use keyreeve_core::time::{Mono, Span};
 
 use super::apns::Apns;
 use super::exec::{Exec, ExecSettings};
@@ -68,11 +71,16 @@ fn source(
     })
 }
 
-/// Refuses to send after `order.send_by`: by then somebody else may hold the lease.
-pub(super) fn check_send_by(host: &dyn Host, order: &keyreeve_core::lifecycle::Order) -> Result<(), MintError> {
-    use keyreeve_core::record::FaultClass;
-    use keyreeve_core::time::Span;
+/// When a source gives up: shortly before `order.answer_by`, at which its caller stops listening. Else nobody would hear
+/// what a program that hangs had complained about.
+pub(super) fn cut_off(host: &dyn Host, order: &Order) -> Mono {
+    const MARGIN_MS_MAX: u64 = 500;
+    let left_ms = order.answer_by.since(host.now().mono);
+    Mono(order.answer_by.0.saturating_sub(MARGIN_MS_MAX.min(left_ms / 10)))
+}
 
+/// Refuses to send after `order.send_by`: by then somebody else may hold the lease.
+pub(super) fn check_send_by(host: &dyn Host, order: &Order) -> Result<(), MintError> {
     let late_ms = host.now().mono.since(order.send_by);
     if late_ms > 0 {
         let message = format!("not sent: the lease was over for {}", Span(late_ms));

@@ -26,9 +26,10 @@ use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::Order;
 use keyreeve_core::record::FaultClass;
 use keyreeve_core::secret::Secret;
+use keyreeve_core::time::Mono;
 use serde_json::{Map, Value};
 
-use super::build::check_send_by;
+use super::build::{check_send_by, cut_off};
 use super::life::{self, LifeError, Window};
 use super::redact::Redactor;
 use super::{Fields, Material, MintError, Minting, Nature, Source, answer};
@@ -109,8 +110,8 @@ impl Exec {
         })
     }
 
-    fn program(&self, order: &Order, idempotency_key: &str) -> Program {
-        let left_ms = order.answer_by.since(self.host.now().mono);
+    fn program(&self, order: &Order, idempotency_key: &str, deadline: Mono) -> Program {
+        let left_ms = deadline.since(self.host.now().mono);
         let mut environment = self.environment.clone();
         let expires_at = rfc3339(order.expires_at);
         let ours = [
@@ -185,8 +186,9 @@ impl Source for Exec {
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
         check_send_by(self.host.as_ref(), order)?;
         let asked_at = self.host.now().wall;
-        let program = self.program(order, idempotency_key);
-        let output = self.programs.run(program, order.answer_by).await.map_err(|error| self.failed(&error))?;
+        let deadline = cut_off(self.host.as_ref(), order);
+        let program = self.program(order, idempotency_key, deadline);
+        let output = self.programs.run(program, deadline).await.map_err(|error| self.failed(&error))?;
         self.ended(&output)?;
         let window =
             Window { asked_at, now: self.host.now().wall, life_ms_max: order.expires_at.since(order.issued_at) };

@@ -26,7 +26,7 @@ use keyreeve_core::secret::Secret;
 use keyreeve_core::time::Timestamp;
 use serde_json::{Map, Value};
 
-use super::build::check_send_by;
+use super::build::{check_send_by, cut_off};
 use super::exec::{rfc3339, text};
 use super::life::Window;
 use super::redact::Redactor;
@@ -212,8 +212,9 @@ impl Source for HttpService {
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
         check_send_by(self.host.as_ref(), order)?;
         let asked_at = self.host.now().wall;
+        let deadline = cut_off(self.host.as_ref(), order);
         let request = self.request(order, idempotency_key);
-        let answer = self.http.send(request, order.answer_by).await.map_err(|error| self.failed(&error))?;
+        let answer = self.http.send(request, deadline).await.map_err(|error| self.failed(&error))?;
         let now = self.host.now().wall;
         if !(200..=299).contains(&answer.status) {
             return Err(self.refused(&answer, now));

@@ -3,9 +3,16 @@
 
 mod answers;
 mod callers;
+mod commands;
 mod demo;
+mod doubt;
+mod expiry;
 mod fetch;
 mod leader;
 mod node;
+mod outage;
+mod running;
 mod scripts;
+mod secrets;
+mod slots;
 mod support;

@@ -113,14 +113,7 @@ credentials = ["*"]
 
     /// Runs a client command against `node`; standard output, standard error, exit code.
     pub(crate) fn cli(&self, node: &Node, args: &[&str]) -> (String, String, i32) {
-        let output = Command::new(PROGRAM)
-            .args(args)
-            .env("KEYREEVE_URL", node.url())
-            .env("KEYREEVE_API_KEY", &self.api_key)
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+        ran(Command::new(PROGRAM).args(args).env("KEYREEVE_URL", node.url()).env("KEYREEVE_API_KEY", &self.api_key))
     }
 }
 
@@ -153,6 +146,59 @@ impl Drop for Node {
     }
 }
 
+/// A `keyreeve dev`, killed when the test ends.
+pub(crate) struct Dev {
+    child: Child,
+    pub(crate) url: String,
+    pub(crate) printed: String,
+    pub(crate) log: PathBuf,
+    api_key: String,
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Dev {
+    pub(crate) fn start(data: &Path, args: &[&str]) -> Self {
+        let log = data.with_extension(format!("{}.log", random_hex()));
+        let mut child = Command::new(PROGRAM)
+            .args(["dev", "--data"])
+            .arg(data)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let lines = lines_of(child.stdout.take().unwrap());
+        let mut printed = String::new();
+        // The last line of the introduction.
+        while !printed.contains("nodes that die on purpose") {
+            let line = lines.recv_timeout(PATIENCE);
+            printed += &line.unwrap_or_else(|_| panic!("{printed}\n{}", fs::read_to_string(&log).unwrap()));
+            printed.push('\n');
+        }
+        let url = printed.lines().next().unwrap().strip_prefix("listening on ").unwrap().to_owned();
+        let api_key = fs::read_to_string(data.join("api.key")).unwrap();
+        Self { child, url, printed, log, api_key }
+    }
+
+    /// Runs a client command against it; standard output, standard error, exit code.
+    pub(crate) fn get(&self, args: &[&str]) -> (String, String, i32) {
+        ran(Command::new(PROGRAM).args(args).env("KEYREEVE_URL", &self.url).env("KEYREEVE_API_KEY", &self.api_key))
+    }
+}
+
+fn ran(command: &mut Command) -> (String, String, i32) {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
 /// A client that has not connected to anything yet. HTTP/2, so that a thousand callers are one connection.
 pub(crate) fn client() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -171,10 +217,6 @@ impl Node {
         &self.urls[0]
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub(crate) fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -186,7 +228,7 @@ impl Node {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status().unwrap();
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
@@ -204,9 +246,13 @@ impl Node {
         answer(self.request(http::Method::GET, path)).await
     }
 
+    /// Posts `body`, or nothing for null.
     pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        let request = self.request(http::Method::POST, path).header("content-type", "application/json");
-        answer(request.body(body.to_string())).await
+        let request = self.request(http::Method::POST, path);
+        if body.is_null() {
+            return answer(request).await;
+        }
+        answer(request.header("content-type", "application/json").body(body.to_string())).await
     }
 
     pub(crate) async fn token(&self, name: &str) -> (u16, Value) {
@@ -252,6 +298,11 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
         assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_millis()).unwrap()
 }
 
 fn random() -> [u8; 32] {

@@ -220,7 +220,8 @@ async fn a_script_that_hangs_is_killed_with_its_children_at_the_deadline() {
     let error = script.mint_within(1500).await.unwrap_err();
     assert_eq!(error.message, "`sh` was still running at its deadline and was killed: waiting");
     assert_eq!((error.class, error.may_have_minted), (FaultClass::Transient, true));
-    assert!(started.elapsed() >= Duration::from_millis(1500));
+    let ran_ms = started.elapsed().as_millis();
+    assert!((1300..1500).contains(&ran_ms), "before its caller stops listening: {ran_ms} ms");
     for name in ["parent", "child"] {
         let pid = read(&script.path(name));
         assert!(!pid.is_empty(), "{name} had started");

@@ -1,0 +1,158 @@
+//! Who may do what: every route against everybody. A route without an expectation fails.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use http::Request;
+use keyreeve::http::{Access, ROUTES, openapi};
+
+use crate::http_world::{Answer, World, request};
+
+/// What a route answers to whom.
+struct Expected {
+    /// A body that would do.
+    body: &'static str,
+    no_key: u16,
+    wrong_key: u16,
+    /// A known key that may do nothing.
+    no_action: u16,
+    /// A key that may do everything, but not with this credential.
+    other_credential: u16,
+    /// A key that may.
+    allowed: u16,
+}
+
+const REPORT: &str = r#"{"generation":1,"upstream_status":403}"#;
+const DECISION: &str = r#"{"decision":"adopt"}"#;
+
+fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
+    let refused = |body, other_credential, allowed| Expected {
+        body,
+        no_key: 401,
+        wrong_key: 401,
+        no_action: 403,
+        other_credential,
+        allowed,
+    };
+    let open =
+        || Expected { body: "", no_key: 200, wrong_key: 200, no_action: 200, other_credential: 200, allowed: 200 };
+    BTreeMap::from([
+        (("GET", "/v1/credentials"), refused("", 200, 200)),
+        (("GET", "/v1/credentials/{name}"), refused("", 404, 200)),
+        (("GET", "/v1/credentials/{name}/token"), refused("", 404, 200)),
+        (("GET", "/v1/credentials/{name}/history"), refused("", 404, 200)),
+        (("POST", "/v1/credentials/{name}/report"), refused(REPORT, 404, 202)),
+        (("POST", "/v1/credentials/{name}/renew"), refused("{}", 404, 409)),
+        (("POST", "/v1/credentials/{name}/resolve"), refused(DECISION, 404, 409)),
+        (("GET", "/v1/events"), refused("", 200, 200)),
+        (("GET", "/metrics"), refused("", 200, 200)),
+        (("GET", "/livez"), open()),
+        (("GET", "/readyz"), open()),
+    ])
+}
+
+async fn ask(world: &World, method: &str, path: &str, who: &str, body: &'static str) -> Answer {
+    let request = request(method, path, who).header("content-type", "application/json");
+    let request = request.body(Body::from(body)).unwrap();
+    if path == "/v1/events" { world.head_of(request).await } else { world.send(request).await }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_route_refuses_whoever_may_not_use_it() {
+    let expectations = expectations();
+    for route in ROUTES {
+        let (method, path) = (route.method.as_str(), route.path);
+        let expected = expectations.get(&(method, path));
+        let expected = expected.unwrap_or_else(|| panic!("no expectation for {method} {path}: say who may use it"));
+        let path = path.replace("{name}", "push");
+        let world = World::new();
+        assert_eq!(world.get("/v1/credentials/push/token", "ops").await.status, 200);
+        for (who, status) in [
+            ("", expected.no_key),
+            ("nobody", expected.wrong_key),
+            ("idle", expected.no_action),
+            ("elsewhere", expected.other_credential),
+            ("ops", expected.allowed),
+        ] {
+            let answer = ask(&world, method, &path, who, expected.body).await;
+            assert_eq!(answer.status.as_u16(), status, "{method} {path} as `{who}`: {answer}");
+            assert!(!answer.body.contains("secret-") || (who == "ops" && path.ends_with("/token")), "{answer}");
+        }
+    }
+    assert_eq!(expectations.len(), ROUTES.len(), "an expectation has no route");
+}
+
+#[test]
+fn the_document_lists_the_same_routes_with_the_same_rights() {
+    let document = openapi("x");
+    let mut documented = BTreeMap::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            if method != "parameters" {
+                documented.insert((method.to_uppercase(), path.clone()), operation.clone());
+            }
+        }
+    }
+    for route in ROUTES {
+        let operation = documented.remove(&(route.method.to_string(), route.path.to_owned()));
+        let operation = operation.unwrap_or_else(|| panic!("{} {} is not documented", route.method, route.path));
+        let is_secured = operation["security"] == serde_json::json!([{ "key": [] }]);
+        assert_eq!(is_secured, matches!(route.access, Access::Callers(_)), "{}", route.path);
+        assert_eq!(operation["responses"]["401"].is_object(), is_secured, "{}", route.path);
+    }
+    assert!(documented.is_empty(), "documented, but not there: {documented:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_does_not_say_whether_the_key_or_the_name_exists() {
+    let world = World::new();
+    let path = "/v1/credentials/push/token";
+    // No key, wrong keys, keys that are no keys: one answer, with the id as its only difference.
+    let nothing = world.get(path, "").await;
+    for value in [
+        "Bearer wrong",
+        "Bearer ",
+        "Bearer",
+        "Basic a2V5LW9wcw==",
+        "key-ops",
+        "Bearer key-ops extra",
+        "bearer\tkey-ops",
+    ] {
+        let request = Request::get(path).header("authorization", value).body(Body::empty()).unwrap();
+        assert_eq!(world.send(request).await.to_string(), nothing.to_string(), "{value}");
+    }
+    let long = format!("Bearer {}", "k".repeat(8000));
+    let request = Request::get(path).header("authorization", long).body(Body::empty()).unwrap();
+    assert_eq!(world.send(request).await.to_string(), nothing.to_string());
+    let twice = request_twice(path);
+    assert_eq!(world.send(twice).await.to_string(), nothing.to_string());
+    assert_eq!(nothing.header("www-authenticate"), Some("Bearer"));
+    // A stranger does not learn which names or routes with names there are.
+    assert_eq!(world.get("/v1/credentials/unheard-of/token", "").await.to_string(), nothing.to_string());
+    // Unknown and out of reach are one answer, but for the name that was asked for.
+    let unknown = world.get("/v1/credentials/else/token", "elsewhere").await.to_string();
+    let hidden = world.get(path, "elsewhere").await.to_string();
+    assert_eq!(unknown.replace("`else`", "`push`"), hidden);
+    // Who may do nothing learns nothing about names either.
+    let known = world.get(path, "idle").await.to_string();
+    assert_eq!(world.get("/v1/credentials/unheard-of/token", "idle").await.to_string(), known);
+}
+
+fn request_twice(path: &str) -> Request<Body> {
+    let request =
+        Request::get(path).header("authorization", "Bearer key-ops").header("authorization", "Bearer key-ops");
+    request.body(Body::empty()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_scheme_is_read_in_any_case_and_patterns_reach_their_prefix_only() {
+    let world = World::new();
+    for value in ["Bearer key-worker", "bearer key-worker", "BEARER  key-worker"] {
+        let request = Request::get("/v1/credentials/push/token").header("authorization", value);
+        assert_eq!(world.send(request.body(Body::empty()).unwrap()).await.status, 200, "{value}");
+    }
+    // `pus` is no pattern, `push` does not reach `push-handover`, `acme/*` reaches the tenant.
+    assert_eq!(world.get("/v1/credentials/push/token", "elsewhere").await.status, 404);
+    assert_eq!(world.get("/v1/credentials/push-handover/token", "worker").await.status, 404);
+    assert_eq!(world.get("/v1/credentials/acme/lake/token", "worker").await.status, 200);
+}
