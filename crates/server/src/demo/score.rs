@@ -221,7 +221,8 @@ mod tests {
     #[test]
     fn each_broken_promise_is_a_problem_of_its_own() {
         assert!(Outcome::of(facts()).is_clean);
-        let breaks: [(&str, fn(&mut Facts)); 6] = [
+        type Break = fn(&mut Facts);
+        let breaks: [(&str, Break); 6] = [
             ("2 tokens were in use at once", |facts| facts.upstream.most_valid_at_once = 2),
             ("6 tokens were minted, 5 were allowed", |facts| {
                 facts.upstream.minted = 6;
