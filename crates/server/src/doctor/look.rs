@@ -8,7 +8,7 @@ use keyreeve::core::operator::Status;
 use keyreeve::core::record::Record;
 use keyreeve::core::rules::{Mode, Rules};
 use keyreeve::core::schedule::Slots;
-use keyreeve::core::seal::{KeyRing, key_of};
+use keyreeve::core::seal::{KeyRing, SealContext, key_of};
 use keyreeve::core::time::Span;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::outbound::{Credential, Outbound, Parts};
@@ -167,7 +167,7 @@ async fn records(
     findings: &mut Findings,
 ) {
     let Ok(node) = NodeId::parse("doctor") else { return };
-    let sealing_key = keys.sealing_key();
+    let ring = keys.clone();
     let of = |name: &CredentialName| config.credentials.get(name).map(|settings| Arc::new(settings.plan.clone()));
     let credentials = sources.into_iter().filter_map(|(name, source)| {
         // Nobody asks for anything here, so nothing is renewed.
@@ -193,12 +193,7 @@ async fn records(
                 let now = ground.host.now();
                 clock(name.as_str(), rules, &record, now.latest(), findings);
                 standing(name.as_str(), outbound.status_of(name.as_str(), Some(&record)), &record, findings);
-                let stored = [&record.current, &record.next];
-                let is_old = |sealed: &[u8]| key_of(sealed) != Some(sealing_key);
-                if stored.into_iter().flatten().any(|credential| is_old(&credential.sealed)) {
-                    let hint = "a running node with this configuration seals it anew within the hour";
-                    findings.warn(name.as_str(), "stored under an older seal key: keep that one for now", hint);
-                }
+                sealed(name, &ring, &record, findings);
             }
             Ok(None) => findings.ok(name.as_str(), "nothing is stored yet"),
             Err(error) => {
@@ -207,6 +202,26 @@ async fn records(
         }
     }
     outbound.stop();
+}
+
+/// Whether this configuration opens what is stored, and with the key that seals.
+fn sealed(name: &CredentialName, keys: &KeyRing, record: &Record, findings: &mut Findings) {
+    for stored in [&record.current, &record.next].into_iter().flatten() {
+        let context = SealContext { name, generation: stored.generation };
+        match keys.open(&LocalCrypto, context, &stored.sealed) {
+            Err(error) => {
+                let hint = format!("bring the key back, or replace what is stored: `keyreeve credential renew {name}`");
+                // Its own hint says the same in fewer words.
+                let said = error.to_string().lines().next().unwrap_or_default().to_owned();
+                findings.fail(name.as_str(), said, &hint);
+            }
+            Ok(_) if key_of(&stored.sealed) != Some(keys.sealing_key()) => {
+                let hint = "a running node with this configuration seals it anew within the hour";
+                findings.warn(name.as_str(), "stored under an older seal key: keep that one for now", hint);
+            }
+            Ok(_) => {}
+        }
+    }
 }
 
 /// A record from the future says that some clock is wrong by more than was vouched for.

@@ -83,7 +83,7 @@ async fn r3_a_thousand_callers_of_a_failing_upstream_are_one_call_and_one_error(
     let faults = Faults { fault: Some(fail), delay_ms: 100, ..Faults::default() };
     let issuer = upstream::start(upstream::Config { faults, ..Default::default() }).await.unwrap();
     let place = Place::new();
-    let config = place.config(&http_credential(&issuer.mint_url(), ""));
+    let config = place.config(&http_credential(&issuer.mint_url(), "life = { hold = \"60s\" }"));
     let node = place.node(&config, "one", &[]);
     let callers: Vec<_> = (0..1000)
         .map(|_| {

@@ -113,7 +113,8 @@ async fn a_lost_seal_key_is_a_clear_error_and_nothing_stored_is_touched() {
     let issuer = upstream::start(upstream::Config::default()).await.unwrap();
     let place = Place::new();
     place.secret("other.key", &random_hex());
-    let credentials = http_credential(&issuer.mint_url(), "");
+    let life = "life = { min_interval = \"100ms\", skew = \"10ms\" }";
+    let credentials = http_credential(&issuer.mint_url(), life);
     let config = place.config(&credentials);
     let node = place.node(&config, "one", &[]);
     node.token_text("up").await;
@@ -133,4 +134,13 @@ async fn a_lost_seal_key_is_a_clear_error_and_nothing_stored_is_touched() {
     place.config_with(&sqlite(&place), &seal_keys(&place, &["seal.key"]), &credentials);
     let node = place.node(&config, "three", &[]);
     assert_eq!(node.token_text("up").await, "t-1", "the key is back, and so is the credential");
+    drop(node);
+
+    // Where it is gone for good, an operator's renewal makes a new credential under a key that is there.
+    place.config_with(&sqlite(&place), &seal_keys(&place, &["other.key"]), &credentials);
+    let node = place.node(&config, "four", &[]);
+    let (_, said, code) = place.cli(&node, &["credential", "renew", "up"]);
+    assert_eq!(code, 0, "{said}");
+    until("a new one is served", async || (node.token("up").await.0 == 200).then_some(())).await;
+    assert_eq!(node.token_text("up").await, "t-2");
 }
