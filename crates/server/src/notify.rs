@@ -16,11 +16,11 @@ pub(crate) enum State {
     Stopping,
 }
 
-/// Tells the service manager. Without one nothing happens; a failure is no reason to stop serving.
+/// Tells the service supervisor. Without one nothing happens; a failure is no reason to stop serving.
 pub(crate) fn tell(state: State) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(path.as_bytes(), state) {
-        tracing::warn!("the service manager could not be told about {state:?}: {error}");
+        tracing::warn!("the service supervisor could not be told about {state:?}: {error}");
     }
 }
 
@@ -56,16 +56,16 @@ mod tests {
     fn systemd_hears_ready_and_a_reload_with_its_moment() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
-        let manager = UnixDatagram::bind(&path).unwrap();
-        manager.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let supervisor = UnixDatagram::bind(&path).unwrap();
+        supervisor.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
         let mut buffer = [0; 256];
 
         send(path.as_os_str().as_bytes(), State::Ready).unwrap();
-        let size = manager.recv(&mut buffer).unwrap();
+        let size = supervisor.recv(&mut buffer).unwrap();
         assert!(buffer[..size].starts_with(b"READY=1\n"));
 
         send(path.as_os_str().as_bytes(), State::Reloading).unwrap();
-        let size = manager.recv(&mut buffer).unwrap();
+        let size = supervisor.recv(&mut buffer).unwrap();
         let text = std::str::from_utf8(&buffer[..size]).unwrap();
         let usec: u64 = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse().unwrap();
         assert!(usec > 0, "{text}");
@@ -75,11 +75,11 @@ mod tests {
     fn an_abstract_socket_is_found() {
         let name = format!("keyreeve-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
-        let manager = UnixDatagram::bind_addr(&address).unwrap();
-        manager.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let supervisor = UnixDatagram::bind_addr(&address).unwrap();
+        supervisor.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
         send(format!("@{name}").as_bytes(), State::Stopping).unwrap();
         let mut buffer = [0; 64];
-        let size = manager.recv(&mut buffer).unwrap();
+        let size = supervisor.recv(&mut buffer).unwrap();
         assert!(buffer[..size].starts_with(b"STOPPING=1"));
     }
 }

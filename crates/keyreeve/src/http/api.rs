@@ -1,7 +1,7 @@
 //! What the router answers from: swapped as a whole when the configuration is read again.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -152,10 +152,21 @@ impl Api {
 pub(super) struct RequestId(u64);
 
 impl RequestId {
-    pub(super) fn text(self) -> String {
-        let mut text = String::with_capacity(16);
-        // Writing to a String does not fail.
-        let _ = write!(text, "{:016x}", self.0);
-        text
+    /// Sixteen hexadecimal digits.
+    pub(super) fn digits(self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        let mut rest = self.0;
+        for digit in digits.iter_mut().rev() {
+            let low = (rest & 15) as u8;
+            *digit = if low < 10 { b'0' + low } else { b'a' + (low - 10) };
+            rest >>= 4;
+        }
+        digits
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use sha2::{Digest as _, Sha256};
-use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::config::{Action, CallerConfig, Proof};
 
@@ -79,7 +79,7 @@ pub(super) const fn action_name(action: Action) -> &'static str {
 #[derive(Debug, Default)]
 pub(super) struct Callers {
     callers: Vec<Arc<Caller>>,
-    keys: Vec<([u8; 32], u64)>,
+    keys: Vec<([u64; 4], u64)>,
     uids: BTreeMap<u32, u64>,
 }
 
@@ -94,7 +94,7 @@ impl Callers {
             });
             all.callers.push(Arc::new(Caller { name: name.as_str().into(), actions, patterns: patterns.collect() }));
             match &config.proof {
-                Proof::KeySha256(digest) => all.keys.push((*digest, index)),
+                Proof::KeySha256(digest) => all.keys.push((words(*digest), index)),
                 Proof::Uid(uid) => {
                     all.uids.entry(*uid).or_insert(index);
                 }
@@ -117,10 +117,11 @@ impl Callers {
 
     /// The caller with this key, or a number beyond all of them. Takes the same time whichever key it is, or none.
     fn by_key(&self, key: &[u8]) -> u64 {
-        let digest = Sha256::digest(key);
+        let digest = words(Sha256::digest(key).into());
         let mut found = u64::MAX;
         for (known, index) in &self.keys {
-            found.conditional_assign(index, known.as_slice().ct_eq(&digest));
+            let is_same = known.iter().zip(digest).fold(Choice::from(1), |same, (a, b)| same & a.ct_eq(&b));
+            found.conditional_assign(index, is_same);
         }
         found
     }
@@ -128,6 +129,15 @@ impl Callers {
     pub(super) fn named(&self, name: &str) -> Option<&Arc<Caller>> {
         self.callers.iter().find(|caller| *caller.name == *name)
     }
+}
+
+/// A digest as four numbers, which compare in constant time with a fraction of the steps.
+fn words(digest: [u8; 32]) -> [u64; 4] {
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(digest.as_chunks().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    words
 }
 
 /// The key in `Bearer KEY` (RFC 6750 2.1; the scheme in any case, RFC 9110 11.1).

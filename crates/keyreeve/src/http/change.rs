@@ -31,7 +31,7 @@ pub(super) async fn report(later: &Later, head: &Head, body: Body) -> Result<Ans
     let status = refusal(&required(status, "upstream_status")?)?;
     let reason = reason.map(|reason| reason_text(&reason)).transpose()?.unwrap_or_default();
     let request_id = later.request_id();
-    tracing::info!(request_id, caller = later.who(), credential = later.name, generation, status, reason, "reported");
+    tracing::info!(%request_id, caller = later.who(), credential = later.name, generation, status, reason, "reported");
     let name = later.name.clone();
     let reported = detached(later, move |outbound| Box::pin(async move { outbound.report(&name, generation).await }));
     Ok(match reported.await? {
@@ -69,7 +69,7 @@ pub(super) async fn renew(later: &Later, head: &Head, body: Body) -> Result<Answ
     input::query(head, [])?;
     input::object(later, head, body, true).await?.take([])?;
     let request_id = later.request_id();
-    tracing::info!(request_id, caller = later.who(), credential = later.name, "renewal asked for");
+    tracing::info!(%request_id, caller = later.who(), credential = later.name, "renewal asked for");
     let name = later.name.clone();
     detached(later, move |outbound| Box::pin(async move { outbound.renew(&name).await })).await?;
     Ok(accepted(&json!({ "result": "renewing" }), None))
@@ -86,7 +86,7 @@ pub(super) async fn resolve(later: &Later, head: &Head, body: Body) -> Result<An
     let verdict =
         verdict.ok_or_else(|| Problem::new(UNPROCESSABLE, "`decision` must be `adopt`, `discard` or `reauthorize`"))?;
     let request_id = later.request_id();
-    tracing::info!(request_id, caller = later.who(), credential = later.name, decision = text, "resolved");
+    tracing::info!(%request_id, caller = later.who(), credential = later.name, decision = text, "resolved");
     let (name, who) = (later.name.clone(), later.who().to_owned());
     detached(later, move |outbound| Box::pin(async move { outbound.resolve(&name, verdict, &who).await })).await?;
     Ok(accepted(&json!({ "result": "resolved", "decision": verdict.as_str() }), None))

@@ -23,4 +23,4 @@ pub use api::{Api, Live, MetricsPage, Parts};
 pub use auth::Peer;
 pub use openapi::openapi;
 pub use problem::{Kind, PROBLEMS};
-pub use route::{Access, ROUTES, Route, router};
+pub use route::{Access, ROUTES, Route, Site, router};

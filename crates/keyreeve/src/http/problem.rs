@@ -8,6 +8,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::api::RequestId;
 use crate::error::{Error, ErrorKind};
 
 /// A kind of problem: what `type`, `title` and status say.
@@ -205,14 +206,15 @@ impl Problem {
     }
 
     /// The answer. Writes what the caller is not told to the log, under the same id.
-    pub(super) fn answer(self, request_id: &str, who: Option<&str>, route: &str) -> Answer {
+    pub(super) fn answer(self, id: RequestId, who: Option<&str>, route: &str) -> Answer {
         let Inner { kind, detail, hint, retry_after_ms, allow, members, cause } = *self.0;
+        let request_id = id.to_string();
         let said = cause.as_deref().unwrap_or(&detail);
         let who = who.unwrap_or("-");
         if kind.status >= 500 {
-            tracing::warn!(request_id, caller = who, route, status = kind.status, problem = kind.name, "{said}");
+            tracing::warn!(%request_id, caller = who, route, status = kind.status, problem = kind.name, "{said}");
         } else {
-            tracing::debug!(request_id, caller = who, route, status = kind.status, problem = kind.name, "{said}");
+            tracing::debug!(%request_id, caller = who, route, status = kind.status, problem = kind.name, "{said}");
         }
         let mut body = Map::new();
         body.insert("type".into(), format!("urn:keyreeve:problem:{}", kind.name).into());
@@ -223,7 +225,7 @@ impl Problem {
             body.insert("hint".into(), hint.into());
         }
         body.insert("instance".into(), format!("urn:keyreeve:request:{request_id}").into());
-        body.insert("request_id".into(), request_id.into());
+        body.insert("request_id".into(), request_id.clone().into());
         body.insert("safe_to_retry".into(), kind.is_safe_to_retry.into());
         if let Some(ms) = retry_after_ms {
             body.insert("retry_after_ms".into(), ms.into());

@@ -1,12 +1,14 @@
 //! The routes, who may use them, and the way of a request through them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::Request;
-use axum::routing::any;
-use http::header::{CACHE_CONTROL, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use futures::future::Either;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts as Head;
 use http::{HeaderValue, Method};
 use metrics::Counter;
@@ -18,8 +20,6 @@ use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI
 use super::{change, credentials, events, health, token};
 use crate::config::{Action, Surface};
 
-/// Where every route with a name begins.
-const CREDENTIALS: &str = "/v1/credentials/";
 /// The longest path with its query, in bytes.
 pub(super) const URI_BYTES_MAX: usize = 2048;
 /// The most header lines of a request.
@@ -100,46 +100,94 @@ pub static ROUTES: &[Route] = &[
     },
 ];
 
-/// The router of a listener that serves `surfaces`.
-///
-/// The caller must bound what arrives before a request is one: connections, their number, the time for headers.
-pub fn router(api: Arc<Api>, surfaces: &BTreeSet<Surface>) -> Router {
-    let mut paths: BTreeMap<&'static str, Vec<Row>> = BTreeMap::new();
-    for (index, route) in ROUTES.iter().enumerate() {
-        let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
-        let is_there = route.endpoint != Endpoint::Metrics || api.metrics.is_some();
-        if is_served && is_there {
-            paths.entry(route.path).or_default().push((index, route));
-        }
-    }
-    let mut router = Router::new();
-    for (path, rows) in paths {
-        let rows: Arc<[Row]> = rows.into();
-        router = router.route(path, any(handler(&api, &rows)));
-        if let Some((before, after)) = path.split_once("{name}") {
-            let of_tenant = format!("{before}{{tenant}}/{{name}}{after}");
-            router = router.route(&of_tenant, any(handler(&api, &rows)));
-        }
-    }
-    let nothing: Arc<[Row]> = Arc::from([]);
-    router.fallback(handler(&api, &nothing))
+/// What one listener serves. Cheap to clone.
+#[derive(Clone)]
+pub struct Site {
+    api: Arc<Api>,
+    paths: Arc<[Path]>,
+}
+
+/// A path and what can be done there.
+struct Path {
+    before: &'static str,
+    /// What follows the name, where the path has one.
+    after: Option<&'static str>,
+    rows: Vec<Row>,
 }
 
 type Row = (usize, &'static Route);
 
-fn handler(
-    api: &Arc<Api>,
-    rows: &Arc<[Row]>,
-) -> impl Fn(Request) -> futures::future::BoxFuture<'static, Answer> + Clone + Send + Sync + 'static {
-    let (api, rows) = (Arc::clone(api), Arc::clone(rows));
-    move |request: Request| {
+impl Path {
+    /// Whether `path` is this one, and the name in it as it was sent, if it has one.
+    fn matches<'a>(&self, path: &'a str) -> Option<Option<&'a str>> {
+        let rest = path.strip_prefix(self.before)?;
+        let Some(after) = self.after else { return rest.is_empty().then_some(None) };
+        let name = rest.strip_suffix(after)?;
+        let (tenant, own) = name.split_once('/').unwrap_or(("-", name));
+        (!tenant.is_empty() && !own.is_empty() && !own.contains('/')).then_some(Some(name))
+    }
+}
+
+impl Site {
+    /// What a listener with these surfaces serves.
+    ///
+    /// Whoever serves it must bound what arrives before a request is one: connections, their number, the time for headers.
+    #[must_use]
+    pub fn new(api: Arc<Api>, surfaces: &BTreeSet<Surface>) -> Self {
+        let mut paths: Vec<Path> = Vec::new();
+        for row @ (_, route) in ROUTES.iter().enumerate() {
+            let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
+            let is_there = route.endpoint != Endpoint::Metrics || api.metrics.is_some();
+            if !(is_served && is_there) {
+                continue;
+            }
+            let (before, after) = match route.path.split_once("{name}") {
+                Some((before, after)) => (before, Some(after)),
+                None => (route.path, None),
+            };
+            match paths.iter_mut().find(|path| path.before == before && path.after == after) {
+                Some(path) => path.rows.push(row),
+                None => paths.push(Path { before, after, rows: vec![row] }),
+            }
+        }
+        // `acme/token` is the token of `acme` rather than the credential `token` of the tenant `acme`.
+        paths.sort_by_key(|path| std::cmp::Reverse(path.after.map(str::len)));
+        Self { api, paths: paths.into() }
+    }
+
+    /// Answers a request. A [`Peer`] in its extensions says who is at the other end of a Unix socket.
+    ///
+    /// A token that is there is answered on the spot. Dropping the future cancels waiting, never a renewal or a change.
+    pub fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send + use<> {
+        let is_head = request.method() == Method::HEAD;
         let (head, body) = request.into_parts();
-        match begin(&api, &rows, &head) {
-            // The hot path: nothing to wait for.
-            Begun::Answered(answer) => Box::pin(std::future::ready(answer)),
-            Begun::Later(later) => Box::pin(later.answer(head, body)),
+        match begin(self, &head) {
+            Begun::Answered(answer) => Either::Left(std::future::ready(if is_head { bare(answer) } else { answer })),
+            Begun::Later(later) => Either::Right(Box::pin(async move {
+                let answer = later.answer(head, body).await;
+                if is_head { bare(answer) } else { answer }
+            })),
         }
     }
+
+    fn find<'a>(&self, path: &'a str) -> Option<(&[Row], Option<&'a str>)> {
+        self.paths.iter().find_map(|known| Some((known.rows.as_slice(), known.matches(path)?)))
+    }
+}
+
+/// A [`Site`] as an axum router, for whatever wants one.
+pub fn router(api: Arc<Api>, surfaces: &BTreeSet<Surface>) -> Router {
+    let site = Site::new(api, surfaces);
+    Router::new().fallback(move |request: Request| site.answer(request))
+}
+
+/// The answer to `HEAD` (RFC 9110 9.3.2): everything but the body.
+fn bare(answer: Answer) -> Answer {
+    let (mut head, body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Answer::from_parts(head, axum::body::Body::empty())
 }
 
 enum Begun {
@@ -161,11 +209,12 @@ pub(super) struct Later {
 }
 
 /// Everything that needs no waiting: sizes, method, caller, right, and the token that is there.
-fn begin(api: &Arc<Api>, rows: &[Row], head: &Head) -> Begun {
+fn begin(site: &Site, head: &Head) -> Begun {
+    let api = &site.api;
     let id = api.next_request_id();
     let live = api.live();
     let mut known = Known::default();
-    let result = check(&live, rows, head, &mut known).and_then(|name| {
+    let result = check(site, &live, head, &mut known).and_then(|name| {
         let now = match known.row {
             Some((_, route)) if route.endpoint == Endpoint::Token => token::now(api, &live, &name, head)?,
             Some((_, route)) if route.endpoint == Endpoint::Live => Some(health::live()),
@@ -173,22 +222,18 @@ fn begin(api: &Arc<Api>, rows: &[Row], head: &Head) -> Begun {
         };
         Ok((name, now))
     });
-    let (index, route) = match known.row {
-        Some((index, route)) => (index, route.path),
-        None => (ROUTES.len(), "-"),
-    };
-    let answer = match result {
-        Ok((_, Some(answer))) => answer,
-        Ok((name, None)) => {
-            let Some((row, route)) = known.row else { return Begun::Answered(Answer::default()) };
-            let caller = known.caller.cloned();
-            let live = api.live_full();
-            let name = name.into_owned();
+    let answer = match (result, known.row) {
+        (Ok((_, Some(answer))), _) => answer,
+        (Ok((name, None)), Some((row, route))) => {
+            let (caller, live, name) = (known.caller.cloned(), api.live_full(), name.into_owned());
             return Begun::Later(Box::new(Later { api: Arc::clone(api), live, caller, route, name, row, id }));
         }
-        Err(problem) => problem.answer(&id.text(), known.caller.map(|caller| &*caller.name), route),
+        (Ok((_, None)), None) => no_route(&[], head).answer(id, None, "-"),
+        (Err(problem), row) => {
+            problem.answer(id, known.caller.map(|caller| &*caller.name), row.map_or("-", |(_, route)| route.path))
+        }
     };
-    Begun::Answered(finish(api, id, index, answer))
+    Begun::Answered(finish(api, id, known.row.map_or(ROUTES.len(), |(row, _)| row), answer))
 }
 
 /// What is known about a request so far, for the log and the counts.
@@ -199,13 +244,9 @@ struct Known<'a> {
 }
 
 /// Refuses whatever must not get any further. Returns the name of the credential, if the route has one.
-fn check<'a>(
-    live: &'a Answering,
-    rows: &[Row],
-    head: &'a Head,
-    known: &mut Known<'a>,
-) -> Result<std::borrow::Cow<'a, str>, Problem> {
+fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known<'a>) -> Result<Cow<'a, str>, Problem> {
     check_sizes(head)?;
+    let (rows, raw) = site.find(head.uri.path()).ok_or_else(|| no_route(&[], head))?;
     let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
     let Some(row) = rows.iter().find(|(_, route)| route.method == *method) else {
         return Err(no_route(rows, head));
@@ -226,8 +267,7 @@ fn check<'a>(
         );
         return Err(Problem::new(FORBIDDEN, text));
     }
-    let Some((_, suffix)) = route.path.split_once("{name}") else { return Ok("".into()) };
-    let raw = head.uri.path().strip_prefix(CREDENTIALS).and_then(|path| path.strip_suffix(suffix)).unwrap_or_default();
+    let Some(raw) = raw else { return Ok("".into()) };
     match input::unescaped(raw) {
         Some(name) if caller.reaches(&name) => Ok(name),
         Some(name) => Err(Problem::unknown_name(&name)),
@@ -287,13 +327,13 @@ impl Later {
             Endpoint::Metrics => health::metrics_page(&self),
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
-        let answer = result.unwrap_or_else(|problem| problem.answer(&self.id.text(), who, self.route.path));
+        let answer = result.unwrap_or_else(|problem| problem.answer(self.id, who, self.route.path));
         finish(&self.api, self.id, self.row, answer)
     }
 
     /// The id of the request, for its log lines.
-    pub(super) fn request_id(&self) -> String {
-        self.id.text()
+    pub(super) const fn request_id(&self) -> RequestId {
+        self.id
     }
 
     /// The caller's name.
@@ -318,7 +358,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
     // Hexadecimal digits are a valid header value.
-    if let Ok(id) = HeaderValue::try_from(id.text()) {
+    if let Ok(id) = HeaderValue::from_bytes(id.digits().as_slice()) {
         headers.insert(X_REQUEST_ID, id);
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -265,8 +265,6 @@ async fn an_operator_renews_with_or_without_an_empty_body() {
 async fn a_verdict_is_recorded_with_its_caller() {
     let world = World::new();
     world.upstream("refresh").set(Behaviour::LoseAnswer);
-    assert_eq!(world.get("/v1/credentials/refresh/token", "ops").await.problem(), "in-doubt");
-    pass(MINUTE).await;
     assert_eq!(world.get("/v1/credentials/refresh/token", "ops").await.problem(), "needs-reauth");
     world.upstream("refresh").set(Behaviour::Mint);
     let path = "/v1/credentials/refresh/resolve";

@@ -82,8 +82,6 @@ async fn doubt_is_a_503_to_callers_and_a_conflict_to_operators() {
     }
     assert_snapshot!("in_doubt_token", world.get(TOKEN, "worker").await);
     assert_snapshot!("in_doubt_renew", world.post("/v1/credentials/push/renew", "ops", "{}").await);
-    world.get("/v1/credentials/refresh/token", "ops").await;
-    pass(MINUTE).await;
     assert_snapshot!("needs_reauth", world.get("/v1/credentials/refresh/token", "ops").await);
     let verdict = r#"{"decision":"discard"}"#;
     world.upstream("push").set(Behaviour::Mint);

@@ -147,7 +147,14 @@ async fn run_one(strategy: Strategy, args: &FleetArgs, plan: &Plan) -> Result<Ou
     crowd.finish();
     finish(&mut clients).await?;
 
-    let ended = children.find_ended().map(|(node, how)| format!("{} ended by itself: {how}", name_of(node)));
+    let mut complaints = Vec::new();
+    if let Some((node, how)) = children.find_ended() {
+        complaints.push(format!("{} ended by itself: {how}", name_of(node)));
+    }
+    match watch.seen().times_gone_back {
+        0 => {}
+        times => complaints.push(format!("a newer record was overwritten by an older one ({times} x)")),
+    }
     let in_use = (strategy == Strategy::Ours).then(|| watch.seen().in_use(clock.now_ms()));
     let simulated_ms = u64::try_from(clock.now_ms().saturating_sub(start_ms)).unwrap_or(0);
     let real_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -161,7 +168,7 @@ async fn run_one(strategy: Strategy, args: &FleetArgs, plan: &Plan) -> Result<Ou
         clients: crowd.counts(),
         in_use,
         faults,
-        ended: ended.into_iter().collect(),
+        complaints,
         simulated_ms,
         real_ms,
         timeline: timeline.lines(),

@@ -19,7 +19,7 @@ pub(crate) const KEY_ID: &str = "DEMOKEY001";
 pub(crate) const CREDENTIAL: &str = "push";
 
 /// How long a mint takes, in real milliseconds: the window for "in the middle of it".
-pub(crate) const MINT_MS: u64 = 450;
+pub(crate) const MINT_MS: u64 = 500;
 
 /// From one mint to the next, in simulated milliseconds: `max` - `backdate` - `lead` of [`CONFIG`].
 pub(crate) const CYCLE_MS: u64 = 24 * 60_000;

@@ -74,7 +74,8 @@ impl Plan {
         let mut dice = Dice::new(seed);
         let skewed_node = dice.index(nodes);
         let skew_ms = if dice.below(2) == 0 { SKEW_MS } else { -SKEW_MS };
-        let into = |dice: &mut Dice| 100 + dice.below(500);
+        // Early enough to be in the middle of it on a busy machine too.
+        let into = |dice: &mut Dice| 100 + dice.below(350);
         let kill = Fault::Kill { into: into(&mut dice), for_ms: dice.minutes(3, 10) };
         // Longer than the 4 minutes after which others take over.
         let freeze = Fault::Freeze { into: into(&mut dice), for_ms: dice.minutes(6, 9) };
@@ -193,6 +194,6 @@ mod tests {
 
     #[test]
     fn the_hash_of_a_plan_is_the_same_on_every_machine() {
-        assert_eq!(Plan::draw(1, 8, 4).hash(), "1218a692861645d8");
+        assert_eq!(Plan::draw(1, 8, 4).hash(), "edae7c05a34df36d");
     }
 }

@@ -53,7 +53,8 @@ pub(crate) struct Facts {
     pub(crate) clients: Counts,
     pub(crate) in_use: Option<u64>,
     pub(crate) faults: Vec<Struck>,
-    pub(crate) ended: Vec<String>,
+    /// What the orchestrator found wrong by itself.
+    pub(crate) complaints: Vec<String>,
     pub(crate) simulated_ms: u64,
     pub(crate) real_ms: u64,
     pub(crate) timeline: Vec<Line>,
@@ -127,7 +128,7 @@ impl Facts {
         if missed > 0 && self.strategy == Strategy::Ours {
             problems.push(format!("{missed} of the planned faults found no mint to strike, so this run proves less"));
         }
-        problems.extend(self.ended.iter().cloned());
+        problems.extend(self.complaints.iter().cloned());
         problems
     }
 }
@@ -195,4 +196,68 @@ pub(crate) struct Report<'a> {
     pub(crate) is_clean: bool,
     /// One entry a strategy.
     pub(crate) outcomes: &'a [Outcome],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        let upstream = Score { minted: 5, allowed: 5, most_valid_at_once: 1, ok: 100, ..Score::default() };
+        let clients = Counts { pushes: 100, ..Counts::default() };
+        Facts {
+            strategy: Strategy::Ours,
+            upstream,
+            clients,
+            in_use: Some(5),
+            faults: Vec::new(),
+            complaints: Vec::new(),
+            simulated_ms: 0,
+            real_ms: 0,
+            timeline: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_broken_promise_is_a_problem_of_its_own() {
+        assert!(Outcome::of(facts()).is_clean);
+        type Break = fn(&mut Facts);
+        let breaks: [(&str, Break); 6] = [
+            ("2 tokens were in use at once", |facts| facts.upstream.most_valid_at_once = 2),
+            ("6 tokens were minted, 5 were allowed", |facts| {
+                facts.upstream.minted = 6;
+                facts.in_use = None;
+            }),
+            ("1 of 100 pushes failed", |facts| facts.clients.failed = 1),
+            ("not one push came through", |facts| facts.upstream.ok = 0),
+            ("generation 6 is in use, but Apple has seen 5 tokens", |facts| facts.in_use = Some(6)),
+            ("node-1 ended by itself", |facts| facts.complaints.push("node-1 ended by itself".into())),
+        ];
+        for (problem, break_it) in breaks {
+            let mut broken = facts();
+            break_it(&mut broken);
+            let outcome = Outcome::of(broken);
+            assert_eq!(outcome.problems, [problem]);
+            assert!(!outcome.is_clean);
+        }
+    }
+
+    #[test]
+    fn the_table_lines_up_and_sums_refusals_by_status() {
+        let mut noisy = facts();
+        noisy.strategy = Strategy::Lockfile;
+        noisy.clients.refusals =
+            [("403 ExpiredProviderToken", 7), ("403 InvalidProviderToken", 5), ("429 TooManyProviderTokenUpdates", 11)]
+                .map(|(kind, count)| (kind.to_owned(), count))
+                .into();
+        let outcomes = [Outcome::of(facts()), Outcome::of(noisy)];
+        assert_eq!(
+            table(&outcomes),
+            [
+                "strategy  minted  allowed  at once  pushes  failed  retried  429  403  moved",
+                "ours           5        5        1     100       0        0    0    0      0",
+                "lockfile       5        5        1     100       0        0   11   12      0",
+            ]
+        );
+    }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Seen {
     current: u64,
     /// The one that takes over, and when.
     next: Option<(u64, Timestamp)>,
+    /// How often the store put an older epoch or generation in the place of a newer one, for keyreeve.
+    pub(crate) times_gone_back: u64,
     /// Who holds or held the lease last, and its epoch, for keyreeve.
     pub(crate) holder: String,
 }
@@ -102,6 +104,7 @@ impl Follow {
 async fn watch_register(store: Sqlite, nodes: usize, tell: watch::Sender<Seen>, timeline: Arc<Timeline>) {
     let mut key: Option<Key> = None;
     let mut known: Option<Record> = None;
+    let mut times_gone_back = 0;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if key.is_none() {
@@ -114,7 +117,11 @@ async fn watch_register(store: Sqlite, nodes: usize, tell: watch::Sender<Seen>, 
             continue;
         }
         describe(known.as_ref(), &record, &timeline);
-        tell.send_replace(Seen::of(&record, nodes));
+        if known.as_ref().is_some_and(|known| (record.generation, record.epoch) < (known.generation, known.epoch)) {
+            times_gone_back += 1;
+            timeline.add("", "the record went back: somebody overwrote a newer one");
+        }
+        tell.send_replace(Seen { times_gone_back, ..Seen::of(&record, nodes) });
         known = Some(record);
     }
 }
@@ -136,6 +143,7 @@ impl Seen {
             minting: sighting.into_iter().collect(),
             current: record.current.as_ref().map_or(0, |current| current.generation),
             next: record.next.as_ref().map(|next| (next.generation, next.use_from)),
+            times_gone_back: 0,
             holder: record
                 .holder
                 .as_ref()

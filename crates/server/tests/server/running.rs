@@ -1,4 +1,4 @@
-//! A node's life: sockets, reloads, a clean end, the service manager.
+//! A node's life: sockets, reloads, a clean end, the service supervisor.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -79,14 +79,14 @@ async fn a_unix_socket_is_for_its_group_and_goes_with_its_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_manager_hears_of_the_start_the_reload_and_the_end() {
+async fn the_service_supervisor_hears_of_the_start_the_reload_and_the_end() {
     let place = Place::new();
     let path = place.path("notify.sock");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(crate::node::PATIENCE)).unwrap();
+    let supervisor = UnixDatagram::bind(&path).unwrap();
+    supervisor.set_read_timeout(Some(crate::node::PATIENCE)).unwrap();
     let hear = || {
         let mut buffer = [0; 256];
-        let size = manager.recv(&mut buffer).unwrap();
+        let size = supervisor.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..size]).lines().next().unwrap().to_owned()
     };
     let config = place.config("");
