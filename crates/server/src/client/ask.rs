@@ -175,8 +175,7 @@ mod tests {
 
     #[test]
     fn a_problem_becomes_its_sentence_its_hint_its_request_and_an_exit_code() {
-        let body =
-            json!({"title": "Too soon", "detail": "`a` was minted too recently", "hint": "wait", "request_id": "r1", "retry_after_ms": 60_001});
+        let body = json!({"title": "Too soon", "detail": "`a` was minted too recently", "hint": "wait", "request_id": "r1", "retry_after_ms": 60_001});
         let failure = problem(StatusCode::CONFLICT, Some(&body), true);
         assert_eq!(failure.code, Code::Conflict);
         assert_eq!(failure.message, "`a` was minted too recently\nhint: wait\nretry: in 1m 1s\nrequest: r1");

@@ -39,7 +39,11 @@ async fn r1_fifty_processes_times_hundred_cold_callers_mint_once() {
     }
     waited.sort_unstable();
     let p99 = waited[waited.len() * 99 / 100];
-    eprintln!("{} callers: p50 {:?}, p99 {p99:?}, upstream latency {LATENCY:?}", waited.len(), waited[waited.len() / 2]);
+    eprintln!(
+        "{} callers: p50 {:?}, p99 {p99:?}, upstream latency {LATENCY:?}",
+        waited.len(),
+        waited[waited.len() / 2]
+    );
     let score = issuer.score();
     assert_eq!((score.calls, score.mints), (1, 1), "{score:?}");
 }

@@ -48,8 +48,7 @@ impl Place {
     pub(crate) fn secret(&self, name: &str, content: &str) -> PathBuf {
         use std::io::Write as _;
         let path = self.path(name);
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
         file.write_all(content.as_bytes()).unwrap();
         path
     }
@@ -157,13 +156,7 @@ impl Drop for Node {
 /// A client that has not connected to anything yet. HTTP/2, so that a thousand callers are one connection.
 pub(crate) fn client() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .http2_prior_knowledge()
-        .timeout(PATIENCE)
-        .build()
-        .unwrap()
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).http2_prior_knowledge().timeout(PATIENCE).build().unwrap()
 }
 
 impl Node {
@@ -260,7 +253,6 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
-
 
 fn random() -> [u8; 32] {
     let mut bytes = [0; 32];
