@@ -3,6 +3,8 @@
 use keyreeve_core::rules::{Mode, OnDoubt, Rules};
 use keyreeve_core::time::Mono;
 
+use super::laws::Law;
+
 /// What the register compares before it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compare {
@@ -75,12 +77,16 @@ pub struct Scenario {
     pub swap_timeout: u64,
     /// Whether the credential of a dead process's lease is told apart from that of another dead process.
     pub is_dead_named: bool,
+    /// Whether a lease that was won too late to mint under is as good as any other such lease.
+    pub forgets_late: bool,
     /// Whether to hash states as they are, with the time: for checking the reductions themselves.
     pub is_raw: bool,
     /// No path goes on past this many ticks, if it is set.
     pub ticks_max: Option<u64>,
     /// More states than this are a failure of the scenario.
     pub states_max: usize,
+    /// Goes on until this law breaks, whatever else breaks before.
+    pub until: Option<Law>,
     /// Whether to go on after a broken law, to collect all of them.
     pub collects_all: bool,
 }
@@ -101,7 +107,8 @@ pub const fn rules(mode: Mode) -> Rules {
         min_interval_ms: 2,
         skew_ms: 0,
         is_clock_trusted: true,
-        life_ms: 6,
+        // A replay must leave more than the lead, or it is not worth it.
+        life_ms: if matches!(mode, Mode::Replay) { 8 } else { 6 },
         lead_ms: 4,
         backdate_ms: 0,
         handover_ms: 0,
@@ -137,9 +144,11 @@ impl Scenario {
             calm: Calm::Never,
             swap_timeout: 1,
             is_dead_named: false,
+            forgets_late: true,
             is_raw: false,
             ticks_max: None,
             states_max: 40_000_000,
+            until: None,
             collects_all: false,
         }
     }
