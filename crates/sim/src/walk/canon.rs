@@ -236,8 +236,10 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         let written_at = if needs_wall && has_failures { self.when(record.written_at, 0) } else { 0 };
         self.ink.put_all(&[generation, written_at]);
         if self.scenario.has_past() || self.scenario.is_raw {
-            let there = if self.scenario.is_raw { 0 } else { self.world.register.as_ref().map_or(0, |r| r.rev) };
-            self.ink.put(record.rev.wrapping_sub(there));
+            let there = self.world.register.as_ref().map_or(0, |r| r.rev);
+            // A read is at most one write behind, so more than that makes no difference.
+            let rev = if self.scenario.is_raw { record.rev } else { (record.rev + 3).saturating_sub(there) };
+            self.ink.put(rev);
         }
         self.maybe_credential(record.current.as_ref());
         self.maybe_credential(record.next.as_ref());
@@ -438,7 +440,7 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
     fn waits(&mut self, index: usize, node: &Node<M, V>) {
         match &node.flight {
             Some(flight) => {
-                let sent = if self.scenario.calm == Calm::Never { 0 } else { (self.world.at - flight.sent_at).min(9) };
+                let sent = if self.scenario.calm == Calm::Never { 0 } else { (self.world.at - flight.sent_at).min(self.scenario.swap_timeout) };
                 self.ink.put_all(&[5 + flight.reply as u64, sent]);
                 if flight.reply == Reply::Pending || self.scenario.is_raw {
                     let expected = flight.write.expected.map_or(NONE, |op| self.name(op));

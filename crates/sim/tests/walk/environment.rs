@@ -60,21 +60,21 @@ fn env_4_an_engine_that_loses_an_acknowledged_write_breaks_exclusiveness() {
 }
 
 #[test]
-fn env_5_after_a_failover_a_counter_lets_a_stale_holder_replace_a_newer_generation() {
+fn env_5_after_a_failover_a_counter_lets_a_stale_holder_overwrite_a_newer_generation() {
     let lossy = failing_over("env-5", Mode::Lease, Compare::Counter);
     holds(&Scenario { faults: Faults::default(), ..lossy.clone() });
     let laws = run::<Renewer, View>(&lossy).laws();
-    assert!(laws.contains(&Law::OneMintPerLease) && laws.contains(&Law::GenerationNeverReplaced), "{laws:?}");
+    for law in [Law::OneMintPerLease, Law::GenerationAttemptedOnce, Law::GenerationNeverBack] {
+        assert!(laws.contains(&law), "{laws:?}");
+    }
 }
 
 #[test]
 fn env_6_after_a_failover_a_random_write_id_still_fences() {
-    let lossy = failing_over("env-6", Mode::Lease, Compare::WriteId);
-    let report = run::<Renewer, View>(&lossy);
+    let report = run::<Renewer, View>(&failing_over("env-6", Mode::Lease, Compare::WriteId));
     assert!(report.is_complete);
-    let laws = report.laws();
-    assert!(laws.contains(&Law::OneMintPerLease), "{laws:?}");
-    assert!(!laws.contains(&Law::GenerationNeverReplaced) && !laws.contains(&Law::GenerationNeverBack), "{laws:?}");
+    // Two holders mint, because the intent of the first was forgotten. But only one of them publishes.
+    assert_eq!(report.laws(), [Law::OneMintPerLease, Law::GenerationAttemptedOnce]);
 }
 
 #[test]
