@@ -126,9 +126,9 @@ impl<M: Machine, V: Sight> World<M, V> {
                 Outcome::Never if !is_calm || mono >= call.order.answer_by => acts.push(Act::GiveUpMint(index)),
                 Outcome::Never => {}
             }
-        } else if !is_calm || mono >= node.looks_at {
+        } else if scenario.calm == Calm::Never || mono >= node.looks_at {
             acts.push(Act::Read(index));
-            if scenario.has_stale_reads && !is_calm && self.before.is_some() {
+            if scenario.has_stale_reads && self.before.is_some() {
                 acts.push(Act::ReadStale(index));
             }
         }
@@ -375,14 +375,16 @@ impl<M: Machine, V: Sight> World<M, V> {
             return None;
         }
         let serves = |world: &Self, index: usize, node: &Node<M, V>| {
-            node.is_dead || node.view.serve(&scenario.rules, world.moment(scenario, index)).is_some()
+            // Nobody can be served before the first read.
+            let is_new = scenario.calm == Calm::Always && node.served == 0;
+            is_new || node.is_dead || node.view.serve(&scenario.rules, world.moment(scenario, index)).is_some()
         };
         let is_served = self.nodes.iter().enumerate().all(|(index, node)| serves(self, index, node));
         match (scenario.calm, self.calm_since) {
             (Calm::Within(bound), Some(since)) if self.at == since + bound => {
                 let newest = self.register.as_ref().and_then(|record| record.newest());
                 let is_published = newest.is_some_and(|newest| newest.expires_at.0 > self.at);
-                if is_published && is_served {
+                if is_published && (is_served || !scenario.has_readers) {
                     return None;
                 }
                 self.broken.note(Law::PublishedInTime);

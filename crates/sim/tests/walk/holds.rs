@@ -6,8 +6,15 @@ use keyreeve_sim::walk::scenario::{Faults, Scenario, rules};
 use super::holds;
 
 #[test]
-fn lease_mode_holds_with_a_crash() {
-    let mut scenario = Scenario::new("lease, a crash", Rules { is_clock_trusted: false, ..rules(Mode::Lease) });
-    scenario.faults = Faults { crashes: 1, ..Faults::default() };
-    holds(&scenario);
+fn three() {
+    let rules = Rules { is_clock_trusted: false, ..rules(Mode::Exclusive) };
+    for (n, crashes, lost) in [(3, 0, 0), (3, 1, 0), (3, 0, 1), (3, 1, 1)] {
+        let mut s = Scenario::new("three", rules.clone());
+        s.offsets = vec![0; n];
+        s.has_readers = false;
+        s.states_max = 3_000_000;
+        s.faults = Faults { crashes, lost, ..Faults::default() };
+        println!("PROBE {n} {crashes} {lost}");
+        super::run::<keyreeve_sim::walk::machine::shipped_lifecycle::Renewer, keyreeve_sim::walk::machine::shipped_view::View>(&s);
+    }
 }
