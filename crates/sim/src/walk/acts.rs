@@ -9,7 +9,7 @@ use keyreeve_core::record::{FaultClass, Record};
 
 use super::laws::Law;
 use super::machine::{Machine, Sight, Stage};
-use super::scenario::{Calm, Scenario};
+use super::scenario::{Belief, Calm, Scenario};
 use super::search::Tally;
 use super::world::{Call, Node, Outcome, Reply, World, Write, write_id};
 
@@ -162,7 +162,7 @@ impl<M: Machine, V: Sight> World<M, V> {
             }
             if node.raw_off != node.wall_off {
                 acts.push(Act::PutRight(index));
-                if scenario.is_jump_believed {
+                if scenario.belief == Belief::Sometime {
                     acts.push(Act::Believe(index));
                 }
             } else if left.jumps > 0 {
@@ -200,7 +200,11 @@ impl<M: Machine, V: Sight> World<M, V> {
             Act::Jump(index, by) => {
                 world.left.jumps -= 1;
                 let right = *scenario.offsets.get(index)?;
-                world.node(index)?.raw_off = right + by;
+                let node = world.node(index)?;
+                node.raw_off = right + by;
+                if scenario.belief == Belief::AtOnce {
+                    node.wall_off = node.raw_off;
+                }
             }
             Act::PutRight(index) => {
                 let node = world.node(index)?;
@@ -332,7 +336,7 @@ impl<M: Machine, V: Sight> World<M, V> {
         let call = node.call.take().filter(|call| call.outcome == Outcome::Asked);
         // A process that starts believes its clock at once; one that starts with a wrong clock is outside the skew
         // that the operator vouches for.
-        let off = if scenario.is_jump_believed { node.raw_off } else { node.wall_off };
+        let off = if scenario.belief == Belief::Never { node.wall_off } else { node.raw_off };
         *node = Node {
             machine: M::default(),
             view: V::default(),

@@ -50,6 +50,8 @@ struct Canon<'a, M, V> {
     order: Vec<usize>,
     attempted: u64,
     published: u64,
+    /// How far behind true time any wall clock is, or can come to be.
+    slowest: u64,
 }
 
 /// The fingerprint of `world`.
@@ -63,6 +65,7 @@ pub fn print<M: Machine, V: Sight>(world: &World<M, V>, scenario: &Scenario) -> 
         names: Vec::with_capacity(16),
         order: (0..world.nodes.len()).collect(),
         attempted: if scenario.is_raw { 0 } else { register.map_or(0, |record| record.generation) },
+        slowest: slowest(world, scenario),
         published: if scenario.is_raw {
             0
         } else {
@@ -71,6 +74,13 @@ pub fn print<M: Machine, V: Sight>(world: &World<M, V>, scenario: &Scenario) -> 
     };
     canon.world();
     canon.ink.0
+}
+
+fn slowest<M, V>(world: &World<M, V>, scenario: &Scenario) -> u64 {
+    let now = world.nodes.iter().map(|node| node.wall_off.min(node.raw_off));
+    let jump = if world.left.jumps > 0 { scenario.jumps.iter().copied().min().unwrap_or(0) } else { 0 };
+    let then = scenario.offsets.iter().map(|offset| offset + jump.min(0));
+    now.chain(then).min().unwrap_or(0).min(0).unsigned_abs()
 }
 
 impl<M: Machine, V: Sight> Canon<'_, M, V> {
@@ -162,7 +172,7 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         if self.scenario.is_raw {
             return at.0;
         }
-        let floor = self.world.at.saturating_sub(back + self.scenario.widest());
+        let floor = self.world.at.saturating_sub(back + self.slowest);
         at.0.max(floor).wrapping_sub(self.world.at)
     }
 

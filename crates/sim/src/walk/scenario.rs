@@ -16,6 +16,17 @@ pub enum Compare {
     Nothing,
 }
 
+/// Whether a node comes to believe in a step of its wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// Its clock is put right before that, at any moment.
+    Never,
+    /// At any moment, unless its clock is put right before.
+    Sometime,
+    /// As soon as it steps: nobody vouches for the clock, and nothing looks at it but the estimate.
+    AtOnce,
+}
+
 /// When and how faults stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Calm {
@@ -61,8 +72,8 @@ pub struct Scenario {
     pub faults: Faults,
     /// By how much a wall clock may step.
     pub jumps: &'static [i64],
-    /// Whether a step may be believed in the end (see `keyreeve_core::time::Steady`).
-    pub is_jump_believed: bool,
+    /// Whether and when a step is believed (see `keyreeve_core::time::Steady`).
+    pub belief: Belief,
     /// Whether a read may return what the register held before its last write.
     pub has_stale_reads: bool,
     /// Whether readers are served at every moment.
@@ -136,7 +147,7 @@ impl Scenario {
             slow: None,
             faults: Faults::default(),
             jumps: &[],
-            is_jump_believed: false,
+            belief: Belief::Never,
             has_stale_reads: false,
             has_readers: true,
             compare: Compare::WriteId,
@@ -169,12 +180,5 @@ impl Scenario {
     #[must_use]
     pub fn is_fence_final(&self) -> bool {
         self.compare == Compare::WriteId && self.faults.failovers == 0
-    }
-
-    /// The widest that any wall clock of the walk can be off.
-    #[must_use]
-    pub fn widest(&self) -> u64 {
-        let offset = self.offsets.iter().map(|offset| offset.unsigned_abs()).max().unwrap_or(0);
-        offset + self.jumps.iter().map(|jump| jump.unsigned_abs()).max().unwrap_or(0)
     }
 }
