@@ -450,7 +450,11 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
     fn waits(&mut self, index: usize, node: &Node<M, V>) {
         match &node.flight {
             Some(flight) => {
-                let sent = if self.scenario.calm == Calm::Never { 0 } else { (self.world.at - flight.sent_at).min(self.scenario.swap_timeout) };
+                let sent = if self.scenario.calm == Calm::Never {
+                    0
+                } else {
+                    (self.world.at - flight.sent_at).min(self.scenario.swap_timeout)
+                };
                 self.ink.put_all(&[5 + flight.reply as u64, sent]);
                 if flight.reply == Reply::Pending || self.scenario.is_raw {
                     let expected = flight.write.expected.map_or(NONE, |op| self.name(op));

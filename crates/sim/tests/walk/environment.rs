@@ -92,11 +92,7 @@ fn env_7_a_slow_clock_needs_a_longer_takeover() {
 fn outlived(failures: u8) -> Scenario {
     let short = Rules { answer_ms: 3, is_clock_trusted: false, ..rules(Mode::Replay) };
     assert!(short.check().iter().any(|found| found.field == "lease"), "{:?}", short.check());
-    Scenario {
-        faults: Faults { failures, ..Faults::default() },
-        has_readers: false,
-        ..Scenario::new("env-8", short)
-    }
+    Scenario { faults: Faults { failures, ..Faults::default() }, has_readers: false, ..Scenario::new("env-8", short) }
 }
 
 #[test]

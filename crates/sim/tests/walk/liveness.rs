@@ -10,12 +10,8 @@ use super::{breaks, holds};
 /// Faults stop at any moment: `ticks` later a valid credential is published, and not always a tick sooner.
 fn recovers_within(name: &'static str, rules: &Rules, ticks: u64) {
     for faults in [Faults { crashes: 1, ..Faults::default() }, Faults { lost: 1, ..Faults::default() }] {
-        let scenario = Scenario {
-            faults,
-            has_readers: false,
-            calm: Calm::Within(ticks),
-            ..Scenario::new(name, rules.clone())
-        };
+        let scenario =
+            Scenario { faults, has_readers: false, calm: Calm::Within(ticks), ..Scenario::new(name, rules.clone()) };
         holds(&scenario);
         if faults.crashes > 0 {
             breaks::<Renewer, View>(&Scenario { calm: Calm::Within(ticks - 1), ..scenario }, Law::PublishedInTime);
@@ -70,8 +66,10 @@ fn needs_a_lead_of(mode: Mode, nodes: usize, faults: Faults) {
         let rules = Rules { skew_ms, lead_ms, ..rules(mode) };
         let absorbed = u64::from(faults.crashes + faults.lost);
         println!("PROBE {mode:?} {} {} d={skew_ms} {lead_ms}", faults.crashes, faults.lost);
-        if false { assert_eq!(lead_ms, (skew_ms + absorbed * rules.fault_ms()).max(1), "{mode:?} {faults:?} skew {skew_ms}");
-        assert_eq!(rules.faults_absorbed(), absorbed, "{mode:?} {faults:?} skew {skew_ms}");}
+        if false {
+            assert_eq!(lead_ms, (skew_ms + absorbed * rules.fault_ms()).max(1), "{mode:?} {faults:?} skew {skew_ms}");
+            assert_eq!(rules.faults_absorbed(), absorbed, "{mode:?} {faults:?} skew {skew_ms}");
+        }
     }
 }
 
