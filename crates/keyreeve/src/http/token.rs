@@ -1,7 +1,6 @@
 //! `GET /v1/credentials/{name}/token`: the hot path.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -68,11 +67,21 @@ fn answer(name: &str, served: &Served, now: Moment, head: &Head) -> Answer {
     };
     let headers = answer.headers_mut();
     headers.insert(ETAG, rendered.etag.clone());
-    let mut cache = String::with_capacity(28);
-    // Writing to a String does not fail.
-    let _ = write!(cache, "private, max-age={}", served.keep_ms(now) / 1000);
-    headers.insert(CACHE_CONTROL, HeaderValue::try_from(cache).unwrap_or(HeaderValue::from_static("private")));
+    headers.insert(CACHE_CONTROL, keep_for(served.keep_ms(now) / 1000));
     answer
+}
+
+/// `private, max-age=SECONDS`, at most a year of them.
+fn keep_for(seconds: u64) -> HeaderValue {
+    let mut text = *b"private, max-age=\0\0\0\0\0\0\0\0";
+    let mut rest = seconds.min(31_536_000);
+    let length = 18 + rest.checked_ilog10().unwrap_or(0) as usize;
+    for place in text.iter_mut().take(length).skip(17).rev() {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let text = text.get(..length).unwrap_or(b"private");
+    HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("private"))
 }
 
 /// No `ETag`: the answer says something else each time.
@@ -148,4 +157,24 @@ fn body(name: &str, served: &Served, expires_at: Timestamp, stale: bool) -> Byte
     // Strings and maps of strings always serialize, and a Vec takes them all.
     let _ = serde_json::to_writer(&mut *bytes, &body);
     Bytes::from_owner(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_written_in_full_and_bounded() {
+        for (seconds, text) in [
+            (0, "private, max-age=0"),
+            (9, "private, max-age=9"),
+            (10, "private, max-age=10"),
+            (1800, "private, max-age=1800"),
+            (31_535_999, "private, max-age=31535999"),
+            (31_536_000, "private, max-age=31536000"),
+            (u64::MAX, "private, max-age=31536000"),
+        ] {
+            assert_eq!(keep_for(seconds), text);
+        }
+    }
 }
