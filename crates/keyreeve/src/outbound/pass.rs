@@ -7,10 +7,10 @@ use futures::future::{Either, select};
 use keyreeve_core::id::WriteId;
 use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Step, Why};
 use keyreeve_core::operator::status;
-use keyreeve_core::record::{FaultClass, HistoryKind, Record};
+use keyreeve_core::record::{FaultClass, Record};
 use keyreeve_core::rules::Rules;
 use keyreeve_core::seal::{KeyRing, SealContext};
-use keyreeve_core::time::{Mono, Span};
+use keyreeve_core::time::{Moment, Mono, Span};
 
 use super::cell::{Cell, Issued, Snapshot};
 use super::{Inner, slot};
@@ -102,8 +102,6 @@ struct Learnt {
     error: Option<Error>,
     /// How often the store has not answered in this pass.
     faults: u32,
-    /// Whether this pass has asked for a renewal.
-    has_asked: bool,
 }
 
 impl Pass<'_> {
@@ -123,12 +121,6 @@ impl Pass<'_> {
                 Step::Read => event = self.read(&mut learnt).await,
                 Step::Swap { expected, record } => event = self.swap(expected, &record, &mut learnt).await,
                 Step::Mint(order) => event = self.mint(&order).await,
-                Step::Rest { why: Why::Fresh, .. } if let Some((base, asked)) = self.asked_anew(&mut learnt) => {
-                    event = match self.swap(Some(base), &asked, &mut learnt).await {
-                        Event::Swapped => Event::Read(Some(asked)),
-                        _ => self.read(&mut learnt).await,
-                    };
-                }
                 Step::Rest { for_ms, why } => {
                     if self.rest(for_ms, why, &mut learnt) {
                         return;
@@ -139,29 +131,21 @@ impl Pass<'_> {
         }
     }
 
-    /// A record that asks for a renewal, where nothing is due and yet this node can serve nothing: its clock was ahead,
-    /// or is behind. Whichever it is, the next generation ends it, and the floor bounds what it costs. Once per pass.
-    fn asked_anew(&self, learnt: &mut Learnt) -> Option<(WriteId, Arc<Record>)> {
-        let now = self.inner.host.now();
-        let record = learnt.record.as_deref().filter(|record| record.intent.is_none())?;
-        let generation = record.newest()?.generation;
-        // What this node cannot even open, another generation would not mend.
-        let is_held = self.cell.newest_generation() == generation;
-        if !is_held || self.cell.serve(now, 0).is_some() || std::mem::replace(&mut learnt.has_asked, true) {
-            return None;
-        }
-        let mut asked = Record::following(Some(record), fresh_write_id(self.inner.host.as_ref()), now);
-        asked.renew = Some(generation);
-        let (node, text) = (&self.inner.me.node, "over by the clocks of this node");
-        asked.note(self.rules.history_max, HistoryKind::RenewalAsked, generation, node, text);
-        Some((record.op, Arc::new(asked)))
-    }
-
     fn step(&self, event: Event) -> Step {
         let fresh = fresh_write_id(self.inner.host.as_ref());
         let now = self.inner.host.now();
         let ctx = Context { rules: self.rules, me: &self.inner.me, now, fresh };
-        self.cell.lock().renewer.step(ctx, event)
+        let is_over = matches!(&event, Event::Read(Some(record)) if self.is_over(record, now));
+        let mut state = self.cell.lock();
+        state.renewer.heed_own_clocks(is_over);
+        state.renewer.step(ctx, event)
+    }
+
+    /// Whether this node holds what `record` publishes and can serve none of it.
+    fn is_over(&self, record: &Record, now: Moment) -> bool {
+        // What this node cannot even open, another generation would not mend.
+        let is_held = record.newest().is_some_and(|newest| newest.generation == self.cell.newest_generation());
+        is_held && self.cell.serve(now, 0).is_none()
     }
 
     /// Ends the pass, or returns false where somebody asked for another look meanwhile.
