@@ -182,6 +182,8 @@ pub struct Renewer {
     failure_seen: Option<(u32, Timestamp, Mono)>,
     /// The intent under which a mint left this process and is not known to have failed.
     sent: Option<WriteId>,
+    /// What is published is over by this node's own clocks, whatever they say about when it falls due.
+    is_over: bool,
 }
 
 impl Renewer {
@@ -189,6 +191,13 @@ impl Renewer {
     #[must_use]
     pub const fn phase(&self) -> &Phase {
         &self.phase
+    }
+
+    /// Says whether this node can serve nothing of what is published. Then a renewal is due at once: either the clock by
+    /// which this node learnt it was ahead, or the clock by which it falls due is behind. Whichever it is, the next
+    /// generation ends it, and the floor bounds what it costs.
+    pub const fn heed_own_clocks(&mut self, is_over: bool) {
+        self.is_over = is_over;
     }
 
     /// Takes in an event and says what to do. Events that the phase does not wait for are ignored.
@@ -257,7 +266,7 @@ impl Renewer {
     fn look(&mut self, ctx: Context<'_>, record: Option<&Record>) -> Step {
         let Some(record) = record else { return self.look_at_nothing(ctx) };
         self.observe(ctx, record);
-        if let Some(for_ms) = due_in(ctx, record) {
+        if let Some(for_ms) = due_in(ctx, record).filter(|_| !self.is_over) {
             return Step::Rest { for_ms, why: Why::Fresh };
         }
         let Some(intent) = &record.intent else {

@@ -29,14 +29,15 @@ impl Held {
     /// Takes a published generation, learnt at `now`.
     #[must_use]
     pub fn new(credential: &Credential, now: Moment) -> Self {
-        let latest = now.latest();
         Self {
             generation: credential.generation,
             issued_at: credential.issued_at,
             expires_at: credential.expires_at,
             refresh_at: credential.refresh_at,
             use_from: credential.use_from,
-            expires_mono: now.mono.plus(credential.expires_at.since(latest)),
+            // By the estimate: a clock that is ahead for a moment must not shorten a life for good. While it is ahead,
+            // `left_ms` heeds it.
+            expires_mono: now.mono.plus(credential.expires_at.since(now.wall)),
             use_from_mono: now.mono.plus(credential.use_from.since(now.wall)),
         }
     }

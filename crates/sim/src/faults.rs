@@ -9,10 +9,12 @@ use futures::channel::oneshot;
 use keyreeve::engine::memory::Memory;
 use keyreeve::port::{Capabilities, Entry, Key, Register, StoreError, Swap};
 use keyreeve_core::id::WriteId;
+use keyreeve_core::record::{Credential, Record};
+use keyreeve_core::time::Timestamp;
 
 use crate::fleet::Life;
 use crate::plan::{LATE_MS, Sabotage};
-use crate::world::{Node, World};
+use crate::world::{EPOCH_MS, Node, World};
 
 /// The store, as it is: what was written, and from when to when nobody reaches it.
 #[derive(Default)]
@@ -71,13 +73,34 @@ impl Store {
         let swap = self.memory.swap(key, expected, next.clone()).now_or_never();
         let swap = swap.unwrap_or_else(|| Err(StoreError::Unknown("the memory engine waits".into())))?;
         let made = u64::from(swap == Swap::Done);
-        world.note("swap", life.node, [made, short(next.op)], || format!("{:?} by {:x}", swap, short(next.op)));
+        world.note("swap", life.node, [made, short(next.op)], || format!("{swap:?} {}", describe(Some(next))));
         if swap == Swap::Done {
             self.past.lock().unwrap_or_else(PoisonError::into_inner).push((key.clone(), next.clone()));
             life.fleet.oracle.committed(world, plan, life.node, held.as_ref(), next);
         }
         Ok(swap)
     }
+}
+
+/// What a stored entry says, in a line.
+fn describe(entry: Option<&Entry>) -> String {
+    let Some(entry) = entry else { return "nothing".into() };
+    let Ok(record) = Record::decode(&entry.bytes) else { return "no record".into() };
+    let part = |credential: &Credential| format!("{} until {}", credential.generation, seconds(credential.expires_at));
+    let parts = [&record.current, &record.next].map(|published| published.as_ref().map_or("-".into(), part));
+    let intent = record.intent.as_ref().map_or_else(String::new, |intent| {
+        format!(", intent {} of {} at {} s", intent.generation, intent.holder.node, seconds(intent.started_at))
+    });
+    let failure = record.failure.as_ref().map_or_else(String::new, |failure| {
+        format!(", failure {} holds {} ms: {}", failure.count, failure.hold_ms, failure.message)
+    });
+    let renew = record.renew.map_or_else(String::new, |generation| format!(", renew {generation}"));
+    let (op, rev, [current, next]) = (short(entry.op), record.rev, parts);
+    format!("{op:x} rev {rev}: current {current}, next {next}{intent}{failure}{renew}")
+}
+
+fn seconds(at: Timestamp) -> u64 {
+    at.since(Timestamp(EPOCH_MS)) / 1000
 }
 
 fn short(op: WriteId) -> u64 {
@@ -155,7 +178,7 @@ impl Register for FaultyRegister {
                 ago => at.fleet.store.find_older(&key, usize::try_from(ago).unwrap_or(0)),
             };
             let op = found.as_ref().map_or(0, |entry| short(entry.op));
-            world.note("read", at.node, [op, ago], || format!("finds {op:x}, {ago} writes old"));
+            world.note("read", at.node, [op, ago], || format!("{ago} writes old: {}", describe(found.as_ref())));
             if let Some(back_ms) = way.back_ms {
                 world.after(back_ms, move |_| drop(tell.send(found)));
             }

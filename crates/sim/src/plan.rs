@@ -42,8 +42,8 @@ pub enum Sabotage {
     ClocksAreWorse,
     /// The upstream's tokens live half as long as it says.
     TokensDieEarly,
-    /// Each answer of the source is thrown away.
-    NothingIsEverMinted,
+    /// The source never asks the upstream.
+    NobodyIsAsked,
 }
 
 /// One simulated run.

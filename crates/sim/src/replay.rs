@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::chance::Chance;
 use crate::fleet::Fleet;
-use crate::plan::Plan;
+use crate::plan::{Issuer, Plan};
 use crate::world::{Log, World};
 
 /// What came of one seed.
@@ -31,12 +31,14 @@ pub fn run(plan: Plan, is_recording: bool) -> Outcome {
     let world = World::new(Chance::new(seed), plan.nodes, is_recording);
     let calm_at_ms = plan.faults_until_ms + plan.recovery_ms();
     let end_ms = calm_at_ms + 2 * plan.rules.life_ms;
+    // What was signed by a clock that was hours ahead lives for hours more.
+    let may_rest = plan.issuer == Issuer::Signer && plan.faults.jumps_last;
     let fleet = Fleet::new(Arc::clone(&world), plan);
     world.run(calm_at_ms);
     fleet.calm_down();
     let before = fleet.oracle.published();
     world.run(end_ms);
-    if !world.is_broken() && fleet.oracle.published() <= before {
+    if !may_rest && !world.is_broken() && fleet.oracle.published() <= before {
         world.violated(0, "nothing was published in two lifetimes of peace");
     }
     let (mints, published) = (fleet.oracle.mints(), fleet.oracle.published());

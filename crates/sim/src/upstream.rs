@@ -119,6 +119,9 @@ impl Source for StrictSource {
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
         let life = &self.life;
         let (world, sabotage) = (&life.fleet.world, life.fleet.plan.sabotage);
+        if sabotage == Some(Sabotage::NobodyIsAsked) {
+            return Err(MintError::nothing_minted(FaultClass::Transient, "nobody was asked"));
+        }
         let way = self.way();
         life.step().await;
         if way.before_ms > 0 {
@@ -153,9 +156,6 @@ impl Source for StrictSource {
         let Ok(result) = answer.await else { return pending().await };
         life.step().await;
         let mint = result?;
-        if sabotage == Some(Sabotage::NothingIsEverMinted) {
-            return Err(MintError::nothing_minted(FaultClass::Transient, "thrown away"));
-        }
         let is_signed = life.fleet.plan.issuer == Issuer::Signer;
         let its_clock = Timestamp((EPOCH_MS + mint.at_ms).saturating_add_signed(life.fleet.plan.upstream_offset_ms));
         // What it says about the life of its tokens; `TokensDieEarly` makes that a lie.

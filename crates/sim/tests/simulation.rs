@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use keyreeve_sim::plan::Plan;
+use keyreeve_sim::plan::{Plan, Sabotage};
 use keyreeve_sim::replay::{Summary, run, run_many};
 
 fn number(variable: &str) -> Option<u64> {
@@ -41,4 +41,32 @@ fn no_seed_breaks_a_promise() {
     assert_eq!(summary.seeds, count);
     assert!(summary.unsteady.is_empty(), "these seeds did not repeat: {:?}", summary.unsteady);
     assert!(summary.failed.is_empty(), "written to sim-failures/: {:#?}", summary.failed);
+}
+
+/// Which promise a sabotage breaks, and the seed that shows it, within so many seeds.
+fn first_violation(sabotage: Sabotage, seeds: u64) -> Option<(u64, String)> {
+    (0..seeds).find_map(|seed| {
+        let outcome = run(Plan::with(seed, Some(sabotage)), false);
+        outcome.log.violations.first().map(|violation| (seed, violation.clone()))
+    })
+}
+
+#[test]
+fn what_is_broken_on_purpose_is_found() {
+    for (sabotage, promise) in [
+        (Sabotage::UpstreamIsSlower, "is the least"),
+        (Sabotage::NodesAreHasty, "is the least"),
+        (Sabotage::RegisterIsBlind, "was written over"),
+        (Sabotage::RegisterForgets, "was never announced"),
+        (Sabotage::UnknownIsDone, "was never announced"),
+        (Sabotage::SourceSendsLate, "is the least"),
+        (Sabotage::ClocksAreWorse, "is the least"),
+        (Sabotage::TokensDieEarly, "after it expired"),
+        (Sabotage::NobodyIsAsked, "without a credential"),
+    ] {
+        let found = first_violation(sabotage, 60);
+        println!("{sabotage:?}: {found:?}");
+        let Some((_, violation)) = found else { panic!("{sabotage:?} was not found in 60 seeds") };
+        assert!(violation.contains(promise), "{sabotage:?} broke something else: {violation}");
+    }
 }

@@ -91,11 +91,13 @@ fn a_wall_clock_set_back_an_hour_does_not_bring_an_expired_credential_to_life() 
 }
 
 #[test]
-fn a_credential_learnt_while_the_wall_clock_is_in_doubt_lives_by_the_later_reading() {
-    let ahead = Moment { raw: wall(20 * MINUTE), ..at(0) };
-    let view = holding(credential(1, 0), None, ahead);
-    assert_eq!(generation(view, at(40 * MINUTE - SKEW - 1)), Some(1));
-    assert_eq!(generation(view, at(40 * MINUTE - SKEW)), None, "an hour less the twenty minutes of doubt");
+fn a_clock_that_is_ahead_for_a_moment_shortens_no_life_for_good() {
+    let ahead = |ms| Moment { raw: wall(20 * MINUTE + ms), ..at(ms) };
+    let view = holding(credential(1, 0), None, ahead(0));
+    assert_eq!(generation(view, ahead(40 * MINUTE - SKEW - 1)), Some(1));
+    assert_eq!(generation(view, ahead(40 * MINUTE - SKEW)), None, "while it is ahead, it is heeded");
+    assert_eq!(generation(view, at(60 * MINUTE - SKEW - 1)), Some(1), "when it is right again, it is forgotten");
+    assert_eq!(generation(view, at(60 * MINUTE - SKEW)), None);
 }
 
 #[test]

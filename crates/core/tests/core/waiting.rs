@@ -308,6 +308,19 @@ fn a_wall_clock_that_jumps_an_hour_proves_nothing_unless_somebody_vouches_for_it
 }
 
 #[test]
+fn what_is_over_by_a_nodes_own_clocks_is_renewed_at_the_floor_although_it_is_not_due() {
+    let mut node = Node::new("a", lease());
+    let mut store = first("a");
+    assert_eq!(rested(node.step(SECOND, store.read())).1, Why::Fresh);
+    node.renewer.heed_own_clocks(true);
+    node.acquire(SECOND, &mut store);
+    let given = Event::Minted(Minted { sealed: vec![], issued_at: wall(SECOND), expires_at: wall(HOUR) });
+    assert_eq!(node.settle(SECOND, &mut store, given).1, Why::Floor);
+    node.renewer.heed_own_clocks(false);
+    assert_eq!(node.rest(SECOND, &store).1, Why::Fresh);
+}
+
+#[test]
 fn r11_a_node_whose_clock_is_two_hours_ahead_mints_no_faster_than_the_floor() {
     let mut fast = Node::new("a", lease()).ahead(7_200_000);
     let (mut store, mut now, mut mints) = (first("a"), 0, Vec::new());

@@ -249,6 +249,11 @@ impl Cell {
         matches!(self.keep, Keep::Always)
     }
 
+    /// The newest generation held; 0 for none.
+    pub(super) fn newest_generation(&self) -> u64 {
+        self.snapshot.load().as_ref().map_or(0, |snapshot| snapshot.view.newest_generation())
+    }
+
     pub(super) fn holds_any(&self) -> bool {
         self.snapshot.load().is_some()
     }

@@ -10,7 +10,7 @@ use keyreeve_core::operator::status;
 use keyreeve_core::record::{FaultClass, Record};
 use keyreeve_core::rules::{OnDoubt, Rules};
 use keyreeve_core::seal::{KeyRing, SealContext};
-use keyreeve_core::time::{Mono, Span};
+use keyreeve_core::time::{Moment, Mono, Span};
 
 use super::cell::{Cell, Issued, Snapshot};
 use super::{Inner, slot};
@@ -135,7 +135,17 @@ impl Pass<'_> {
         let fresh = fresh_write_id(self.inner.host.as_ref());
         let now = self.inner.host.now();
         let ctx = Context { rules: self.rules, me: &self.inner.me, now, fresh };
-        self.cell.lock().renewer.step(ctx, event)
+        let is_over = matches!(&event, Event::Read(Some(record)) if self.is_over(record, now));
+        let mut state = self.cell.lock();
+        state.renewer.heed_own_clocks(is_over);
+        state.renewer.step(ctx, event)
+    }
+
+    /// Whether this node holds what `record` publishes and can serve none of it.
+    fn is_over(&self, record: &Record, now: Moment) -> bool {
+        // What this node cannot even open, another generation would not mend.
+        let is_held = record.newest().is_some_and(|newest| newest.generation == self.cell.newest_generation());
+        is_held && self.cell.serve(now, 0).is_none()
     }
 
     /// Ends the pass, or returns false where somebody asked for another look meanwhile.
