@@ -10,9 +10,11 @@
 //! - [`rules`]: the numbers of one credential, and which of them contradict each other
 //! - [`view`]: which generation a node serves at a moment
 //! - [`schedule`]: when to renew, and the slots of store-less mode
+//! - [`clock`]: how wrong a clock is, and whether to correct it
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
+pub mod clock;
 pub mod crypto;
 pub mod id;
 pub mod lifecycle;

@@ -316,7 +316,8 @@ impl Renewer {
             return Some(Step::Rest { for_ms, why: Why::BackOff });
         }
         let for_ms = self.interval_left(ctx, record);
-        (for_ms > 0).then_some(Step::Rest { for_ms, why: Why::Floor })
+        // Whoever does not have to wait as long may take the lease and die: be there in time to see since when.
+        (for_ms > 0).then_some(Step::Rest { for_ms: for_ms.min(ctx.rules.takeover_ms), why: Why::Floor })
     }
 
     /// Remembers since when this node has seen what is there now.
@@ -431,6 +432,8 @@ impl Renewer {
             return Step::Read;
         }
         self.sent = Some(intent.op);
+        // Should no answer come, this node need not wait longer than one that saw the intent at once.
+        self.intent_seen = Some((intent.op, asked_at));
         let order = Order {
             generation: intent.generation,
             epoch: record.epoch,

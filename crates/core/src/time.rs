@@ -59,6 +59,14 @@ impl Steady {
     /// How long a step must last, in milliseconds, to be believed.
     pub const STEP_BELIEVED_MS: u64 = 5 * 60_000;
 
+    /// Takes the next reading at its word, however far it is from the estimate.
+    ///
+    /// For a wall clock that has just been corrected by a better one: the difference is no step to ride over, and one
+    /// that was being ridden over is settled by it.
+    pub fn believe_next(&mut self) {
+        *self = Self::default();
+    }
+
     /// Takes a reading of both clocks and returns the moment it stands for.
     pub fn read(&mut self, raw: Timestamp, mono: Mono) -> Moment {
         let wall = match self.base {
@@ -185,6 +193,26 @@ mod tests {
         let edge = 2000 + Steady::STEP_BELIEVED_MS;
         assert_eq!(steady.read(start.plus(HOUR + edge - 1), Mono(edge - 1)).wall, start.plus(edge + 499));
         assert_eq!(steady.read(start.plus(HOUR + edge), Mono(edge)).wall, start.plus(HOUR + edge));
+    }
+
+    #[test]
+    fn a_correction_is_believed_at_once_also_in_the_middle_of_a_step() {
+        let start = Timestamp(1_000_000_000);
+        let mut steady = Steady::default();
+        steady.read(start, Mono(0));
+        for (at, raw) in [(1000, start.plus(301_000)), (2000, start.minus(298_000))] {
+            steady.believe_next();
+            assert_eq!(steady.read(raw, Mono(at)), Moment { wall: raw, raw, mono: Mono(at) });
+        }
+        // A step is ridden over, until somebody knows better.
+        assert_eq!(steady.read(start.plus(3000), Mono(3000)).wall, start.minus(297_000));
+        steady.believe_next();
+        assert_eq!(steady.read(start.plus(3100), Mono(3100)).wall, start.plus(3100));
+        // The next step is one again, and has its whole time to last.
+        assert_eq!(steady.read(start, Mono(3200)).wall, start.plus(3200));
+        let edge = 3200 + Steady::STEP_BELIEVED_MS;
+        assert_eq!(steady.read(start, Mono(edge - 1)).wall, start.plus(edge - 1));
+        assert_eq!(steady.read(start, Mono(edge)).wall, start);
     }
 
     #[test]

@@ -7,9 +7,11 @@
 //! - [`engine`]: stores behind the [`port::Register`]
 //! - [`source`]: how credentials are minted
 //! - [`outbound`]: the driver that renews and serves
+//! - [`clock`]: what time others say it is
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
 //! - [`http`]: the HTTP API, on any home
 
+pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod engine;

@@ -124,14 +124,22 @@ fn scaled(value: i128, scale: f64) -> i128 {
 pub struct OsHost {
     clock: Clock,
     started: Instant,
-    steady: Mutex<Steady>,
+    wall: Mutex<Wall>,
+}
+
+/// What stands between the system clock and the time that is told.
+#[derive(Default)]
+struct Wall {
+    /// Added to the system clock, in milliseconds.
+    added_ms: i64,
+    steady: Steady,
 }
 
 impl OsHost {
     /// Real time.
     #[must_use]
     pub fn new() -> Self {
-        Self { clock: Clock::REAL, started: Instant::now(), steady: Mutex::new(Steady::default()) }
+        Self { clock: Clock::REAL, started: Instant::now(), wall: Mutex::new(Wall::default()) }
     }
 
     /// Simulated time, for demonstrations and tests only. Logs a warning, because credentials minted by a wrong clock
@@ -149,6 +157,21 @@ impl OsHost {
     pub fn from_environment() -> Result<Self, String> {
         Ok(Clock::from_environment()?.map_or_else(Self::new, Self::with_clock))
     }
+
+    /// Adds `added_ms` to the system clock from now on, instead of what was added before, and believes the result at once.
+    ///
+    /// Only this process's time changes. The monotonic clock stays as it is.
+    pub fn correct(&self, added_ms: i64) {
+        let mut wall = self.wall.lock().unwrap_or_else(PoisonError::into_inner);
+        wall.added_ms = added_ms;
+        wall.steady.believe_next();
+    }
+
+    /// What is added to the system clock, in milliseconds.
+    #[must_use]
+    pub fn added_ms(&self) -> i64 {
+        self.wall.lock().unwrap_or_else(PoisonError::into_inner).added_ms
+    }
 }
 
 impl Default for OsHost {
@@ -160,12 +183,13 @@ impl Default for OsHost {
 #[async_trait]
 impl Host for OsHost {
     fn now(&self) -> Moment {
-        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wall = self.wall.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock, so that readings reach the follower in order.
         let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let raw = self.clock.wall_ms(u64::try_from(real.as_millis()).unwrap_or(u64::MAX));
         let mono = self.clock.mono_ms(self.started.elapsed());
-        steady.read(Timestamp(raw), Mono(mono))
+        let corrected = Timestamp(raw.saturating_add_signed(wall.added_ms));
+        wall.steady.read(corrected, Mono(mono))
     }
 
     async fn sleep_until(&self, until: Mono) {
@@ -235,6 +259,23 @@ mod tests {
             let now = host.now().mono;
             assert!(now >= before);
             before = now;
+        }
+    }
+
+    #[test]
+    fn a_correction_moves_both_wall_clocks_at_once_and_nothing_else() {
+        let host = OsHost::new();
+        let before = host.now();
+        let mut expected = i128::from(before.raw.0);
+        for (added_ms, moved_ms) in [(300_000, 300_000), (-300_000, -600_000), (0, 300_000)] {
+            host.correct(added_ms);
+            assert_eq!(host.added_ms(), added_ms);
+            let now = host.now();
+            expected += moved_ms;
+            let off_ms = i128::from(now.raw.0) - expected;
+            assert!((0..5000).contains(&off_ms), "{added_ms}: {off_ms}");
+            assert_eq!(now.wall, now.raw, "{added_ms} is no step to ride over");
+            assert!(now.mono.since(before.mono) < 5000);
         }
     }
 

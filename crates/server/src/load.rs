@@ -27,18 +27,17 @@ use crate::faults::Faults;
 /// A file larger than this is not even read, in bytes; what is smaller and still too large is refused with its name.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// A store call that has not been answered after this long, in real milliseconds, is taken not to have been.
-const STORE_MS: f64 = 2000.0;
-
 /// What stays the same when the configuration is read again.
 #[derive(Clone)]
 pub(crate) struct Ground {
     pub(crate) host: Arc<dyn Host>,
+    /// The same host, whose clock can be corrected.
+    pub(crate) os: Arc<OsHost>,
     pub(crate) secrets: Arc<dyn Secrets>,
     pub(crate) tools: Tools,
     pub(crate) faults: Faults,
-    /// How long a store call may take, in milliseconds of the host's clock.
-    pub(crate) store_ms: u64,
+    /// How much faster than real time the host's clock runs; 1 except under a test's clock.
+    pub(crate) scale: f64,
 }
 
 impl Ground {
@@ -46,20 +45,32 @@ impl Ground {
     pub(crate) fn new() -> Result<Self, Failure> {
         let usage = |cause: String| Failure::new(Code::Usage, cause);
         let clock = Clock::from_environment().map_err(usage)?;
-        let host: Arc<dyn Host> = Arc::new(clock.map_or_else(OsHost::new, OsHost::with_clock));
-        // Where time runs faster, the store does not.
-        let store_ms = (STORE_MS * clock.map_or(1.0, |clock| clock.scale.max(1.0))) as u64;
+        let os = Arc::new(clock.map_or_else(OsHost::new, OsHost::with_clock));
+        let host: Arc<dyn Host> = os.clone();
+        let scale = clock.map_or(1.0, |clock| clock.scale);
         let http = Fetch::new(Arc::clone(&host), &FetchSettings::default()).map_err(usage)?;
         let programs = OsPrograms::new(Arc::clone(&host));
         let tools = Tools { host: Arc::clone(&host), http: Arc::new(http), programs: Some(Arc::new(programs)) };
-        Ok(Self { host, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), store_ms })
+        Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), scale })
     }
+
+    /// Milliseconds of the host's clock that last at least `real_ms` in reality: where time runs faster, stores and
+    /// processors do not.
+    pub(crate) fn host_ms(&self, real_ms: u64) -> u64 {
+        host_ms(self.scale, real_ms)
+    }
+}
+
+fn host_ms(scale: f64, real_ms: u64) -> u64 {
+    // In range: a scale and a setting are bounded.
+    (real_ms as f64 * scale.max(1.0)).ceil() as u64
 }
 
 /// A register and where it is.
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) url: StoreUrl,
+    answer_ms: u64,
     pub(crate) register: Arc<dyn Register>,
 }
 
@@ -154,9 +165,9 @@ pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) 
     }
     let store = match needs_store(&config) {
         false => None,
-        true => Some(match open.filter(|open| open.url == config.store) {
+        true => Some(match open.filter(|open| open.is_of(&config)) {
             Some(open) => open.clone(),
-            None => open_store(&config.store, &ground.faults).await?,
+            None => open_store(&config, &ground.faults).await?,
         }),
     };
     Ok(Loaded { config, credentials, keys, store })
@@ -206,13 +217,14 @@ fn seal_key(text: &Secret<Vec<u8>>) -> Result<SealKey, String> {
 }
 
 /// Opens the register.
-pub(crate) async fn open_store(url: &StoreUrl, faults: &Faults) -> Result<Store, Failure> {
-    let register = match url {
+pub(crate) async fn open_store(config: &Config, faults: &Faults) -> Result<Store, Failure> {
+    let register = match &config.store {
         StoreUrl::Memory => faults.around_register(Memory::new()),
         StoreUrl::Sqlite(path) => {
             let path = path.clone();
+            let options = sqlite::Options::answering_within(config.store_ms);
             // Opening waits for other processes' locks.
-            let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, sqlite::Options::default())).await;
+            let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, options)).await;
             match opened {
                 Ok(Ok(engine)) => faults.around_register(engine),
                 Ok(Err(error)) => return Err(Failure::new(Code::Unavailable, error.to_string())),
@@ -222,12 +234,32 @@ pub(crate) async fn open_store(url: &StoreUrl, faults: &Faults) -> Result<Store,
             }
         }
     };
-    Ok(Store { url: url.clone(), register })
+    Ok(Store { url: config.store.clone(), answer_ms: config.store_ms, register })
+}
+
+impl Store {
+    /// Whether this is what `config` asks for. The memory of this process has no file to be found in again, so it stays.
+    fn is_of(&self, config: &Config) -> bool {
+        self.url == config.store && (self.url == StoreUrl::Memory || self.answer_ms == config.store_ms)
+    }
 }
 
 impl Loaded {
     /// How long a caller waits, by credential.
     pub(crate) fn waits(&self) -> BTreeMap<CredentialName, u64> {
         self.config.credentials.iter().map(|(name, settings)| (name.clone(), settings.wait_ms)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_two_seconds_in_reality_does_so_on_a_fast_clock_too() {
+        assert_eq!(host_ms(1.0, 2000), 2000);
+        assert_eq!(host_ms(60.0, 20), 1200);
+        assert_eq!(host_ms(1.5, 1), 2);
+        assert_eq!(host_ms(0.5, 20), 20);
     }
 }

@@ -25,6 +25,7 @@ mod notify;
 mod picky_cmd;
 mod serve;
 mod signal;
+mod timekeeping;
 
 use std::process::ExitCode;
 

@@ -22,8 +22,9 @@ use crate::load::{self, Ground, Loaded, Store};
 use crate::logs;
 use crate::notify::{self, State};
 use crate::signal::{Signals, Told};
+use crate::timekeeping::Timekeeping;
 
-/// How often the clock that readers look at is set, in milliseconds.
+/// How often the clock that readers look at is set, in real milliseconds.
 const TICK_MS: u64 = 20;
 /// How long the end of the process waits for requests and renewals under way.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -68,6 +69,7 @@ pub(crate) struct Node {
     listeners: Vec<Listening>,
     store: Option<Store>,
     reseal: Option<AbortHandle>,
+    timekeeping: Option<Timekeeping>,
 }
 
 impl Node {
@@ -87,8 +89,10 @@ impl Node {
         for listener in listeners.iter().skip(bound.len()) {
             bound.push(bind(&listener.bind).await?);
         }
-        let loaded = load::load(config, &ground, None).await?;
         let metrics = metrics_page()?;
+        // Before the first mint: a token of a wrong clock is refused upstream.
+        let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
+        let loaded = load::load(config, &ground, None).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
             host: Arc::clone(&ground.host),
@@ -105,7 +109,7 @@ impl Node {
             })
             .collect();
         let store = loaded.store.clone();
-        let mut node = Self { settings, name, ground, api, outbound, listeners, store, reseal: None };
+        let mut node = Self { settings, name, ground, api, outbound, listeners, store, reseal: None, timekeeping };
         node.start_reseal();
         Ok(node)
     }
@@ -160,6 +164,8 @@ impl Node {
             }
         }
         let loaded = load::load(config, &self.ground, self.store.as_ref()).await?;
+        let clock_url = loaded.config.clock_url.as_deref();
+        self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
         let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(&self.outbound));
         self.api.reload(live(&outbound, &loaded));
         // Its passes under way finish and publish; what they bring is found in the register.
@@ -243,8 +249,8 @@ fn start_outbound(name: &NodeId, ground: &Ground, loaded: &Loaded, previous: Opt
         register: loaded.store.as_ref().map(|store| Arc::clone(&store.register)),
         crypto: Arc::new(LocalCrypto),
         keys: loaded.keys.clone(),
-        tick_ms: TICK_MS,
-        store_ms: ground.store_ms,
+        tick_ms: ground.host_ms(TICK_MS),
+        store_ms: ground.host_ms(loaded.config.store_ms),
     };
     Outbound::start(parts, loaded.credentials.clone(), previous)
 }

@@ -118,11 +118,22 @@ pub(super) fn apple_id(text: &str) -> Result<String, Fault> {
 pub(super) fn url(text: &str) -> Result<String, Fault> {
     const EXAMPLE: &str = "for example `url = \"https://tokens.example.org/renew\"`";
     // `{generation}` and the like stand for something that a URL may hold.
-    let Ok(uri) = text.replace(['{', '}'], "").parse::<http::Uri>() else {
-        return Err(Fault::new("is not a URL (the value is not shown)", EXAMPLE));
+    absolute(text, &text.replace(['{', '}'], ""), "would send secrets in clear to", EXAMPLE)
+}
+
+/// Reads the URL that the clock is measured by.
+pub(super) fn clock_url(text: &str) -> Result<String, Fault> {
+    const EXAMPLE: &str = "for example `url = \"https://api.github.com/\"`";
+    absolute(text, text, "would let anybody on the way there set this clock:", EXAMPLE)
+}
+
+/// Takes `text` if `plain`, which is the same without placeholders, is a URL that may be called.
+fn absolute(text: &str, plain: &str, in_clear: &str, example: &str) -> Result<String, Fault> {
+    let Ok(uri) = plain.parse::<http::Uri>() else {
+        return Err(Fault::new("is not a URL (the value is not shown)", example));
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return Err(Fault::new("must start with `https://`", EXAMPLE));
+        return Err(Fault::new("must start with `https://`", example));
     };
     if authority.as_str().contains('@') {
         return Err(Fault::new(
@@ -137,10 +148,10 @@ pub(super) fn url(text: &str) -> Result<String, Fault> {
         "https" => Ok(text.to_owned()),
         "http" if is_loopback(authority.host()) => Ok(text.to_owned()),
         "http" => Err(Fault::new(
-            format!("would send secrets in clear to {}", shown(authority.host())),
+            format!("{in_clear} {}", shown(authority.host())),
             "use `https`; `http` is for `localhost`, `127.0.0.1` and `[::1]`",
         )),
-        other => Err(Fault::new(format!("must be `https`, or `http` on loopback, not {}", shown(other)), EXAMPLE)),
+        other => Err(Fault::new(format!("must be `https`, or `http` on loopback, not {}", shown(other)), example)),
     }
 }
 

@@ -119,6 +119,8 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
         StoreUrl::Memory => "memory:".into(),
     });
+    let store_ms = Scope::new(sheet, "store", "store").number("timeout");
+    let clock_url = Scope::new(sheet, "clock", "clock").parsed("url", parse::clock_url, Clone::clone);
     let seal_keys = Scope::new(sheet, "seal", "seal").secrets("keys");
     let listeners = listeners(sheet);
     let credentials = credential::all(sheet, store.as_ref());
@@ -129,7 +131,7 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }
-    Some(Config { store: store?, seal_keys, listeners, credentials, callers, limits })
+    Some(Config { store: store?, store_ms, clock_url, seal_keys, listeners, credentials, callers, limits })
 }
 
 fn seals(sheet: &mut Sheet, keys: &[SecretRef], credentials: &BTreeMap<CredentialName, CredentialConfig>) {

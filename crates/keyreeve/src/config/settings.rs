@@ -78,6 +78,27 @@ pub static SETTINGS: &[Setting] = &[
         "Where the register is: a SQLite file that all processes of one machine share, or the memory of one process.",
         "\"sqlite:/var/lib/keyreeve/state.db\"",
     ),
+    row(
+        ("store", "timeout"),
+        Kind::Duration(50, 30 * SECOND),
+        Value("2s"),
+        "After this long a store that has not answered is taken not to have answered. What is held is served on meanwhile.",
+        "\"2s\"",
+    ),
+    row(
+        ("", "clock"),
+        Kind::Group("clock"),
+        Computed("the system clock is trusted"),
+        "What the system clock is measured by.",
+        "[clock]",
+    ),
+    row(
+        ("clock", "url"),
+        Kind::Text(URL),
+        Unset("not measured"),
+        "A node asks this URL (`HEAD`, no credentials) before it starts, and then once an hour. Where the `Date` of the answer is more than 2s from the system clock, the node corrects its own time by the difference, up to 24h. Without an answer within 5s it starts all the same.",
+        "\"https://api.github.com/\"",
+    ),
     row(("", "seal"), Kind::Group("seal"), Unset(""), "How credentials are sealed at rest.", "[seal]"),
     row(
         ("seal", "keys"),

@@ -14,6 +14,10 @@ use keyreeve_core::secret::Secret;
 pub struct Config {
     /// Where the register is.
     pub store: StoreUrl,
+    /// After this long, in milliseconds, a store that has not answered is taken not to have answered.
+    pub store_ms: u64,
+    /// Whose `Date` the clock is measured by; without one the system clock is trusted.
+    pub clock_url: Option<String>,
     /// Seal keys: the first seals, all open. Empty only where no credential needs the store.
     pub seal_keys: Vec<SecretRef>,
     /// Where to listen.

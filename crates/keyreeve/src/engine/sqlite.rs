@@ -34,6 +34,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(10);
 /// Limits of one opened register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Longest wait for other processes while the file is opened, in milliseconds.
+    pub open_ms: u64,
     /// Longest wait for another process's lock, in milliseconds. Must be shorter than `answer_ms`.
     pub busy_ms: u64,
     /// Longest wait for an answer, in milliseconds, the queue included.
@@ -46,7 +48,16 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_ms: 2000, answer_ms: 4000, queue_max: 1024, file_bytes_max: 4 << 30 }
+        Self { open_ms: 2000, busy_ms: 2000, answer_ms: 4000, queue_max: 1024, file_bytes_max: 4 << 30 }
+    }
+}
+
+impl Options {
+    /// For somebody who gives up after `ms` milliseconds: the answer that the file is busy still comes in time, and says
+    /// more than silence.
+    #[must_use]
+    pub fn answering_within(ms: u64) -> Self {
+        Self { busy_ms: ms.saturating_sub(ms / 4), answer_ms: ms, ..Self::default() }
     }
 }
 
@@ -103,13 +114,14 @@ enum Got {
 impl Sqlite {
     /// Opens `path`, and creates the file (not its folder), readable by its owner only, where there is none.
     ///
-    /// Blocks while other processes hold the file, at most about `busy_ms`: call it at start.
+    /// Blocks while other processes hold the file, at most about the longer of `open_ms` and `busy_ms`: call it at
+    /// start.
     ///
     /// # Errors
     /// [`OpenError`] names the file, the cause, and what helps.
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
         create(path).map_err(|e| unusable(path, e.to_string(), "the folder must exist and be writable by keyreeve"))?;
-        let until = Instant::now() + Duration::from_millis(options.busy_ms);
+        let until = Instant::now() + Duration::from_millis(options.open_ms);
         let connect = || retry(until, || connect(path, options)).map_err(|e| e.into_open(path));
         let (mut writer, reader) = (connect()?, connect()?);
         let limits = |batch_max| Limits {
@@ -500,12 +512,21 @@ mod tests {
     }
 
     #[test]
+    fn whoever_gives_up_in_time_hears_before_that_the_file_is_busy() {
+        for ms in [50, 2000, 30_000] {
+            let options = Options::answering_within(ms);
+            assert!(options.busy_ms < options.answer_ms && options.answer_ms <= ms, "{options:?}");
+            assert!(options.busy_ms >= ms / 2, "{options:?}");
+        }
+    }
+
+    #[test]
     fn nodes_that_start_together_create_the_schema_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("k.db");
         thread::scope(|scope| {
             let starts: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| Sqlite::open(&path, Options { busy_ms: 20_000, ..Options::default() })))
+                .map(|_| scope.spawn(|| Sqlite::open(&path, Options { open_ms: 20_000, ..Options::default() })))
                 .collect();
             for start in starts {
                 assert!(start.join().unwrap().is_ok());

@@ -12,7 +12,7 @@ use super::exec::{Exec, ExecSettings};
 use super::http::{HttpService, HttpSettings};
 use super::jwt::Jwt;
 use super::{MintError, Source};
-use crate::config::{CredentialConfig, SourceConfig};
+use crate::config::{CredentialConfig, Plan, SourceConfig};
 use crate::port::{Host, Http, Programs, Secrets};
 
 /// What sources reach the world with.
@@ -56,7 +56,13 @@ fn source(
             Arc::new(Exec::new(name, settings, secrets, Arc::clone(&tools.host), programs)?)
         }
         SourceConfig::Http { url, method, headers, secret_headers, body, mapping, is_idempotent, answer_bytes_max } => {
+            let skew_ms = match &config.plan {
+                Plan::Fleet(rules) => rules.skew_ms,
+                Plan::Slot(slots) => slots.skew_ms,
+            };
             let settings = HttpSettings {
+                name,
+                skew_ms,
                 url,
                 method,
                 headers,

@@ -20,10 +20,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::Order;
 use keyreeve_core::record::FaultClass;
 use keyreeve_core::secret::Secret;
-use keyreeve_core::time::Timestamp;
+use keyreeve_core::time::{Moment, Mono, Span, Timestamp};
 use serde_json::{Map, Value};
 
 use super::build::{check_send_by, cut_off};
@@ -32,6 +33,7 @@ use super::life::Window;
 use super::redact::Redactor;
 use super::template::{Escape, Template};
 use super::{MintError, Minting, Nature, Source, answer};
+use crate::clock;
 use crate::config::{HttpMapping, SecretRef};
 use crate::port::{Host, Http, HttpAnswer, HttpError, HttpRequest, Secrets};
 
@@ -43,6 +45,10 @@ const COMPLAINT_BYTES_MAX: usize = 240;
 /// The settings of an `http` source.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpSettings<'a> {
+    /// The credential's name.
+    pub name: &'a CredentialName,
+    /// How far the service's clock may be from this one, in milliseconds, before it is worth a warning.
+    pub skew_ms: u64,
     /// Where.
     pub url: &'a str,
     /// `GET` or `POST`.
@@ -63,6 +69,8 @@ pub struct HttpSettings<'a> {
 
 /// Mints by asking a service.
 pub struct HttpService {
+    name: CredentialName,
+    skew_ms: u64,
     method: Method,
     url: Template,
     headers: Vec<(HeaderName, Template)>,
@@ -115,6 +123,8 @@ impl HttpService {
         let content_type = settings.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let is_form = content_type.is_some_and(|(_, value)| value.starts_with("application/x-www-form-urlencoded"));
         Ok(Self {
+            name: settings.name.clone(),
+            skew_ms: settings.skew_ms,
             method,
             url,
             headers,
@@ -158,6 +168,18 @@ impl HttpService {
             headers,
             body: Secret::new(body.into_bytes()),
             answer_bytes_max: self.answer_bytes_max,
+        }
+    }
+
+    /// Exports how far the service's clock is from this node's, and says where that is more than was vouched for.
+    fn compare_clocks(&self, answer: &HttpAnswer, asked_at: Mono, now: Moment) {
+        let Some(offset) = clock::offset(&answer.headers, asked_at, now) else { return };
+        let name = self.name.as_str();
+        metrics::gauge!("keyreeve_clock_offset_ms", "credential" => name.to_owned()).set(offset.ms as f64);
+        if offset.is_beyond(self.skew_ms) {
+            let (by, skew) = (Span(offset.ms.unsigned_abs()), Span(self.skew_ms));
+            let direction = if offset.ms > 0 { "ahead of" } else { "behind" };
+            tracing::warn!(credential = name, "the clock of the service is {by} {direction} this one, skew is {skew}");
         }
     }
 
@@ -211,15 +233,17 @@ impl Source for HttpService {
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
         check_send_by(self.host.as_ref(), order)?;
-        let asked_at = self.host.now().wall;
+        let asked_at = self.host.now();
         let deadline = cut_off(self.host.as_ref(), order);
         let request = self.request(order, idempotency_key);
         let answer = self.http.send(request, deadline).await.map_err(|error| self.failed(&error))?;
-        let now = self.host.now().wall;
+        let answered_at = self.host.now();
+        self.compare_clocks(&answer, asked_at.mono, answered_at);
+        let now = answered_at.wall;
         if !(200..=299).contains(&answer.status) {
             return Err(self.refused(&answer, now));
         }
-        let window = Window { asked_at, now, life_ms_max: order.expires_at.since(order.issued_at) };
+        let window = Window { asked_at: asked_at.wall, now, life_ms_max: order.expires_at.since(order.issued_at) };
         read(answer.body.expose(), &self.mapping, window).map_err(|error| {
             let message = format!("the service answered {} with {}", answer.status, error.message);
             MintError { message, ..error }
@@ -285,14 +309,7 @@ pub fn retry_after_ms(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         return Some(value.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1000));
     }
-    let until = http_date_ms(value)?;
-    let from = headers.get(header::DATE).and_then(|date| http_date_ms(date.to_str().ok()?)).unwrap_or(now.0);
-    Some(until.saturating_sub(from))
-}
-
-fn http_date_ms(text: &str) -> Option<u64> {
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    u64::try_from(date.as_millisecond()).ok()
+    Some(clock::http_date(value)?.since(clock::date(headers).unwrap_or(now)))
 }
 
 fn header_name(name: &str) -> Result<HeaderName, String> {

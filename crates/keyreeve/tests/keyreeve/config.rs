@@ -90,6 +90,21 @@ fn numbers_that_nobody_wrote_are_those_of_the_reference() {
     let limits = read.config.limits;
     assert_eq!((limits.body_bytes_max, limits.request_ms_max), (65_536, 30 * SECOND));
     assert_eq!((limits.connections_max, limits.event_streams_max), (10_000, 64));
+    assert_eq!((read.config.store_ms, &read.config.clock_url), (2 * SECOND, &None));
+}
+
+#[test]
+fn a_store_may_take_longer_and_a_clock_may_be_measured() {
+    for (timeout, ms) in [("50ms", 50), ("30s", 30 * SECOND)] {
+        assert_eq!(read(&format!("store.timeout = \"{timeout}\"")).config.store_ms, ms);
+    }
+    for url in ["https://api.github.com/", "http://127.0.0.1:8080/"] {
+        let read = read(&format!("clock.url = \"{url}\""));
+        assert_eq!(read.config.clock_url.as_deref(), Some(url));
+    }
+    let env = [("KEYREEVE__STORE__TIMEOUT", "5s"), ("KEYREEVE__CLOCK__URL", "https://time.example.org")];
+    let config = read_with("", &env).config;
+    assert_eq!((config.store_ms, config.clock_url.as_deref()), (5 * SECOND, Some("https://time.example.org")));
 }
 
 #[test]

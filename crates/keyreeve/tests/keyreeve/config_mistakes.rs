@@ -86,6 +86,9 @@ mistakes! {
     a_seal_key_in_the_file: ["seal.keys = [\"hunter2hunter2hunter2\", \"file:/etc/keyreeve/seal.key\"]\n"];
     a_seal_key_twice: ["seal.keys = [\"env:A\", \"env:B\", \"env:A\"]\n"];
     a_seal_key_that_is_a_table: ["seal.keys = { first = \"hunter2\" }\n"];
+    a_store_timeout_beyond_its_limits: ["store = { url = \"memory:\", timeout = \"49ms\" }\n"];
+    a_clock_over_plain_http: ["clock.url = \"http://time.example.org/?key=hunter2\"\n"];
+    a_clock_that_is_no_url: ["clock.url = \"pool.ntp.org\"\n"];
     // Listeners and callers.
     a_listener_by_name: ["[[listener]]\nbind = \"localhost:7070\"\nserve = [\"api\", \"console\"]\n"];
     a_listener_in_clear: ["[[listener]]\nbind = \"0.0.0.0:7070\"\n"];

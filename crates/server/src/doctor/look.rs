@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use keyreeve::clock::shown;
 use keyreeve::config::{Config, CredentialConfig, Keep, Plan, StoreUrl};
+use keyreeve::core::clock::Correction;
 use keyreeve::core::id::{CredentialName, NodeId};
 use keyreeve::core::operator::Status;
 use keyreeve::core::record::Record;
@@ -17,9 +19,11 @@ use keyreeve::source::{self, Source};
 
 use super::Findings;
 use crate::load::{self, Ground, Store};
+use crate::timekeeping::{self, Measured};
 
 /// Looks at everything behind a valid configuration.
 pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings) {
+    system_clock(config, ground, findings).await;
     let keys = seal_keys(config, ground, findings);
     let sources = sources(config, ground, findings);
     for (name, settings) in &config.credentials {
@@ -29,7 +33,7 @@ pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings
         findings.ok("store", "not needed: every credential is in slot mode");
         return;
     }
-    match load::open_store(&config.store, &ground.faults).await {
+    match load::open_store(config, &ground.faults).await {
         Ok(store) => {
             capabilities(config, &store, findings);
             if let Some(keys) = keys {
@@ -37,6 +41,35 @@ pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings
             }
         }
         Err(failure) => findings.fail("store", failure.message, "see that the path of `store.url` is right"),
+    }
+}
+
+/// Measures the system clock as a node does at its start, so that what follows is judged by the right time.
+async fn system_clock(config: &Config, ground: &Ground, findings: &mut Findings) {
+    const SET_IT: &str = "set this machine's clock right (NTP)";
+    let Some(url) = &config.clock_url else {
+        findings.ok("clock", "not measured, the system clock is trusted: there is no `clock.url`");
+        return;
+    };
+    let whose = shown(url);
+    match timekeeping::correct(ground, url).await {
+        Ok(Measured { behind_ms, correction }) => {
+            let offset = timekeeping::in_words(behind_ms);
+            match correction {
+                Correction::Keep => findings.ok("clock", format!("system clock agrees with {whose}")),
+                Correction::Set(_) => {
+                    findings.warn("clock", format!("system clock is {offset} {whose}; corrected"), SET_IT)
+                }
+                Correction::Refuse => {
+                    let said = format!("system clock is {offset} {whose}; too far to be corrected");
+                    findings.fail("clock", said, "set the clock right, or ask somebody else by `clock.url`");
+                }
+            }
+        }
+        Err(cause) => {
+            let said = format!("not measured by {whose}, the system clock is trusted: {cause}");
+            findings.warn("clock", said, "nodes start all the same, and try again every minute");
+        }
     }
 }
 
@@ -180,7 +213,7 @@ async fn records(
         crypto: Arc::new(LocalCrypto),
         keys: Some(keys),
         tick_ms: 0,
-        store_ms: ground.store_ms,
+        store_ms: ground.host_ms(config.store_ms),
     };
     let outbound = Outbound::start(parts, credentials.collect(), None);
     for (name, settings) in &config.credentials {

@@ -3,6 +3,7 @@
 
 mod answers;
 mod callers;
+mod clock;
 mod commands;
 mod demo;
 mod doubt;

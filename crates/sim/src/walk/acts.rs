@@ -9,7 +9,7 @@ use keyreeve_core::record::{FaultClass, Record};
 
 use super::laws::Law;
 use super::machine::{Machine, Sight, Stage};
-use super::scenario::{Calm, Scenario};
+use super::scenario::{Belief, Calm, Scenario};
 use super::search::Tally;
 use super::world::{Call, Node, Outcome, Reply, World, Write, write_id};
 
@@ -126,9 +126,9 @@ impl<M: Machine, V: Sight> World<M, V> {
                 Outcome::Never if !is_calm || mono >= call.order.answer_by => acts.push(Act::GiveUpMint(index)),
                 Outcome::Never => {}
             }
-        } else if !is_calm || mono >= node.looks_at {
+        } else if scenario.calm == Calm::Never || mono >= node.looks_at {
             acts.push(Act::Read(index));
-            if scenario.has_stale_reads && !is_calm && self.before.is_some() {
+            if scenario.has_stale_reads && self.before.is_some() {
                 acts.push(Act::ReadStale(index));
             }
         }
@@ -162,7 +162,7 @@ impl<M: Machine, V: Sight> World<M, V> {
             }
             if node.raw_off != node.wall_off {
                 acts.push(Act::PutRight(index));
-                if scenario.is_jump_believed {
+                if scenario.belief == Belief::Sometime {
                     acts.push(Act::Believe(index));
                 }
             } else if left.jumps > 0 {
@@ -200,7 +200,11 @@ impl<M: Machine, V: Sight> World<M, V> {
             Act::Jump(index, by) => {
                 world.left.jumps -= 1;
                 let right = *scenario.offsets.get(index)?;
-                world.node(index)?.raw_off = right + by;
+                let node = world.node(index)?;
+                node.raw_off = right + by;
+                if scenario.belief == Belief::AtOnce {
+                    node.wall_off = node.raw_off;
+                }
             }
             Act::PutRight(index) => {
                 let node = world.node(index)?;
@@ -332,7 +336,7 @@ impl<M: Machine, V: Sight> World<M, V> {
         let call = node.call.take().filter(|call| call.outcome == Outcome::Asked);
         // A process that starts believes its clock at once; one that starts with a wrong clock is outside the skew
         // that the operator vouches for.
-        let off = if scenario.is_jump_believed { node.raw_off } else { node.wall_off };
+        let off = if scenario.belief == Belief::Never { node.wall_off } else { node.raw_off };
         *node = Node {
             machine: M::default(),
             view: V::default(),
@@ -374,21 +378,17 @@ impl<M: Machine, V: Sight> World<M, V> {
         if scenario.ticks_max.is_some_and(|max| self.at >= super::world::START + max) {
             return None;
         }
-        let serves = |world: &Self, index: usize, node: &Node<M, V>| {
-            node.is_dead || node.view.serve(&scenario.rules, world.moment(scenario, index)).is_some()
-        };
-        let is_served = self.nodes.iter().enumerate().all(|(index, node)| serves(self, index, node));
         match (scenario.calm, self.calm_since) {
             (Calm::Within(bound), Some(since)) if self.at == since + bound => {
                 let newest = self.register.as_ref().and_then(|record| record.newest());
                 let is_published = newest.is_some_and(|newest| newest.expires_at.0 > self.at);
-                if is_published && is_served {
+                if is_published {
                     return None;
                 }
                 self.broken.note(Law::PublishedInTime);
                 return Some(());
             }
-            (Calm::Always, _) if self.has_published && !is_served => self.broken.note(Law::AlwaysServed),
+            (Calm::Always, _) if !self.is_served(scenario) => self.broken.note(Law::AlwaysServed),
             _ => {}
         }
         self.at += 1;
@@ -402,5 +402,16 @@ impl<M: Machine, V: Sight> World<M, V> {
             }
         }
         Some(())
+    }
+
+    /// Whether every live node that has ever served a credential can, after one more read at most: whoever has nothing
+    /// to serve is asked for it, and looks.
+    fn is_served(&self, scenario: &Scenario) -> bool {
+        self.nodes.iter().enumerate().all(|(index, node)| {
+            let now = self.moment(scenario, index);
+            let read = self.register.as_ref().and_then(|record| node.view.adopt(record, now));
+            let view = read.as_ref().unwrap_or(&node.view);
+            node.is_dead || node.served == 0 || view.serve(&scenario.rules, now).is_some()
+        })
     }
 }

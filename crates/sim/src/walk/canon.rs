@@ -50,6 +50,8 @@ struct Canon<'a, M, V> {
     order: Vec<usize>,
     attempted: u64,
     published: u64,
+    /// How far behind true time any wall clock is, or can come to be.
+    slowest: u64,
 }
 
 /// The fingerprint of `world`.
@@ -63,6 +65,7 @@ pub fn print<M: Machine, V: Sight>(world: &World<M, V>, scenario: &Scenario) -> 
         names: Vec::with_capacity(16),
         order: (0..world.nodes.len()).collect(),
         attempted: if scenario.is_raw { 0 } else { register.map_or(0, |record| record.generation) },
+        slowest: slowest(world, scenario),
         published: if scenario.is_raw {
             0
         } else {
@@ -71,6 +74,13 @@ pub fn print<M: Machine, V: Sight>(world: &World<M, V>, scenario: &Scenario) -> 
     };
     canon.world();
     canon.ink.0
+}
+
+fn slowest<M, V>(world: &World<M, V>, scenario: &Scenario) -> u64 {
+    let now = world.nodes.iter().map(|node| node.wall_off.min(node.raw_off));
+    let jump = if world.left.jumps > 0 { scenario.jumps.iter().copied().min().unwrap_or(0) } else { 0 };
+    let then = scenario.offsets.iter().map(|offset| offset + jump.min(0));
+    now.chain(then).min().unwrap_or(0).min(0).unsigned_abs()
 }
 
 impl<M: Machine, V: Sight> Canon<'_, M, V> {
@@ -90,7 +100,7 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
                 left.jumps,
                 left.failovers,
                 left.verdicts,
-                u8::from(world.has_published),
+                0,
             ]),
             calm,
             if self.scenario.is_raw || self.scenario.ticks_max.is_some() { world.at } else { 0 },
@@ -145,7 +155,10 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         let rules = self.rules();
         match rules.mode {
             Mode::Lease => rules.takeover_ms,
-            _ => rules.takeover_ms + rules.mint_window_ms() + rules.min_interval_ms,
+            _ => {
+                let spacing = rules.mint_window_ms() + rules.min_interval_ms;
+                if spacing > rules.takeover_ms { spacing } else { rules.takeover_ms }
+            }
         }
     }
 
@@ -159,7 +172,7 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         if self.scenario.is_raw {
             return at.0;
         }
-        let floor = self.world.at.saturating_sub(back + 2 * self.scenario.widest() + 1);
+        let floor = self.world.at.saturating_sub(back + self.slowest);
         at.0.max(floor).wrapping_sub(self.world.at)
     }
 
@@ -227,11 +240,16 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         }
         let needs_wall = self.rules().is_clock_trusted;
         let generation = self.attempt(record.generation);
-        let written_at = if needs_wall { self.when(record.written_at, 0) } else { 0 };
+        let faults = self.scenario.faults;
+        // Only a failure takes its time from here.
+        let has_failures = faults.failures > 0 || faults.lost > 0;
+        let written_at = if needs_wall && has_failures { self.when(record.written_at, 0) } else { 0 };
         self.ink.put_all(&[generation, written_at]);
         if self.scenario.has_past() || self.scenario.is_raw {
-            let there = if self.scenario.is_raw { 0 } else { self.world.register.as_ref().map_or(0, |r| r.rev) };
-            self.ink.put(record.rev.wrapping_sub(there));
+            let there = self.world.register.as_ref().map_or(0, |r| r.rev);
+            // A read is at most one write behind, so more than that makes no difference.
+            let rev = if self.scenario.is_raw { record.rev } else { (record.rev + 3).saturating_sub(there) };
+            self.ink.put(rev);
         }
         self.maybe_credential(record.current.as_ref());
         self.maybe_credential(record.next.as_ref());
@@ -265,12 +283,12 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
             return;
         };
         let rules = self.rules();
-        let reach = 2 * rules.lease_ms + rules.mint_window_ms() + rules.min_interval_ms + 4 * rules.skew_ms;
+        let reach = rules.lease_ms.max(rules.mint_window_ms() + rules.min_interval_ms) + 2 * rules.skew_ms;
         let needs_start = rules.is_clock_trusted || self.scenario.faults.verdicts > 0;
         let started_at = if needs_start { self.when(intent.started_at, reach) } else { 0 };
         let inputs = if rules.mode == Mode::Replay {
-            let reach = rules.life_ms + rules.min_interval_ms;
-            [self.when(intent.issued_at, reach), self.when(intent.expires_at, reach)]
+            let reach = rules.min_interval_ms + rules.backdate_ms;
+            [self.when(intent.issued_at, reach), self.when(intent.expires_at, 0)]
         } else {
             [0, 0]
         };
@@ -298,11 +316,16 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
             self.generation(credential.generation),
             minted,
             issued,
-            self.when(credential.expires_at, rules.skew_ms),
+            if self.reads_expiry() { self.when(credential.expires_at, 0) } else { 0 },
             self.when(credential.refresh_at, 0),
             use_from,
         ];
         self.ink.put_all(&words);
+    }
+
+    /// Whether anything looks at when a published credential expires.
+    const fn reads_expiry(&self) -> bool {
+        self.scenario.has_readers || self.rules().handover_ms > 0 || !matches!(self.scenario.calm, Calm::Never)
     }
 
     fn node(&mut self, index: usize, node: &Node<M, V>) {
@@ -365,7 +388,7 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         };
         let words = [
             self.generation(held.generation),
-            self.when(held.expires_at, self.rules().skew_ms),
+            self.when(held.expires_at, 0),
             ahead(held.expires_mono),
             use_wall,
             use_mono,
@@ -391,6 +414,11 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
                 }
                 let age = self.age(index, asked_at, self.rules().send_ms + 1);
                 self.ink.put(age);
+                let is_made = node.flight.as_ref().is_some_and(|flight| flight.reply == Reply::Done);
+                let is_late = is_made && age > self.rules().send_ms && self.scenario.calm == Calm::Never;
+                if is_late && self.scenario.forgets_late && !self.scenario.is_raw {
+                    return;
+                }
                 self.record(record);
             }
             Stage::Minting { asked_at, record } => {
@@ -404,7 +432,9 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
             }
             Stage::Settling { base, record } => {
                 self.ink.put(4);
-                if self.is_over(base) && self.world.register.as_ref().map(|r| r.op) != Some(record.op) {
+                let is_made = node.flight.as_ref().is_some_and(|flight| flight.reply == Reply::Done);
+                let is_there = self.world.register.as_ref().map(|r| r.op) == Some(record.op);
+                if self.is_over(base) && !is_there && !is_made {
                     let rev = self.world.register.as_ref().map_or(0, |there| there.rev);
                     let behind = if self.scenario.has_past() { rev.wrapping_sub(record.rev).min(3) } else { 0 };
                     self.ink.put_all(&[NONE, behind]);
@@ -420,7 +450,11 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
     fn waits(&mut self, index: usize, node: &Node<M, V>) {
         match &node.flight {
             Some(flight) => {
-                let sent = if self.scenario.calm == Calm::Never { 0 } else { (self.world.at - flight.sent_at).min(9) };
+                let sent = if self.scenario.calm == Calm::Never {
+                    0
+                } else {
+                    (self.world.at - flight.sent_at).min(self.scenario.swap_timeout)
+                };
                 self.ink.put_all(&[5 + flight.reply as u64, sent]);
                 if flight.reply == Reply::Pending || self.scenario.is_raw {
                     let expected = flight.write.expected.map_or(NONE, |op| self.name(op));
@@ -450,7 +484,8 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
     fn call(&mut self, order: &keyreeve_core::lifecycle::Order, until: u64, outcome: Outcome) {
         let generation = self.attempt(order.generation);
         let inputs = if self.rules().mode == Mode::Replay {
-            [self.when(order.issued_at, 20), self.when(order.expires_at, 20)]
+            let reach = self.rules().min_interval_ms + self.rules().backdate_ms;
+            [self.when(order.issued_at, reach), self.when(order.expires_at, 0)]
         } else {
             [0, 0]
         };
@@ -470,7 +505,7 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
                     2,
                     self.when(Timestamp(at), self.rules().min_interval_ms),
                     self.when(issued_at, self.rules().min_interval_ms),
-                    self.when(expires_at, self.rules().skew_ms),
+                    self.when(expires_at, 0),
                 ];
                 self.ink.put_all(&words);
             }
@@ -511,13 +546,14 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         let needs_last = self.rules().mode != Mode::Lease || self.scenario.is_raw;
         self.ink.put(if needs_last { last } else { 0 });
         match upstream.attempted {
-            Some((generation, issued_at, expires_at)) => {
-                let words = if self.rules().mode == Mode::Replay {
-                    [self.attempt(generation), self.when(issued_at, 20), self.when(expires_at, 20)]
-                } else {
-                    [self.attempt(generation), 0, 0]
-                };
-                self.ink.put_all(&words);
+            Some(attempted) if self.scenario.is_raw => self.ink.put_all(&[attempted.0, attempted.1.0, attempted.2.0]),
+            Some(attempted) => {
+                let intent = self.world.register.as_ref().and_then(|record| record.intent.as_ref());
+                let is_same = intent.is_some_and(|i| (i.generation, i.issued_at, i.expires_at) == attempted);
+                // What is older than anything that may still be sent is as good as any other.
+                let floor = self.oldest_unsent().saturating_sub(1);
+                let behind = self.attempted.wrapping_sub(attempted.0.max(floor)).min(4);
+                self.ink.put_all(&[u64::from(is_same), behind]);
             }
             None => self.ink.put(NONE),
         }
@@ -526,5 +562,19 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
             self.ink.put(generation);
             self.outcome(*outcome);
         }
+    }
+
+    /// The oldest generation that some node may still ask the upstream for.
+    fn oldest_unsent(&self) -> u64 {
+        let nodes = self.world.nodes.iter().enumerate();
+        let asking = nodes.filter_map(|(index, node)| match node.machine.memory().stage {
+            Stage::Acquiring { asked_at, record }
+                if !self.scenario.forgets_late || self.age(index, asked_at, 99) <= self.rules().send_ms =>
+            {
+                Some(record.generation)
+            }
+            _ => None,
+        });
+        asking.min().unwrap_or(self.attempted).min(self.attempted)
     }
 }

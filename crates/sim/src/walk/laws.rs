@@ -25,9 +25,9 @@ pub enum Law {
     RateFloor,
     /// The epoch grows whenever the lease changes hands, and never goes back.
     EpochGrows,
-    /// L1: once faults have stopped, a valid credential is published and served within the bound.
+    /// L1: once faults have stopped, a valid credential is published within the bound.
     PublishedInTime,
-    /// L2: a live reader is never without a credential.
+    /// L2: a live reader is never without a credential that one read would not bring.
     AlwaysServed,
 }
 

@@ -3,6 +3,8 @@
 use keyreeve_core::rules::{Mode, OnDoubt, Rules};
 use keyreeve_core::time::Mono;
 
+use super::laws::Law;
+
 /// What the register compares before it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compare {
@@ -12,6 +14,17 @@ pub enum Compare {
     Counter,
     /// Nothing: an engine without a compare-and-swap.
     Nothing,
+}
+
+/// Whether a node comes to believe in a step of its wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belief {
+    /// Its clock is put right before that, at any moment.
+    Never,
+    /// At any moment, unless its clock is put right before.
+    Sometime,
+    /// As soon as it steps: nobody vouches for the clock, and nothing looks at it but the estimate.
+    AtOnce,
 }
 
 /// When and how faults stop.
@@ -59,8 +72,8 @@ pub struct Scenario {
     pub faults: Faults,
     /// By how much a wall clock may step.
     pub jumps: &'static [i64],
-    /// Whether a step may be believed in the end (see `keyreeve_core::time::Steady`).
-    pub is_jump_believed: bool,
+    /// Whether and when a step is believed (see `keyreeve_core::time::Steady`).
+    pub belief: Belief,
     /// Whether a read may return what the register held before its last write.
     pub has_stale_reads: bool,
     /// Whether readers are served at every moment.
@@ -75,12 +88,16 @@ pub struct Scenario {
     pub swap_timeout: u64,
     /// Whether the credential of a dead process's lease is told apart from that of another dead process.
     pub is_dead_named: bool,
+    /// Whether a lease that was won too late to mint under is as good as any other such lease.
+    pub forgets_late: bool,
     /// Whether to hash states as they are, with the time: for checking the reductions themselves.
     pub is_raw: bool,
     /// No path goes on past this many ticks, if it is set.
     pub ticks_max: Option<u64>,
     /// More states than this are a failure of the scenario.
     pub states_max: usize,
+    /// Goes on until this law breaks, whatever else breaks before.
+    pub until: Option<Law>,
     /// Whether to go on after a broken law, to collect all of them.
     pub collects_all: bool,
 }
@@ -101,7 +118,8 @@ pub const fn rules(mode: Mode) -> Rules {
         min_interval_ms: 2,
         skew_ms: 0,
         is_clock_trusted: true,
-        life_ms: 6,
+        // A replay must leave more than the lead, or it is not worth it.
+        life_ms: if matches!(mode, Mode::Replay) { 8 } else { 6 },
         lead_ms: 4,
         backdate_ms: 0,
         handover_ms: 0,
@@ -129,7 +147,7 @@ impl Scenario {
             slow: None,
             faults: Faults::default(),
             jumps: &[],
-            is_jump_believed: false,
+            belief: Belief::Never,
             has_stale_reads: false,
             has_readers: true,
             compare: Compare::WriteId,
@@ -137,9 +155,11 @@ impl Scenario {
             calm: Calm::Never,
             swap_timeout: 1,
             is_dead_named: false,
+            forgets_late: true,
             is_raw: false,
             ticks_max: None,
             states_max: 40_000_000,
+            until: None,
             collects_all: false,
         }
     }
@@ -160,12 +180,5 @@ impl Scenario {
     #[must_use]
     pub fn is_fence_final(&self) -> bool {
         self.compare == Compare::WriteId && self.faults.failovers == 0
-    }
-
-    /// The widest that any wall clock of the walk can be off.
-    #[must_use]
-    pub fn widest(&self) -> u64 {
-        let offset = self.offsets.iter().map(|offset| offset.unsigned_abs()).max().unwrap_or(0);
-        offset + self.jumps.iter().map(|jump| jump.unsigned_abs()).max().unwrap_or(0)
     }
 }

@@ -174,7 +174,10 @@ pub fn walk<M: Machine, V: Sight>(scenario: &Scenario) -> Report {
                 }
             }
             report.states = seen.len();
-            let stops = !report.violations.is_empty() && !scenario.collects_all;
+            let stops = match scenario.until {
+                Some(law) => broken.has(law),
+                None => !broken.is_empty() && !scenario.collects_all,
+            };
             if stops || report.states > scenario.states_max {
                 report.took = started.elapsed();
                 return report;

@@ -98,6 +98,14 @@ pub struct Node<M, V> {
     pub is_dead: bool,
 }
 
+impl<M, V> Node<M, V> {
+    /// Whether the swap it waits for was not made.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.reply == Reply::Lost)
+    }
+}
+
 /// The source of credentials.
 #[derive(Clone, Debug, Default)]
 pub struct Upstream {
@@ -130,8 +138,6 @@ pub struct World<M, V> {
     pub left: Faults,
     /// Since when everything is prompt.
     pub calm_since: Option<u64>,
-    /// Whether a credential has ever been published.
-    pub has_published: bool,
     /// How many write ids have been used.
     pub writes: u64,
     /// The laws that the step to this state broke.
@@ -198,7 +204,6 @@ impl<M: Machine, V: Sight> World<M, V> {
             },
             left: scenario.faults,
             calm_since: (scenario.calm == Calm::Always).then_some(START),
-            has_published: false,
             writes: 1,
             broken: Broken::default(),
         }
@@ -284,7 +289,6 @@ impl<M: Machine, V: Sight> World<M, V> {
         if let (Some(old), Some(new)) = (old_intent, &new.intent) {
             tally.takeovers += u64::from(old.op != new.op && old.holder != new.holder);
         }
-        self.has_published |= new.current.is_some();
         let old = self.register.replace(Arc::clone(new));
         if scenario.has_past() {
             self.before = Some(old);
@@ -361,18 +365,19 @@ impl<M: Machine, V: Sight> World<M, V> {
     fn tidy(&mut self, scenario: &Scenario) {
         let at = self.at;
         self.strays.retain(|call| call.until >= at);
-        if scenario.rules.mode == Mode::Replay {
-            let asked = self.strays.iter().chain(self.nodes.iter().filter_map(|node| node.call.as_ref()));
+        if scenario.rules.mode == Mode::Replay && scenario.faults.failovers == 0 {
+            let calls = self.nodes.iter().filter_map(|node| node.call.as_ref()).chain(&self.strays);
             let held = self.nodes.iter().filter_map(|node| match node.machine.memory().stage {
-                Stage::Acquiring { record, .. } | Stage::Minting { record, .. } => Some(record.generation),
+                Stage::Acquiring { record, .. } if !node.has_lost() => Some(record.generation),
                 _ => None,
             });
-            let needed = asked.map(|call| call.order.generation).chain(held).min();
-            let newest = self.register.as_ref().map_or(0, |record| record.generation);
-            let floor = needed.map_or(newest, |needed| needed.min(newest));
-            if scenario.faults.failovers == 0 {
-                self.upstream.minted.retain(|(generation, _)| *generation >= floor);
-            }
+            let there = self.register.as_ref().and_then(|record| record.intent.as_ref());
+            let asked: Vec<_> = calls
+                .map(|call| call.order.generation)
+                .chain(held)
+                .chain(there.map(|intent| intent.generation))
+                .collect();
+            self.upstream.minted.retain(|(generation, _)| asked.contains(generation));
         }
         if !scenario.is_fence_final() {
             return;

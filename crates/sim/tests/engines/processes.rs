@@ -12,7 +12,8 @@ use keyreeve_core::id::WriteId;
 
 /// What a process started by these tests has to do: `FILE COUNT`, and `-` for ever.
 const TASK: &str = "KEYREEVE_SIM_WRITER";
-const PATIENT: Options = Options { busy_ms: 20_000, answer_ms: 30_000, queue_max: 64, file_bytes_max: 1 << 30 };
+const PATIENT: Options =
+    Options { open_ms: 20_000, busy_ms: 20_000, answer_ms: 30_000, queue_max: 64, file_bytes_max: 1 << 30 };
 const DEADLINE: Duration = Duration::from_secs(120);
 
 fn counter() -> Key {
