@@ -1,5 +1,6 @@
 //! Listening sockets: TCP and Unix, HTTP/1.1 and HTTP/2 on both, limits on everything, a clean end.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -9,19 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::body::Body;
+use futures::FutureExt as _;
 use http::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use keyreeve::config::Bind;
-use keyreeve::http::Peer;
+use keyreeve::http::{Peer, Site};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, Semaphore, watch};
-use tower::Service as _;
 
 /// How long a connection may take over the head of a request, and stay idle between two.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What answers; a reload puts another one in its place.
-pub(crate) type Answerer = Arc<ArcSwap<Router>>;
+pub(crate) type Answerer = Arc<ArcSwap<Site>>;
 
 /// A bound socket that does not accept yet.
 pub(crate) enum Bound {
@@ -152,8 +152,8 @@ impl Listening {
     }
 
     /// Answers by `router` from the next request on.
-    pub(crate) fn answer_by(&self, router: Router) {
-        self.answerer.store(Arc::new(router));
+    pub(crate) fn answer_by(&self, site: Site) {
+        self.answerer.store(Arc::new(site));
     }
 
     /// Stops accepting, lets every connection finish the request it is at, and returns when all have ended.
@@ -240,11 +240,12 @@ impl Accepting {
         let (answerer, noted) = (self.answerer, Arc::clone(&begun));
         let service = service_fn(move |request: Request<Incoming>| {
             noted.notify_one();
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(peer);
-            // A router is always ready, and its error type has no values.
-            let mut router = Router::clone(&answerer.load());
-            router.call(request)
+            // Most requests have no body, and most peers no uid: neither is worth an allocation.
+            let mut request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
+            if peer.uid.is_some() {
+                request.extensions_mut().insert(peer);
+            }
+            answerer.load().answer(request).map(Ok::<_, Infallible>)
         });
         let builder = builder();
         let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -104,7 +104,7 @@ impl Node {
         let listeners = listeners.into_iter().zip(bound);
         let listeners = listeners
             .map(|(listener, bound)| {
-                let answerer = Arc::new(ArcSwap::from_pointee(http::router(Arc::clone(&api), &listener.serve)));
+                let answerer = Arc::new(ArcSwap::from_pointee(http::Site::new(Arc::clone(&api), &listener.serve)));
                 Listening::start(listener.bind, bound, answerer, connections_max)
             })
             .collect();
@@ -181,7 +181,7 @@ impl Node {
         for listening in known {
             match wanted.iter().find(|listener| listener.bind == *listening.bind()) {
                 Some(listener) => {
-                    listening.answer_by(http::router(Arc::clone(&self.api), &listener.serve));
+                    listening.answer_by(http::Site::new(Arc::clone(&self.api), &listener.serve));
                     self.listeners.push(listening);
                 }
                 None => {
@@ -192,7 +192,7 @@ impl Node {
         }
         for (listener, bound) in added {
             tracing::info!("listening on {bound}");
-            let answerer = Arc::new(ArcSwap::from_pointee(http::router(Arc::clone(&self.api), &listener.serve)));
+            let answerer = Arc::new(ArcSwap::from_pointee(http::Site::new(Arc::clone(&self.api), &listener.serve)));
             self.listeners.push(Listening::start(listener.bind, bound, answerer, connections_max));
         }
     }

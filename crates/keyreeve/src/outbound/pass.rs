@@ -206,7 +206,14 @@ impl Pass<'_> {
                 let text = format!(
                     "the upstream of `{name}` allows one mint per `min_interval`, and the last one is too recent"
                 );
-                Some(Error::new(ErrorKind::RenewalTooSoon, text).after(for_ms))
+                // The pass looks again sooner than that, for the fleet's sake; a caller need not.
+                let last = record.and_then(|record| record.last);
+                let allowed_at = last.map(|last| last.at_most.plus(self.rules.min_interval_ms));
+                let now = self.inner.host.now().earliest();
+                Some(
+                    Error::new(ErrorKind::RenewalTooSoon, text)
+                        .after(allowed_at.map_or(for_ms, |at| at.since(now).max(for_ms))),
+                )
             }
             Why::StoreAway => {
                 let text = format!("the store does not answer, and this node holds no valid `{name}`");
