@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use keyreeve::config::Bind;
 
 use crate::cli::DevArgs;
-use crate::exit::{Code, Failure, say, tell};
+use crate::exit::{Code, Failure, tell};
 use crate::listen::{self, Bound};
 use crate::serve::{Node, Settings, signals};
 
@@ -30,8 +30,7 @@ pub(crate) async fn run(args: DevArgs) -> Result<(), Failure> {
     let node = Node::start(settings, "info", Some(bound)).await?;
     let url = node.urls().next().unwrap_or_default().to_owned();
     folder.write_summary(&url)?;
-    node.announce();
-    introduce(&folder, &url);
+    node.announce(&introduction(&folder, &url));
     node.run(&mut signals).await;
     Ok(())
 }
@@ -75,11 +74,11 @@ async fn bound(asked: Option<SocketAddr>) -> Result<(SocketAddr, Bound), Failure
 }
 
 /// What somebody who sees this for the first time can do with it.
-fn introduce(folder: &Folder, url: &str) {
+fn introduction(folder: &Folder, url: &str) -> String {
     let (key, credential) = (folder.api_key(), folder::CREDENTIAL);
     let data = folder.path().display();
     let keyreeve = program();
-    say(&format!(
+    format!(
         "data in {data}
 
 take the token that the whole fleet shares:
@@ -99,7 +98,7 @@ what to try next, in another terminal:
       a third one, from the configuration that this one runs with
   {keyreeve} demo fleet
       eight nodes, a strict upstream, and nodes that die on purpose"
-    ));
+    )
 }
 
 /// This program, as it can be typed here.

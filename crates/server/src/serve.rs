@@ -49,7 +49,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let settings = Settings { config: args.config, node: args.node, bind: args.bind, log: args.log };
     let mut signals = signals()?;
     let node = Node::start(settings, "info", None).await?;
-    node.announce();
+    node.announce("");
     node.run(&mut signals).await;
     Ok(())
 }
@@ -119,11 +119,11 @@ impl Node {
         self.listeners.iter().map(Listening::name)
     }
 
-    /// Says, to people and to the service manager, that requests are answered from now on.
-    pub(crate) fn announce(&self) {
-        for url in self.urls() {
-            say(&format!("listening on {url}"));
-        }
+    /// Says, to people and to the service manager, that requests are answered from now on; and `more`, in the same breath,
+    /// so that whoever waits for the first line finds the rest.
+    pub(crate) fn announce(&self, more: &str) {
+        let lines: Vec<String> = self.urls().map(|url| format!("listening on {url}")).collect();
+        say(format!("{}\n{more}", lines.join("\n")).trim_end());
         tracing::info!(node = self.name.as_str(), "ready");
         notify::tell(State::Ready);
     }
