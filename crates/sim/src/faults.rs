@@ -125,8 +125,8 @@ struct Way {
 
 impl FaultyRegister {
     fn way(&self) -> Way {
-        let faults = self.life.faults();
-        self.life.fleet.world.draw(|chance| {
+        let (faults, world) = (self.life.faults(), &self.life.fleet.world);
+        let way = world.draw(|chance| {
             let late = chance.happens(faults.store_late);
             let again = chance.happens(faults.store_twice);
             Way {
@@ -135,7 +135,17 @@ impl FaultyRegister {
                 again: again.then(|| (chance.below(LATE_MS / 4), chance.happens(500))),
                 back_ms: (!chance.happens(faults.store_answer_lost)).then(|| chance.between(1, 30)),
             }
-        })
+        });
+        let told = [
+            ("request-lost", way.is_lost),
+            ("answer-lost", way.back_ms.is_none()),
+            ("late", way.there_ms > 1000),
+            ("twice", way.again.is_some()),
+        ];
+        for (kind, _) in told.into_iter().filter(|(_, happens)| *happens) {
+            world.note(kind, self.life.node, [way.there_ms, 0], || format!("there in {} ms", way.there_ms));
+        }
+        way
     }
 
     /// Answers a call that reaches nobody: now, or never.
@@ -178,7 +188,10 @@ impl Register for FaultyRegister {
                 ago => at.fleet.store.find_older(&key, usize::try_from(ago).unwrap_or(0)),
             };
             let op = found.as_ref().map_or(0, |entry| short(entry.op));
-            world.note("read", at.node, [op, ago], || format!("{ago} writes old: {}", describe(found.as_ref())));
+            if ago > 0 {
+                world.note("stale", at.node, [ago, 0], || format!("{ago} writes old"));
+            }
+            world.note("read", at.node, [op, ago], || describe(found.as_ref()));
             if let Some(back_ms) = way.back_ms {
                 world.after(back_ms, move |_| drop(tell.send(found)));
             }

@@ -9,6 +9,27 @@ use std::path::Path;
 use keyreeve_sim::plan::{Plan, Sabotage};
 use keyreeve_sim::replay::{Summary, run, run_many};
 
+/// What has to have happened somewhere in a hundred seeds, or the faults are not what they claim to be.
+const EXPECTED: [&str; 17] = [
+    "answer-lost",
+    "boot",
+    "clock",
+    "crash",
+    "cut",
+    "late",
+    "mint",
+    "outage",
+    "pause",
+    "publish",
+    "renew",
+    "replay",
+    "report",
+    "request-lost",
+    "serve",
+    "stale",
+    "twice",
+];
+
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("`{variable}` is a number, not `{text}`")))
@@ -41,6 +62,26 @@ fn no_seed_breaks_a_promise() {
     assert_eq!(summary.seeds, count);
     assert!(summary.unsteady.is_empty(), "these seeds did not repeat: {:?}", summary.unsteady);
     assert!(summary.failed.is_empty(), "written to sim-failures/: {:#?}", summary.failed);
+    for kind in EXPECTED {
+        assert!(summary.counts.contains_key(kind) || count < 100, "no seed led to `{kind}`");
+    }
+}
+
+#[test]
+fn a_seed_that_fails_is_written_down_step_by_step_and_comes_out_the_same_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |seed| Plan::with(seed, Some(Sabotage::RegisterForgets));
+    let summary = run_many(0, 10, 2, folder.path(), plan).unwrap();
+    assert!(summary.failed.len() > 5, "{summary:?}");
+    assert!(summary.unsteady.is_empty(), "{summary:?}");
+    for (seed, violation) in &summary.failed {
+        let text = std::fs::read_to_string(folder.path().join(format!("{seed}.txt"))).unwrap();
+        assert!(text.contains(&format!("KEYREEVE_SIM_SEED={seed}")) && text.contains(violation), "{text:.500}");
+        let again = run(plan(*seed), true).log;
+        assert_eq!(again.violations.first(), Some(violation));
+        assert!(text.ends_with(&(again.lines.join("\n") + "\n")), "the steps differ");
+        assert!(again.lines.iter().any(|line| line.contains("VIOLATION")));
+    }
 }
 
 /// Which promise a sabotage breaks, and the seed that shows it, within so many seeds.
