@@ -166,17 +166,29 @@ pub enum ResolveError {
     /// No intent, or one whose holder is still at work.
     #[error("no mint is in doubt")]
     NotInDoubt,
+    /// The mint that is to be counted may not even have happened yet: its request can still be on its way.
+    #[error("the mint in doubt may still be on its way for {}", crate::time::Span(*wait_ms))]
+    TooSoon {
+        /// Milliseconds.
+        wait_ms: u64,
+    },
 }
 
 /// The record after an operator's verdict on the intent in doubt.
 ///
 /// # Errors
 /// [`ResolveError::NotInDoubt`] where the record has no intent, or one that may still get an answer.
+/// [`ResolveError::TooSoon`] where a mint is to be counted that may still happen: whoever sees the count would believe
+/// that it lies behind, and mint too close after it.
 pub fn resolve(ctx: Context<'_>, record: &Record, verdict: Verdict, who: &str) -> Result<Record, ResolveError> {
     let mut next = Record::following(Some(record), ctx.fresh, ctx.now);
     let intent = next.intent.take().filter(|intent| !is_live(ctx.rules, intent, ctx.now));
     let intent = intent.ok_or(ResolveError::NotInDoubt)?;
     if verdict == Verdict::Adopt {
+        let wait_ms = latest_mint(ctx.rules, &intent).plus(ctx.rules.skew_ms).since(ctx.now.earliest());
+        if wait_ms > 0 {
+            return Err(ResolveError::TooSoon { wait_ms });
+        }
         next.last = Some(LastMint { generation: intent.generation, at_most: latest_mint(ctx.rules, &intent) });
     }
     next.failure = None;

@@ -197,9 +197,21 @@ fn there_is_nothing_to_resolve_without_an_intent_or_while_its_holder_is_at_work(
         assert_eq!(resolved(HOUR, &published(), verdict), Err(ResolveError::NotInDoubt));
         assert_eq!(resolved(LIVE_UNTIL - 1, &renewing(), verdict), Err(ResolveError::NotInDoubt));
         assert!(resolved(LIVE_UNTIL, &renewing(), verdict).is_ok(), "a holder that went silent");
+    }
+    for verdict in [Verdict::Discard, Verdict::Reauthorize] {
         assert!(resolved(30 * MINUTE, &in_doubt(), verdict).is_ok());
     }
     assert_eq!(ResolveError::NotInDoubt.to_string(), "no mint is in doubt");
+}
+
+#[test]
+fn a_mint_is_not_counted_before_it_lies_behind_by_every_clock() {
+    // Fifteen seconds to send and be answered, and the skew twice: of the holder's clock and of this one.
+    let over = 30 * MINUTE + 19 * SECOND;
+    let early = resolved(over - 1, &in_doubt(), Verdict::Adopt);
+    assert_eq!(early, Err(ResolveError::TooSoon { wait_ms: 1 }));
+    assert_eq!(early.unwrap_err().to_string(), "the mint in doubt may still be on its way for 1ms");
+    assert!(resolved(over, &in_doubt(), Verdict::Adopt).is_ok());
 }
 
 #[test]

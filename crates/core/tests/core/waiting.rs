@@ -11,8 +11,9 @@ use crate::given::{HOUR, MINUTE, SECOND, exclusive, lease, op, replay, wall};
 const DUE: u64 = 30 * MINUTE;
 /// The mint window and `min_interval` of [`exclusive`].
 const SPACED: u64 = 20 * MINUTE + 15 * SECOND;
-/// The takeover wait of these rules: how soon a node that waits for the floor looks whether somebody took the lease.
-const LOOK: u64 = 25 * SECOND;
+
+/// Whoever is held back by a long floor looks again after a takeover: others may wait less long, take the lease and die.
+const LOOKS_AGAIN: (u64, Why) = (25 * SECOND, Why::Floor);
 
 fn unknown() -> Event {
     Event::MintUnknown(fault(FaultClass::Transient))
@@ -130,7 +131,7 @@ fn in_doubt_an_exclusive_credential_waits_until_the_lost_mint_is_min_interval_ba
     assert_eq!((intent.generation, intent.doubt.as_deref()), (2, Some("503 from the upstream")));
     assert_eq!(store.now().history.last().unwrap().kind, HistoryKind::InDoubt);
 
-    // Everybody waits the same: others from when they first saw the intent, the holder from when it asked for it.
+    // Everybody waits the same: each from when it first saw the intent, the holder itself from before it asked.
     let mut b = Node::new("b", exclusive());
     assert_eq!(b.rest(DUE + MINUTE, &store).1, Why::InDoubt);
     let seen_by_a = DUE;
@@ -210,8 +211,9 @@ fn a_failed_replay_leaves_it_possible_that_an_earlier_holder_minted() {
     b.settle(now + SECOND, &mut store, Event::MintFailed(fault(FaultClass::Transient)));
     assert_eq!(store.now().last, Some(LastMint { generation: 2, at_most: wall(now + 17 * SECOND) }));
     let (for_ms, why) = b.rest(now + 10 * SECOND, &store);
-    assert_eq!((for_ms, why), (LOOK, Why::Floor), "so the floor counts from it");
-    assert_eq!(b.rest(now + 19 * MINUTE, &store).1, Why::Floor);
+    assert_eq!((for_ms, why), LOOKS_AGAIN);
+    let seen = now + SECOND;
+    assert_eq!(b.rest(seen + 20 * MINUTE - 1, &store), (1, Why::Floor), "so the floor counts from it");
 }
 
 #[test]
@@ -265,8 +267,8 @@ fn wanted() -> Store {
 #[test]
 fn the_floor_holds_a_renewal_back_until_the_upstream_allows_it() {
     let (mut a, mut store) = (Node::new("a", exclusive()), wanted());
-    assert_eq!(a.rest(5 * MINUTE, &store), (LOOK, Why::Floor), "from when this node first saw the last mint");
-    assert_eq!(a.rest(25 * MINUTE - 1, &store), (1, Why::Floor));
+    assert_eq!(a.rest(5 * MINUTE, &store), LOOKS_AGAIN);
+    assert_eq!(a.rest(25 * MINUTE - 1, &store), (1, Why::Floor), "from when this node first saw the last mint");
     assert_eq!(a.acquire(25 * MINUTE, &mut store).generation, 2);
 }
 
@@ -276,7 +278,7 @@ fn a_trusted_clock_counts_the_floor_from_the_mint_itself() {
     let (mut a, mut store) = (Node::new("a", rules), wanted());
     // The mint was over at second 2 by any clock, and this one may be ahead by another two.
     let allowed = 20 * MINUTE + 4 * SECOND;
-    assert_eq!(a.rest(5 * MINUTE, &store), (LOOK, Why::Floor));
+    assert_eq!(a.rest(5 * MINUTE, &store), LOOKS_AGAIN);
     assert_eq!(a.rest(allowed - 1, &store), (1, Why::Floor));
     assert_eq!(a.acquire(allowed, &mut store).generation, 2);
 }
@@ -352,11 +354,12 @@ fn an_empty_register_is_no_proof_that_nothing_was_minted() {
     let (mut a, mut store) = (Node::new("a", rules.clone()), Store::default());
     let step = a.step(0, store.read());
     assert_eq!(store.swap(&step), Event::Swapped);
-    assert_eq!(rested(a.step(0, Event::Swapped)), (LOOK, Why::Floor));
+    assert_eq!(rested(a.step(0, Event::Swapped)), LOOKS_AGAIN);
     assert_eq!(store.now().last, Some(LastMint { generation: 0, at_most: wall(2 * SECOND) }));
     assert_eq!((store.now().intent.as_ref(), store.now().generation), (None, 0));
     let mut b = Node::new("b", rules);
-    assert_eq!(b.rest(MINUTE, &store), (LOOK, Why::Floor));
+    assert_eq!(b.rest(MINUTE, &store), LOOKS_AGAIN);
+    assert_eq!(b.rest(21 * MINUTE - 1, &store), (1, Why::Floor), "from when it first saw the record");
     assert_eq!(a.rest(20 * MINUTE - 1, &store), (1, Why::Floor));
     assert_eq!(a.renew(20 * MINUTE, &mut store).generation, 1);
     assert_eq!(store.generation(), 1);
@@ -370,7 +373,7 @@ fn two_nodes_that_find_an_empty_register_write_one_first_record() {
     assert_eq!(store.swap(&from_a), Event::Swapped);
     assert_eq!(store.swap(&from_b), Event::SwapLost);
     assert_eq!(b.step(0, Event::SwapLost), Step::Read);
-    assert_eq!(b.rest(0, &store), (LOOK, Why::Floor));
+    assert_eq!(b.rest(0, &store), LOOKS_AGAIN);
 }
 
 #[test]

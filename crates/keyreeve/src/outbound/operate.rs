@@ -163,7 +163,12 @@ impl Outbound {
         for _ in 0..TRIES {
             let nothing = || Error::new(ErrorKind::Conflict, format!("no mint of `{name}` is in doubt"));
             let record = fleet.read().await?.ok_or_else(nothing)?;
-            let next = operator::resolve(fleet.context(), &record, verdict, who).map_err(|_| nothing())?;
+            let next = operator::resolve(fleet.context(), &record, verdict, who).map_err(|error| match error {
+                operator::ResolveError::TooSoon { wait_ms } => {
+                    Error::new(ErrorKind::Conflict, format!("`{name}`: {error}")).after(wait_ms)
+                }
+                _ => nothing(),
+            })?;
             let generation = next.generation;
             if fleet.write(&record, next).await? {
                 self.inner.notify(&cell.name, generation, "resolved", verdict.as_str());
