@@ -3,8 +3,6 @@
 use keyreeve_core::rules::{Mode, Rules};
 use keyreeve_sim::walk::scenario::{Belief, Faults, Scenario, rules};
 
-use super::holds;
-
 #[test]
 fn three() {
     for (mode, crashes, lost, jumps, by) in [
