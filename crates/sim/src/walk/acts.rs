@@ -9,7 +9,7 @@ use keyreeve_core::record::{FaultClass, Record};
 
 use super::laws::Law;
 use super::machine::{Machine, Sight, Stage};
-use super::scenario::{Belief, Calm, Scenario};
+use super::scenario::{Belief, Calm, Faults, Scenario};
 use super::search::Tally;
 use super::world::{Call, Node, Outcome, Reply, World, Write, write_id};
 
@@ -232,6 +232,9 @@ impl<M: Machine, V: Sight> World<M, V> {
             Act::AskRenewal(index) | Act::Adopt(index) => world.operate(scenario, index, act, tally)?,
             Act::Calm => world.calm_since = Some(self.at),
             Act::Tick => world.tick(scenario)?,
+        }
+        if scenario.faults.sum() - world.left.sum() >= scenario.faults_max {
+            world.left = Faults::default();
         }
         world.settle(scenario);
         Some(world)

@@ -57,6 +57,14 @@ pub struct Faults {
     pub verdicts: u8,
 }
 
+impl Faults {
+    /// How many are left.
+    #[must_use]
+    pub const fn sum(self) -> u8 {
+        self.crashes + self.lost + self.failures + self.refusals + self.jumps + self.failovers + self.verdicts
+    }
+}
+
 /// One bounded world to be walked through completely.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -70,6 +78,8 @@ pub struct Scenario {
     pub slow: Option<usize>,
     /// What may go wrong, how often.
     pub faults: Faults,
+    /// How many of them may go wrong in all.
+    pub faults_max: u8,
     /// By how much a wall clock may step.
     pub jumps: &'static [i64],
     /// Whether and when a step is believed (see `keyreeve_core::time::Steady`).
@@ -146,6 +156,7 @@ impl Scenario {
             offsets: vec![0, 0],
             slow: None,
             faults: Faults::default(),
+            faults_max: u8::MAX,
             jumps: &[],
             belief: Belief::Never,
             has_stale_reads: false,

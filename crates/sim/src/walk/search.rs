@@ -137,6 +137,11 @@ const BATCH: usize = 1 << 15;
 /// Walks through `scenario` until every state has been visited, or the first law breaks, or the limit is reached.
 #[must_use]
 pub fn walk<M: Machine, V: Sight>(scenario: &Scenario) -> Report {
+    walk_showing::<M, V>(scenario, &mut |_| ())
+}
+
+/// As [`walk`], and shows each state once.
+pub fn walk_showing<M: Machine, V: Sight>(scenario: &Scenario, show: &mut dyn FnMut(&World<M, V>)) -> Report {
     let started = Instant::now();
     let mut first = World::<M, V>::first(scenario);
     first.settle(scenario);
@@ -170,6 +175,7 @@ pub fn walk<M: Machine, V: Sight>(scenario: &Scenario) -> Report {
                 found.world.broken.iter().for_each(|law| broken.note(law));
                 if let std::collections::hash_map::Entry::Vacant(entry) = seen.entry(found.print) {
                     entry.insert(found.parent);
+                    show(&found.world);
                     next.push(found);
                 }
             }
