@@ -221,7 +221,6 @@ impl<M: Machine, V: Sight> World<M, V> {
     pub fn feed(&mut self, scenario: &Scenario, index: usize, event: Event, tally: &mut Tally) {
         let now = self.moment(scenario, index);
         let fresh = write_id(self.writes);
-        self.writes += 1;
         let (at, attempted) = (self.at, self.upstream.attempted);
         let Some(node) = self.nodes.get_mut(index).map(Arc::make_mut) else { return };
         let published = match (&event, node.machine.memory().stage) {
@@ -239,6 +238,7 @@ impl<M: Machine, V: Sight> World<M, V> {
             Step::Rest { for_ms, .. } => node.looks_at = now.mono.plus(for_ms),
             Step::Read => {}
             Step::Swap { expected, record } => {
+                self.writes += u64::from(record.op == fresh);
                 node.flight = Some(Flight { write: Write { expected, record }, reply: Reply::Pending, sent_at: at });
             }
             Step::Mint(order) => {

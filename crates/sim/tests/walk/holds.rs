@@ -144,9 +144,11 @@ fn verdicts_and_early_renewals_break_nothing() {
 }
 
 /// What of a state both ways of hashing must agree on.
-fn outline(world: &World<Renewer, View>) -> [u64; 8] {
+fn outline(world: &World<Renewer, View>, mode: Mode) -> [u64; 8] {
     let back = |at: u64, most: u64| at.max(world.at - most).wrapping_sub(world.at);
-    let mut outline = [world.at, 0, 0, 0, 0, 0, 0, world.upstream.last_mint_at.map_or(9, |at| back(at, 2))];
+    // In lease mode nobody asks when the upstream minted last, only when what is published was minted.
+    let minted = world.upstream.last_mint_at.filter(|_| mode != Mode::Lease);
+    let mut outline = [world.at, 0, 0, 0, 0, 0, 0, minted.map_or(9, |at| back(at, 2))];
     if let Some(record) = &world.register {
         outline[1] = 1 + u64::from(record.failure.is_some());
         outline[2] = record.newest().map_or(9, |newest| back(minted_at(newest), 2));
@@ -160,23 +162,27 @@ fn outline(world: &World<Renewer, View>) -> [u64; 8] {
 
 #[test]
 fn states_that_are_taken_for_the_same_lead_to_the_same_registers_and_mints() {
-    for (mode, faults) in [
-        (Mode::Lease, Faults { crashes: 1, ..Faults::default() }),
-        (Mode::Exclusive, Faults { lost: 1, ..Faults::default() }),
-        (Mode::Replay, Faults { failures: 1, ..Faults::default() }),
+    // Some with faults, and some without, but for longer than every wait of theirs.
+    for (mode, faults, ticks) in [
+        (Mode::Lease, Faults { crashes: 1, ..Faults::default() }, 3),
+        (Mode::Exclusive, Faults { lost: 1, ..Faults::default() }, 3),
+        (Mode::Replay, Faults { failures: 1, ..Faults::default() }, 3),
+        (Mode::Lease, Faults::default(), 5),
+        (Mode::Exclusive, Faults::default(), 6),
     ] {
-        let reduced = Scenario { rules: rules(mode), faults, ticks_max: Some(4), ..observed("reduced", mode) };
+        let reduced = Scenario { rules: rules(mode), faults, ticks_max: Some(ticks), ..observed("reduced", mode) };
         let raw = Scenario { name: "raw", is_raw: true, ..reduced.clone() };
         let [few, all] = [reduced, raw].map(|scenario| {
             let mut seen = BTreeSet::new();
             let report = walk_showing::<Renewer, View>(&scenario, &mut |world| {
-                seen.insert(outline(world));
+                seen.insert(outline(world, mode));
             });
             println!("{}, {} outlines", report.line(), seen.len());
             assert!(report.is_complete && report.laws().is_empty());
             (report.states, seen)
         });
         assert!(few.0 * 3 < all.0, "{} states are hardly fewer than {}", few.0, all.0);
-        assert_eq!(few.1, all.1, "{mode:?}");
+        let apart: Vec<_> = few.1.symmetric_difference(&all.1).take(5).collect();
+        assert!(apart.is_empty(), "{mode:?}: {apart:?}");
     }
 }

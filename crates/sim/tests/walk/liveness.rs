@@ -34,8 +34,10 @@ fn exclusive_mode_recovers_within_the_window_and_a_rest_and_no_sooner() {
 }
 
 #[test]
-fn replay_mode_recovers_within_a_takeover_and_a_rest_and_no_sooner() {
-    recovers_within("live, replay", &Rules { life_ms: 12, ..observed(Mode::Replay) }, 4);
+fn replay_mode_recovers_within_the_window_and_a_rest_and_no_sooner() {
+    // A swap that was on its way for long can announce inputs that have grown old: then the generation is not minted
+    // again but followed by the next, after the whole window as in exclusive mode.
+    recovers_within("live, replay", &Rules { life_ms: 12, ..observed(Mode::Replay) }, 6);
 }
 
 #[test]
