@@ -56,6 +56,8 @@ pub enum Event {
     MintFailed(Fault),
     /// The source cannot say whether something was minted.
     MintUnknown(Fault),
+    /// The source brought something that nobody can use, and asking again in the same way would bring the same.
+    MintSpent(Fault),
 }
 
 /// A freshly minted credential.
@@ -182,8 +184,8 @@ pub struct Renewer {
     failure_seen: Option<(u32, Timestamp, Mono)>,
     /// The intent under which a mint left this process and is not known to have failed.
     sent: Option<WriteId>,
-    /// What is published is over by this node's own clocks, whatever they say about when it falls due.
-    is_over: bool,
+    /// What is published is late by this node's own clocks, whatever they say about when it falls due.
+    is_late: bool,
 }
 
 impl Renewer {
@@ -193,11 +195,11 @@ impl Renewer {
         &self.phase
     }
 
-    /// Says whether this node can serve nothing of what is published. Then a renewal is due at once: either the clock by
-    /// which this node learnt it was ahead, or the clock by which it falls due is behind. Whichever it is, the next
-    /// generation ends it, and the floor bounds what it costs.
-    pub const fn heed_own_clocks(&mut self, is_over: bool) {
-        self.is_over = is_over;
+    /// Says whether what is published is late by this node's own clocks ([`View::late_in`](crate::view::View::late_in)),
+    /// or over. Then a renewal is due at once: either the clock by which this node learnt it was ahead, or the clock by
+    /// which it falls due is behind. Whichever it is, the next generation ends it, and the floor bounds what it costs.
+    pub const fn heed_own_clocks(&mut self, is_late: bool) {
+        self.is_late = is_late;
     }
 
     /// Takes in an event and says what to do. Events that the phase does not wait for are ignored.
@@ -217,6 +219,11 @@ impl Renewer {
             }
             (Phase::Minting { record, .. }, Event::MintUnknown(fault)) => {
                 let outcome = doubted(ctx, &record, &fault);
+                self.swap(&record, outcome)
+            }
+            (Phase::Minting { record, .. }, Event::MintSpent(fault)) => {
+                let mut outcome = doubted(ctx, &record, &fault);
+                outcome.intent.iter_mut().for_each(|intent| intent.is_spent = true);
                 self.swap(&record, outcome)
             }
             // The record now holds what was sent: look at it as anybody would.
@@ -265,8 +272,8 @@ impl Renewer {
     /// A read while idle: is there something to do?
     fn look(&mut self, ctx: Context<'_>, record: Option<&Record>) -> Step {
         let Some(record) = record else { return self.look_at_nothing(ctx) };
-        self.observe(ctx, record);
-        if let Some(for_ms) = due_in(ctx, record).filter(|_| !self.is_over) {
+        self.observe(record, ctx.now);
+        if let Some(for_ms) = due_in(ctx, record).filter(|_| !self.is_late) {
             return Step::Rest { for_ms, why: Why::Fresh };
         }
         let Some(intent) = &record.intent else {
@@ -308,6 +315,7 @@ impl Renewer {
         }
         let can_replay = rules.mode == Mode::Replay
             && rules.on_doubt == OnDoubt::RetrySame
+            && !intent.is_spent
             && ctx.now.wall < intent.expires_at.minus(rules.lead_ms);
         let spacing_left = if can_replay || rules.mode == Mode::Lease { 0 } else { self.spacing_left(ctx, intent) };
         if spacing_left > 0 {
@@ -329,9 +337,9 @@ impl Renewer {
         (for_ms > 0).then_some(Step::Rest { for_ms: for_ms.min(ctx.rules.takeover_ms), why: Why::Floor })
     }
 
-    /// Remembers since when this node has seen what is there now.
-    fn observe(&mut self, ctx: Context<'_>, record: &Record) {
-        let mono = ctx.now.mono;
+    /// Remembers since when this node has seen what is there now. Every read of the record counts, whoever made it.
+    pub fn observe(&mut self, record: &Record, now: Moment) {
+        let mono = now.mono;
         let intent = record.intent.as_ref().map(|intent| intent.op);
         if self.intent_seen.map(|(op, _)| op) != intent {
             self.intent_seen = intent.map(|op| (op, mono));
@@ -426,6 +434,7 @@ impl Renewer {
             issued_at,
             expires_at,
             doubt: None,
+            is_spent: false,
         });
         let record = Arc::new(record);
         self.phase = Phase::Acquiring { asked_at: ctx.now.mono, record: Arc::clone(&record) };

@@ -115,6 +115,14 @@ pub struct Intent {
     /// Set by the holder when the call ended without an answer.
     #[n(7)]
     pub doubt: Option<String>,
+    /// The source answered with something that nobody can use, and would answer the same again: no replay.
+    #[cbor(n(8), default, skip_if = "is_false")]
+    pub is_spent: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that minicbor calls")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// An upper bound on when the last mint may have happened.

@@ -137,6 +137,15 @@ impl View {
         Calm { wall, mono, left_ms: ends_wall.since(wall).min(ends_mono.since(mono)) }
     }
 
+    /// Milliseconds until the renewal of the newest generation is late by this node's monotonic clock: half-way from when
+    /// it falls due to its expiry, when every node should have looked for it. `None` where nothing is held.
+    #[must_use]
+    pub fn late_in(&self, now: Moment) -> Option<u64> {
+        let newest = self.next.or(self.current)?;
+        let half_way_ms = newest.expires_at.since(newest.refresh_at) / 2;
+        Some(newest.expires_mono.since(now.mono).saturating_sub(half_way_ms))
+    }
+
     /// The newest generation held; 0 for none.
     #[must_use]
     pub fn newest_generation(&self) -> u64 {

@@ -117,6 +117,32 @@ pub trait Register: Send + Sync {
     async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError>;
 }
 
+/// A cache that several copies of this program share. It may forget, lag, or lie: what it holds is sealed, and decides
+/// nothing.
+#[async_trait]
+pub trait Shared: Send + Sync {
+    /// The name used in logs and metrics: `cache`, `kv`, `memory`.
+    fn kind(&self) -> &'static str;
+
+    /// What is kept under `key`, if anything is.
+    ///
+    /// # Errors
+    /// A sentence; whoever asks goes on without.
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, String>;
+
+    /// Keeps `bytes` under `key` for at most `ttl_ms` milliseconds.
+    ///
+    /// # Errors
+    /// A sentence; whoever puts goes on without.
+    async fn put(&self, key: &Key, bytes: Bytes, ttl_ms: u64) -> Result<(), String>;
+
+    /// Forgets `key`.
+    ///
+    /// # Errors
+    /// A sentence; the entry may live on for its time.
+    async fn delete(&self, key: &Key) -> Result<(), String>;
+}
+
 /// The only door to time, chance and tasks.
 #[async_trait]
 pub trait Host: Send + Sync {

@@ -1,6 +1,7 @@
-//! Listening sockets: TCP and Unix, HTTP/1.1 and HTTP/2 on both, limits on everything, a clean end.
+//! Listening sockets: TCP and Unix, a bound on connections, a clean end.
 
-use std::convert::Infallible;
+mod connection;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -11,29 +12,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use futures::FutureExt as _;
 use http::Request;
-use hyper::body::{Body as _, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use keyreeve::config::Bind;
 use keyreeve::http::{Peer, Site};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
-/// How long a connection may take over the head of a request, and stay idle between two.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
-/// The largest request head, in bytes.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// The same for HTTP/1.1, where the buffer also holds pieces of the body; hyper takes no less than 8 KiB.
-const BUFFER_BYTES_MAX: usize = 32 * 1024;
-/// The most HTTP/2 requests at once on one connection.
-const STREAMS_MAX: u32 = 250;
-/// How often a silent HTTP/2 peer is asked whether it is there, and how long it has to say so.
-const PING_INTERVAL: Duration = Duration::from_secs(60);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// After a failed `accept` (out of file descriptors, mostly) this long passes before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -226,66 +211,24 @@ impl Accepting {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        tokio::spawn(async move {
-            self.connection(stream, peer).await;
-            drop(permit);
-        });
-    }
-
-    async fn connection<S>(mut self, stream: S, peer: Peer)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let begun = Arc::new(Notify::new());
-        let (answerer, noted) = (self.answerer, Arc::clone(&begun));
-        let service = service_fn(move |request: Request<Incoming>| {
-            noted.notify_one();
-            // Most requests have no body, and most peers no uid: neither is worth an allocation.
-            let mut request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
+        let Self { answerer, stopped, .. } = self;
+        let answer = move |mut request: Request<Body>| {
+            // Most peers have no uid, which is not worth an allocation.
             if peer.uid.is_some() {
                 request.extensions_mut().insert(peer);
             }
-            answerer.load().answer(request).map(Ok::<_, Infallible>)
-        });
-        let builder = builder();
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        // The version is found out before any timeout of hyper's runs, so a silent peer is ended here.
-        let silent = async {
-            if tokio::time::timeout(HEADER_TIMEOUT, begun.notified()).await.is_ok() {
-                std::future::pending::<()>().await;
-            }
+            answerer.load().answer(request)
         };
-        tokio::pin!(silent);
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = &mut silent => return,
-            () = until_true(&mut self.stopped) => connection.as_mut().graceful_shutdown(),
-        }
-        // A peer that ends in the middle is no event.
-        let _ = connection.await;
+        tokio::spawn(async move {
+            connection::serve(stream, answer, stopped).await;
+            drop(permit);
+        });
     }
 }
 
 async fn until_true(flag: &mut watch::Receiver<bool>) {
     // The sender going away means the same.
     let _ = flag.wait_for(|is_true| *is_true).await;
-}
-
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
-    builder
 }
 
 /// Whether binding failed because somebody else has the address.

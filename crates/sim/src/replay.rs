@@ -62,7 +62,11 @@ pub struct Summary {
     pub published: u64,
 }
 
-/// Runs `count` seeds from `first` on over `threads` threads, each of them twice. Failing seeds are written to `folder`.
+/// How many seeds pass between two lines of progress.
+const PROGRESS: u64 = 1000;
+
+/// Runs `count` seeds from `first` on over `threads` threads, each of them twice. Failing seeds are written to `folder`;
+/// every [`PROGRESS`] seeds a line on standard error says how far it has come.
 ///
 /// # Errors
 /// The folder cannot be written to.
@@ -85,7 +89,9 @@ pub fn run_many(
             if !outcome.log.violations.is_empty() {
                 save(folder, &run(plan(seed), true), &plan(seed))?;
             }
-            summary.lock().unwrap_or_else(PoisonError::into_inner).add(&outcome, outcome.log.hash == again.log.hash);
+            let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+            summary.add(&outcome, outcome.log.hash == again.log.hash);
+            summary.report(count);
         }
     };
     let results = std::thread::scope(|scope| {
@@ -99,6 +105,14 @@ pub fn run_many(
 }
 
 impl Summary {
+    #[expect(clippy::print_stderr, reason = "the progress of a run that takes an hour, for whoever started it")]
+    fn report(&self, count: u64) {
+        if self.seeds.is_multiple_of(PROGRESS) {
+            let (failed, unsteady) = (self.failed.len(), self.unsteady.len());
+            eprintln!("{} of {count} seeds, {failed} failed, {unsteady} did not repeat", self.seeds);
+        }
+    }
+
     fn add(&mut self, outcome: &Outcome, is_steady: bool) {
         self.seeds += 1;
         self.mints += outcome.mints;

@@ -27,6 +27,7 @@ fn intent() -> Intent {
         issued_at: wall(30 * MINUTE),
         expires_at: wall(90 * MINUTE),
         doubt: None,
+        is_spent: false,
     }
 }
 

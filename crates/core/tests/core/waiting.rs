@@ -19,6 +19,10 @@ fn unknown() -> Event {
     Event::MintUnknown(fault(FaultClass::Transient))
 }
 
+fn spent() -> Event {
+    Event::MintSpent(fault(FaultClass::Transient))
+}
+
 /// Node a announced generation 2 at [`DUE`] and has not been heard of since; b saw it at once.
 fn silent(rules: &Rules) -> (Node, Store) {
     let (mut a, mut b) = (Node::new("a", rules.clone()), Node::new("b", rules.clone()));
@@ -201,6 +205,23 @@ fn a_replay_whose_inputs_have_grown_old_starts_over_after_the_floor() {
     assert_eq!(b.rest(seen + SPACED - 1, &store), (1, Why::InDoubt));
     let order = b.acquire(seen + SPACED, &mut store);
     assert_eq!((order.generation, order.is_replay), (3, false));
+}
+
+#[test]
+fn what_is_spent_is_not_replayed_but_minted_anew_after_the_floor() {
+    let (mut a, mut b, mut store) = (Node::new("a", replay()), Node::new("b", replay()), first("a"));
+    a.acquire(DUE, &mut store);
+    assert_eq!(a.settle(DUE + SECOND, &mut store, spent()).1, Why::InDoubt);
+    let intent = store.now().intent.as_ref().unwrap();
+    assert_eq!((intent.is_spent, intent.doubt.as_deref()), (true, Some("503 from the upstream")));
+    // With a doubt alone the same node would finish it as soon as the lease is over.
+    assert_eq!(b.rest(DUE + SECOND, &store).1, Why::InDoubt);
+    assert_eq!(b.rest(DUE + MINUTE, &store).1, Why::InDoubt);
+    assert_eq!(a.rest(DUE + SPACED - 1, &store), (1, Why::InDoubt));
+    let order = a.acquire(DUE + SPACED, &mut store);
+    assert_eq!((order.generation, order.is_replay), (3, false));
+    assert!(!store.now().intent.as_ref().unwrap().is_spent, "another mint, another outcome");
+    assert_eq!(store.now().last.unwrap().generation, 2, "something was minted");
 }
 
 #[test]

@@ -91,6 +91,7 @@ pub struct Served {
 }
 
 impl Served {
+    #[inline]
     fn pick(&self) -> Option<&Arc<Issued>> {
         let snapshot = self.snapshot.as_ref()?;
         if self.is_next { snapshot.next.as_ref() } else { snapshot.current.as_ref() }
@@ -115,6 +116,7 @@ impl std::fmt::Debug for Served {
 impl Deref for Served {
     type Target = Issued;
 
+    #[inline]
     fn deref(&self) -> &Issued {
         // INVARIANT: `Cell::serve` makes a `Served` only where the picked side of the snapshot is there.
         static NONE: std::sync::LazyLock<Issued> = std::sync::LazyLock::new(|| Issued {
@@ -181,6 +183,7 @@ impl Cell {
     }
 
     /// Notes a use. True where renewal had stopped for want of demand, and a pass is needed to start it again.
+    #[inline]
     pub(super) fn mark_used(&self, now: Mono) -> bool {
         let used_at = self.used_at.load(Ordering::Relaxed);
         if used_at == IDLE {
@@ -194,6 +197,7 @@ impl Cell {
     }
 
     /// What to hand out at `now`.
+    #[inline]
     pub(super) fn serve(&self, now: Moment, min_ttl_ms: u64) -> Option<Served> {
         let guard = self.snapshot.load();
         let snapshot = guard.as_ref()?;
@@ -252,6 +256,11 @@ impl Cell {
     /// The newest generation held; 0 for none.
     pub(super) fn newest_generation(&self) -> u64 {
         self.snapshot.load().as_ref().map_or(0, |snapshot| snapshot.view.newest_generation())
+    }
+
+    /// As [`View::late_in`].
+    pub(super) fn late_in(&self, now: Moment) -> Option<u64> {
+        self.snapshot.load().as_ref().and_then(|snapshot| snapshot.view.late_in(now))
     }
 
     pub(super) fn holds_any(&self) -> bool {

@@ -29,6 +29,7 @@ impl Coarse {
         Self { tick_ms, latest: AtomicU64::new(now.latest().0), mono: AtomicU64::new(now.mono.0) }
     }
 
+    #[inline]
     pub(super) fn now(&self, host: &dyn Host) -> Moment {
         if self.tick_ms == 0 {
             return host.now();

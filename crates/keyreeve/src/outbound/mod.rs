@@ -232,16 +232,19 @@ pub struct Handle {
 impl Handle {
     /// As [`Outbound::get`].
     #[must_use]
+    #[inline]
     pub fn get(&self) -> Option<Served> {
         self.inner.get(&self.cell)
     }
 }
 
 impl Inner {
+    #[inline]
     fn get(self: &Arc<Self>, cell: &Arc<Cell>) -> Option<Served> {
         self.serve(cell, self.clock.now(self.host.as_ref()), 0)
     }
 
+    #[inline]
     fn serve(self: &Arc<Self>, cell: &Arc<Cell>, now: Moment, min_ttl_ms: u64) -> Option<Served> {
         if cell.mark_used(now.mono) {
             pass::ensure(self, cell);

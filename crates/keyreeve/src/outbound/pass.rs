@@ -135,17 +135,17 @@ impl Pass<'_> {
         let fresh = fresh_write_id(self.inner.host.as_ref());
         let now = self.inner.host.now();
         let ctx = Context { rules: self.rules, me: &self.inner.me, now, fresh };
-        let is_over = matches!(&event, Event::Read(Some(record)) if self.is_over(record, now));
+        let is_late = matches!(&event, Event::Read(Some(record)) if self.is_late(record, now));
         let mut state = self.cell.lock();
-        state.renewer.heed_own_clocks(is_over);
+        state.renewer.heed_own_clocks(is_late);
         state.renewer.step(ctx, event)
     }
 
-    /// Whether this node holds what `record` publishes and can serve none of it.
-    fn is_over(&self, record: &Record, now: Moment) -> bool {
+    /// Whether this node holds what `record` publishes and by its own clocks cannot serve it, or not for long.
+    fn is_late(&self, record: &Record, now: Moment) -> bool {
         // What this node cannot even open, another generation would not mend.
         let is_held = record.newest().is_some_and(|newest| newest.generation == self.cell.newest_generation());
-        is_held && self.cell.serve(now, 0).is_none()
+        is_held && (self.cell.serve(now, 0).is_none() || self.cell.late_in(now) == Some(0))
     }
 
     /// Ends the pass, or returns false where somebody asked for another look meanwhile.
@@ -159,8 +159,13 @@ impl Pass<'_> {
         if std::mem::take(&mut state.is_asked_again) {
             return false;
         }
-        let is_waited_for = state.has_waiters() && matches!(why, Why::Held);
-        let for_ms = if is_waited_for { for_ms.min(WAITED_POLL_MS) } else { for_ms };
+        let is_waited_for = state.has_waiters();
+        let for_ms = match why {
+            Why::Held if is_waited_for => for_ms.min(WAITED_POLL_MS),
+            // By the clock it learnt it by, what this node holds may end before its renewal falls due.
+            Why::Fresh => self.cell.late_in(now).map_or(for_ms, |late_ms| for_ms.min(late_ms)),
+            _ => for_ms,
+        };
         let wake_at = now.mono.plus(for_ms.max(1));
         state.why = Some(why);
         state.status = Some(status(self.rules, learnt.record.as_deref(), now));
@@ -328,7 +333,11 @@ impl Pass<'_> {
             Ok(minted) => Event::Minted(minted),
             Err(error) => {
                 let fault = Fault { class: error.class, retry_after_ms: error.retry_after_ms, message: error.message };
-                if error.may_have_minted { Event::MintUnknown(fault) } else { Event::MintFailed(fault) }
+                match (error.may_have_minted, error.is_spent) {
+                    (false, _) => Event::MintFailed(fault),
+                    (true, false) => Event::MintUnknown(fault),
+                    (true, true) => Event::MintSpent(fault),
+                }
             }
         }
     }
@@ -348,7 +357,7 @@ impl Pass<'_> {
     fn accept(&self, order: &Order, minting: Minting) -> Result<Minted, MintError> {
         if minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
             let text = "the upstream returned a credential that has expired already, or is about to";
-            return Err(MintError::in_doubt(FaultClass::Transient, text));
+            return Err(MintError::spent(FaultClass::Transient, text));
         }
         let guard = self.cell.snapshot.load();
         let newest = guard.as_ref().and_then(|snapshot| snapshot.issued(snapshot.view.newest_generation()));
@@ -374,10 +383,12 @@ impl Inner {
     /// Takes over what `record` publishes, if it is newer than what this node holds.
     pub(super) fn adopt(&self, cell: &Cell, keys: &ArcSwap<KeyRing>, record: &Record) -> Result<(), Error> {
         // A report may read the record while a pass does: whoever is second must see what the first one stored.
-        let _state = cell.lock();
+        let mut state = cell.lock();
+        let now = self.host.now();
+        state.renewer.observe(record, now);
         let held = cell.snapshot.load();
         let view = held.as_ref().map(|snapshot| snapshot.view).unwrap_or_default();
-        let Some(view) = view.adopt(record, self.host.now()) else { return Ok(()) };
+        let Some(view) = view.adopt(record, now) else { return Ok(()) };
         let open = |generation: u64| -> Result<Option<Arc<Issued>>, Error> {
             if let Some(issued) = held.as_ref().and_then(|snapshot| snapshot.issued(generation)) {
                 return Ok(Some(Arc::clone(issued)));

@@ -217,7 +217,7 @@ impl HttpService {
         }
         let retry_after_ms =
             matches!(status, 408 | 425 | 429 | 500..=599).then(|| retry_after_ms(&answer.headers, now)).flatten();
-        MintError { class, may_have_minted, retry_after_ms, message }
+        MintError { class, may_have_minted, is_spent: false, retry_after_ms, message }
     }
 }
 

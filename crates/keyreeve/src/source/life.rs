@@ -55,11 +55,13 @@ pub enum LifeError {
 impl From<LifeError> for MintError {
     /// The issuer answered, so there may be a credential out there that nobody can use.
     fn from(error: LifeError) -> Self {
-        let class = match error {
-            LifeError::Absent(_) | LifeError::Zero(_) | LifeError::Past { .. } => FaultClass::Transient,
-            LifeError::TooLong { .. } | LifeError::NotATime { .. } => FaultClass::Misconfigured,
-        };
-        Self::in_doubt(class, error.to_string())
+        match error {
+            LifeError::Past { .. } => Self::spent(FaultClass::Transient, error.to_string()),
+            LifeError::Absent(_) | LifeError::Zero(_) => Self::in_doubt(FaultClass::Transient, error.to_string()),
+            LifeError::TooLong { .. } | LifeError::NotATime { .. } => {
+                Self::in_doubt(FaultClass::Misconfigured, error.to_string())
+            }
+        }
     }
 }
 

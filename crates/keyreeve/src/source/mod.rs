@@ -58,6 +58,8 @@ pub struct MintError {
     pub class: FaultClass,
     /// Whether the upstream may have minted something all the same.
     pub may_have_minted: bool,
+    /// Whether asking again in the same way would bring the same, which nobody can use.
+    pub is_spent: bool,
     /// The upstream's `Retry-After`, in milliseconds.
     pub retry_after_ms: Option<u64>,
     /// For callers and the history: names the upstream's answer, never a secret.
@@ -68,13 +70,19 @@ impl MintError {
     /// Nothing was minted.
     #[must_use]
     pub fn nothing_minted(class: FaultClass, message: impl Into<String>) -> Self {
-        Self { class, may_have_minted: false, retry_after_ms: None, message: message.into() }
+        Self { class, may_have_minted: false, is_spent: false, retry_after_ms: None, message: message.into() }
+    }
+
+    /// What was minted cannot be used by anybody, and the same request would bring the same again: an expired token.
+    #[must_use]
+    pub fn spent(class: FaultClass, message: impl Into<String>) -> Self {
+        Self { is_spent: true, ..Self::in_doubt(class, message) }
     }
 
     /// Something may have been minted.
     #[must_use]
     pub fn in_doubt(class: FaultClass, message: impl Into<String>) -> Self {
-        Self { class, may_have_minted: true, retry_after_ms: None, message: message.into() }
+        Self { class, may_have_minted: true, is_spent: false, retry_after_ms: None, message: message.into() }
     }
 }
 
