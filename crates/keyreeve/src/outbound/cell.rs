@@ -249,6 +249,11 @@ impl Cell {
         }
     }
 
+    /// How far clocks may be apart, in milliseconds.
+    pub(super) fn skew_ms(&self) -> u64 {
+        skew_ms(&self.plan)
+    }
+
     pub(super) const fn is_kept(&self) -> bool {
         matches!(self.keep, Keep::Always)
     }
