@@ -288,6 +288,7 @@ impl Node {
             crypto: Arc::new(LocalCrypto),
             keys: Some(KeyRing::new(SealKey::new(&LocalCrypto, seal_key), Vec::new())),
             store_ms: 2 * SECOND,
+            drive: keyreeve::outbound::Drive::Timer,
             tick_ms: 0,
         }
     }

@@ -6,6 +6,7 @@ mod config_mistakes;
 mod config_reference;
 mod config_strange;
 mod fleet;
+mod follow;
 mod http_access;
 mod http_answers;
 mod http_bad_input;
