@@ -262,6 +262,7 @@ fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
         callers: loaded.config.callers.clone(),
         limits: loaded.config.limits,
         waits: loaded.waits(),
+        forward: None,
     }
 }
 

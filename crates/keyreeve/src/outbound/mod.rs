@@ -184,6 +184,13 @@ impl Outbound {
         self.inner.timer.next()
     }
 
+    /// Whether this node only follows the one that renews this credential. One in slot mode is nobody's but one's own.
+    #[must_use]
+    pub fn is_followed(&self, name: &str) -> bool {
+        let is_fleets = |cell: &Arc<Cell>| matches!(cell.plan.as_ref(), Plan::Fleet(_));
+        matches!(self.inner.drive, Drive::Follow(_)) && self.inner.cells.get(name).is_some_and(is_fleets)
+    }
+
     /// Looks for what comes after `generation`, which is refused upstream, where this node only follows.
     pub fn look_beyond(&self, name: &str, generation: u64) {
         if let (Drive::Follow(origin), Some(cell)) = (&self.inner.drive, self.inner.cells.get(name)) {

@@ -11,6 +11,7 @@ mod http_access;
 mod http_answers;
 mod http_bad_input;
 mod http_events;
+mod http_forward;
 mod http_health;
 mod http_openapi;
 mod http_problems;
