@@ -55,7 +55,17 @@ fn source(
             let settings = ExecSettings { argv, pass, references, output_bytes_max: *output_bytes_max };
             Arc::new(Exec::new(name, settings, secrets, Arc::clone(&tools.host), programs)?)
         }
-        SourceConfig::Http { url, method, headers, secret_headers, body, mapping, is_idempotent, answer_bytes_max } => {
+        SourceConfig::Http {
+            url,
+            via,
+            method,
+            headers,
+            secret_headers,
+            body,
+            mapping,
+            is_idempotent,
+            answer_bytes_max,
+        } => {
             let skew_ms = match &config.plan {
                 Plan::Fleet(rules) => rules.skew_ms,
                 Plan::Slot(slots) => slots.skew_ms,
@@ -64,6 +74,7 @@ fn source(
                 name,
                 skew_ms,
                 url,
+                via: via.as_deref(),
                 method,
                 headers,
                 secret_headers,

@@ -22,6 +22,7 @@ const ANSWER_BYTES_MAX: usize = 4096;
 fn settings(url: &str) -> SourceConfig {
     SourceConfig::Http {
         url: url.into(),
+        via: None,
         method: "POST".into(),
         headers: BTreeMap::new(),
         secret_headers: [("x-api-key".into(), SecretRef::Literal(Secret::new("s3cr3t-value".into())))].into(),
@@ -228,6 +229,7 @@ async fn a_request_carries_what_was_configured() {
     let host = host();
     let source = SourceConfig::Http {
         url: format!("{}?g={{generation}}&k={{idempotency_key}}", parrot.url()),
+        via: None,
         method: "GET".into(),
         headers: [("x-until".into(), "in {generation}".into())].into(),
         secret_headers: [("x-api-key".into(), SecretRef::Literal(Secret::new("plain words".into())))].into(),

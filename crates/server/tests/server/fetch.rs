@@ -16,6 +16,7 @@ fn get(url: &str) -> HttpRequest {
     HttpRequest {
         method: Method::GET,
         url: url.into(),
+        via: None,
         headers: Vec::new(),
         body: Secret::new(Vec::new()),
         answer_bytes_max: 1000,
