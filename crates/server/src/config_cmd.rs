@@ -42,7 +42,7 @@ pub(crate) fn check(args: &ConfigFile) -> Result<(), Failure> {
 
 /// Secrets are often not there where a configuration is checked, so what is missing is no failure here.
 fn unreadable_secrets(config: &Config) -> Vec<String> {
-    load::seal_keys(&config.seal_keys, &OsSecrets).err().unwrap_or_default()
+    keyreeve::seal::seal_keys(&config.seal_keys, &OsSecrets).err().unwrap_or_default()
 }
 
 /// Prints each effective value and where it came from.

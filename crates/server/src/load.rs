@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use keyreeve::config::{Config, ConfigRead, Plan, Problem, Problems, ReadOptions, SecretRef, Severity, StoreUrl};
+use keyreeve::config::{Config, ConfigRead, Plan, Problem, Problems, ReadOptions, Severity, StoreUrl};
 use keyreeve::core::id::CredentialName;
-use keyreeve::core::seal::{KeyRing, SealKey};
-use keyreeve::core::secret::Secret;
-use keyreeve::crypto::LocalCrypto;
+use keyreeve::core::seal::KeyRing;
 use keyreeve::engine::memory::Memory;
 use keyreeve::engine::sqlite::{self, Sqlite};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
+use keyreeve::seal::seal_keys;
 use keyreeve::source::{self, Tools};
 
 use keyreeve_server::command::OsPrograms;
@@ -176,44 +175,6 @@ pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) 
 /// Whether any credential is coordinated through the store.
 pub(crate) fn needs_store(config: &Config) -> bool {
     config.credentials.values().any(|credential| matches!(credential.plan, Plan::Fleet(_)))
-}
-
-/// Reads the seal keys; `None` where there are none.
-///
-/// # Errors
-/// A sentence for each key that cannot be read or is none.
-pub(crate) fn seal_keys(references: &[SecretRef], secrets: &dyn Secrets) -> Result<Option<KeyRing>, Vec<String>> {
-    let mut keys = Vec::new();
-    let mut problems = Vec::new();
-    for (place, reference) in references.iter().enumerate() {
-        let read = secrets.read(reference).and_then(|text| seal_key(&text));
-        match read {
-            Ok(key) => keys.push(key),
-            Err(cause) => problems.push(format!("`seal.keys` number {}: {cause}", place.saturating_add(1))),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let mut keys = keys.into_iter();
-    Ok(keys.next().map(|first| KeyRing::new(first, keys.collect())))
-}
-
-/// A seal key from its text: 64 hexadecimal digits.
-fn seal_key(text: &Secret<Vec<u8>>) -> Result<SealKey, String> {
-    let wrong = || String::from("a seal key is 64 hexadecimal digits\nhint: `keyreeve config new-seal-key` makes one");
-    let digits = text.expose().trim_ascii();
-    let mut key = Secret::new([0u8; 32]);
-    let mut bytes = *key.expose();
-    if digits.len() != bytes.len() * 2 {
-        return Err(wrong());
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-    }
-    key = Secret::new(bytes);
-    Ok(SealKey::new(&LocalCrypto, *key.expose()))
 }
 
 /// Opens the register.

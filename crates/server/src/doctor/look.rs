@@ -74,7 +74,7 @@ async fn system_clock(config: &Config, ground: &Ground, findings: &mut Findings)
 }
 
 fn seal_keys(config: &Config, ground: &Ground, findings: &mut Findings) -> Option<KeyRing> {
-    match load::seal_keys(&config.seal_keys, ground.secrets.as_ref()) {
+    match keyreeve::seal::seal_keys(&config.seal_keys, ground.secrets.as_ref()) {
         Ok(keys) => {
             if let Some(keys) = &keys {
                 let others = keys.ids().skip(1).map(|id| format!("`{id}`")).collect::<Vec<_>>();
