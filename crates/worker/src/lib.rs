@@ -3,6 +3,11 @@
 use http::{Method, StatusCode, header};
 use worker::{Context, Env, HttpRequest, Response, ResponseBuilder, event};
 
+pub mod engine;
+pub mod fetch;
+pub mod host;
+mod js;
+pub mod secrets;
 #[cfg(feature = "testing")]
 mod testing;
 
