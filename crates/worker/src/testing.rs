@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::Method;
 use worker::{Delay, HttpRequest, Response};
 
 /// How long `/testing/wait` takes: long enough to be in flight while another request panics.
@@ -22,7 +22,7 @@ pub(crate) async fn misbehave(request: &HttpRequest) -> Option<worker::Result<Re
         }
         (&Method::GET, "/testing/wait") => {
             Delay::from(WAIT).await;
-            Some(super::answer(StatusCode::OK, r#"{"status":"waited"}"#))
+            Some(Response::ok(r#"{"status":"waited"}"#))
         }
         _ => None,
     }
