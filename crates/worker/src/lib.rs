@@ -8,9 +8,11 @@ mod testing;
 
 /// Answers one HTTP request of an outside caller or of a service binding.
 #[event(fetch)]
-async fn fetch(request: HttpRequest, _env: Env, _context: Context) -> worker::Result<Response> {
+async fn fetch(request: HttpRequest, env: Env, _context: Context) -> worker::Result<Response> {
+    #[cfg(not(feature = "testing"))]
+    let _ = env;
     #[cfg(feature = "testing")]
-    if let Some(answer) = testing::misbehave(&request).await {
+    if let Some(answer) = testing::misbehave(&request, &env).await {
         return answer;
     }
     match (request.method(), request.uri().path()) {
