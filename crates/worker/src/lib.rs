@@ -31,7 +31,7 @@ use host::{Anchor, within};
 async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Result<Response> {
     log::install();
     #[cfg(feature = "testing")]
-    if let Some(answer) = testing::misbehave(&request).await {
+    if let Some(answer) = testing::misbehave(&request, &env).await {
         return answer;
     }
     within(Anchor::of_event(&context), front::answer(request, env)).await
