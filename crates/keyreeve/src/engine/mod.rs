@@ -1,6 +1,7 @@
 //! Stores behind the register port. One file an engine.
 //!
 //! - [`memory`]: this process only
+//! - [`remote`]: the register behind a keyreeve Worker; [`wire`] is what the two say to each other
 //! - `sqlite`: one file that all processes of a machine share (feature `native`)
 //! - `switched`: faults on purpose around any engine, for demonstrations (feature `native`)
 //!
@@ -10,10 +11,12 @@
 #[cfg(feature = "native")]
 mod lane;
 pub mod memory;
+pub mod remote;
 #[cfg(feature = "native")]
 pub mod sqlite;
 #[cfg(feature = "native")]
 pub mod switched;
+pub mod wire;
 
 /// The largest value that an engine takes or hands out, in bytes.
 pub const VALUE_BYTES_MAX: usize = keyreeve_core::record::RECORD_BYTES_MAX;

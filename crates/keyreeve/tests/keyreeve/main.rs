@@ -20,6 +20,7 @@ mod life;
 mod material;
 mod parsers;
 mod redact;
+mod remote;
 mod requirements;
 mod sealing;
 mod signatures;
