@@ -212,6 +212,7 @@ async fn records(
         register: Some(store.register),
         crypto: Arc::new(LocalCrypto),
         keys: Some(keys),
+        drive: keyreeve::outbound::Drive::Timer,
         tick_ms: 0,
         store_ms: ground.host_ms(config.store_ms),
     };
