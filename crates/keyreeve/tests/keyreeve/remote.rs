@@ -19,6 +19,7 @@ use keyreeve::port::{
     Capabilities, Entry, Host, Http, HttpAnswer, HttpError, HttpRequest, KEY_BYTES_MAX, Key, LIST_MAX, Register,
     StoreError, Swap,
 };
+use proptest::prelude::*;
 use serde_json::Value;
 use sha2::Sha256;
 
@@ -416,6 +417,34 @@ async fn an_answer_of_another_version_or_kind_is_no_answer() {
         let world = world();
         world.next(Way::Instead(200, vec![("keyreeve-signature", format!("1;s={code}"))], body.to_vec()));
         unknown(world.remote.swap(&key("a"), None, entry(1, "x")).await, part);
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+proptest! {
+    /// Bodies that begin right and go on at random reach deeper than bodies that are random from the start.
+    #[test]
+    fn no_body_makes_either_side_fall(
+        start in prop::sample::select(vec![&b""[..], READ, b"\x83\x01", b"\x86\x01\x01\x61a\xf6\x50", b"\x83\x01\x02\x84"]),
+        rest in prop::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let body = [start, &rest].concat();
+        let signatures = [header("POST", "/v1/register", &body)];
+        let (status, headers, answer) = block_on(serve(Method::POST, "/v1/register", &signatures, &body));
+        prop_assert!([200, 400, 503].contains(&status.as_u16()) && headers.contains_key(SIGNATURE));
+        prop_assert!(answer.starts_with(b"\x83\x01") && answer.len() < 1024);
+        let sent = world();
+        let _ = block_on(sent.remote.list("", None, 1));
+        let signature = sent.edge.requests.lock().unwrap()[0].0.headers[0].1.expose().clone();
+        let code = code(KEY, &[b"keyreeve register answer 1", signature.as_bytes(), b"200", &body]);
+        let world = world();
+        world.next(Way::Instead(200, vec![("keyreeve-signature", format!("1;s={code}"))], body));
+        if let Ok(keys) = block_on(world.remote.list("", None, 1)) {
+            prop_assert!(keys.len() <= LIST_MAX);
+        }
     }
 }
 
