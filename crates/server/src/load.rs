@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use keyreeve::config::{Config, ConfigRead, Plan, Problem, Problems, ReadOptions, Severity, StoreUrl};
+use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
 use keyreeve::engine::memory::Memory;
+use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
+use keyreeve::engine::wire::SigningKey;
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
 use keyreeve::seal::seal_keys;
@@ -81,19 +83,22 @@ pub(crate) struct Loaded {
     pub(crate) store: Option<Store>,
 }
 
-/// Reads a configuration file, with overrides from the environment.
+/// Reads a configuration file, with overrides from the environment unless it is for another home.
 ///
 /// # Errors
 /// All problems at once.
-pub(crate) fn read(path: &Path) -> Result<ConfigRead, Failure> {
+pub(crate) fn read(path: &Path, home: Home) -> Result<ConfigRead, Failure> {
     // Each problem says itself what it is.
-    problems(path)?.map_err(|problems| Failure::explained(Code::Usage, problems.to_string()))
+    problems(path, home)?.map_err(|problems| Failure::explained(Code::Usage, problems.to_string()))
 }
 
 /// As [`read`], with the problems one by one.
-pub(crate) fn problems(path: &Path) -> Result<Result<ConfigRead, Problems>, Failure> {
+pub(crate) fn problems(path: &Path, home: Home) -> Result<Result<ConfigRead, Problems>, Failure> {
     let text = text_of(path)?;
-    Ok(Config::read(&text, &path.display().to_string(), &environment(), ReadOptions::default()))
+    // The environment of this process is not that of a Worker.
+    let environment = if home == Home::Native { environment() } else { BTreeMap::new() };
+    let options = ReadOptions { home, ..ReadOptions::default() };
+    Ok(Config::read(&text, &path.display().to_string(), &environment, options))
 }
 
 /// A problem of a configuration as JSON.
@@ -110,7 +115,7 @@ pub(crate) fn problem_json(problem: &Problem) -> Value {
 
 /// As [`read`]; warnings go to the log.
 pub(crate) fn read_and_warn(path: &Path) -> Result<Config, Failure> {
-    let read = read(path)?;
+    let read = read(path, Home::Native)?;
     for warning in &read.warnings {
         tracing::warn!("{warning}");
     }
@@ -162,23 +167,19 @@ pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) 
     if !problems.is_empty() {
         return Err(Failure::new(Code::Usage, problems.join("\nerror: ")));
     }
-    let store = match needs_store(&config) {
+    let store = match config.needs_store() {
         false => None,
         true => Some(match open.filter(|open| open.is_of(&config)) {
             Some(open) => open.clone(),
-            None => open_store(&config, &ground.faults).await?,
+            None => open_store(&config, ground).await?,
         }),
     };
     Ok(Loaded { config, credentials, keys, store })
 }
 
-/// Whether any credential is coordinated through the store.
-pub(crate) fn needs_store(config: &Config) -> bool {
-    config.credentials.values().any(|credential| matches!(credential.plan, Plan::Fleet(_)))
-}
-
 /// Opens the register.
-pub(crate) async fn open_store(config: &Config, faults: &Faults) -> Result<Store, Failure> {
+pub(crate) async fn open_store(config: &Config, ground: &Ground) -> Result<Store, Failure> {
+    let faults = &ground.faults;
     let register = match &config.store {
         StoreUrl::Memory => faults.around_register(Memory::new()),
         StoreUrl::Sqlite(path) => {
@@ -194,14 +195,33 @@ pub(crate) async fn open_store(config: &Config, faults: &Faults) -> Result<Store
                 }
             }
         }
+        StoreUrl::Remote(origin) => faults.around_register(remote(config, origin, ground)?),
+        StoreUrl::DurableObject(_) | StoreUrl::Bucket(_) => {
+            return Err(Failure::new(Code::Usage, format!("`{}` is a binding of a Worker", config.store)));
+        }
     };
     Ok(Store { url: config.store.clone(), answer_ms: config.store_ms, register })
+}
+
+/// A Worker is first asked when something is needed of it, as any node that starts while it is away.
+fn remote(config: &Config, origin: &str, ground: &Ground) -> Result<Remote, Failure> {
+    let key = config.store_key.as_ref().ok_or_else(|| "it is missing".to_owned());
+    let key = key.and_then(|reference| ground.secrets.read(reference)).and_then(SigningKey::new);
+    let key = key.map_err(|cause| Failure::new(Code::Usage, format!("`store.key`: {cause}")))?;
+    let answer_ms = ground.host_ms(config.store_ms);
+    Ok(Remote::new(origin, key, answer_ms, Arc::clone(&ground.host), Arc::clone(&ground.tools.http)))
 }
 
 impl Store {
     /// Whether this is what `config` asks for. The memory of this process has no file to be found in again, so it stays.
     fn is_of(&self, config: &Config) -> bool {
-        self.url == config.store && (self.url == StoreUrl::Memory || self.answer_ms == config.store_ms)
+        let is_usable = match &self.url {
+            StoreUrl::Memory => true,
+            StoreUrl::Sqlite(_) => self.answer_ms == config.store_ms,
+            // Nothing is held open, and the key behind its reference may be another one.
+            _ => false,
+        };
+        self.url == config.store && is_usable
     }
 }
 
