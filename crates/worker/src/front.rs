@@ -9,17 +9,22 @@ use arc_swap::ArcSwap;
 use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use keyreeve::config::{Keep, Surface};
+use http_body_util::{BodyExt as _, Full, Limited};
+use keyreeve::config::{Keep, StoreUrl, Surface};
 use keyreeve::core::id::{CredentialName, NodeId};
+use keyreeve::engine::memory::Memory;
+use keyreeve::engine::wire::{self, SigningKey};
 use keyreeve::error::{Error, ErrorKind};
 use keyreeve::http::{Answer, Api, Forward, Live, Parts as ApiParts, Site};
 use keyreeve::outbound::{Drive, Origin, Outbound, Parts, Tiers, Wish, record_key};
+use keyreeve::port::{Host, Register};
 use worker::{Env, HttpRequest, Response, ResponseBuilder};
 
 use crate::engine;
+use crate::engine::r2::R2;
 use crate::ground::Ground;
 use crate::origin::{CREDENTIAL, OBJECT, Objects};
+use crate::register::Registers;
 
 thread_local! {
     /// The front of this isolate, once it could be made.
@@ -29,11 +34,16 @@ thread_local! {
 /// Everything an isolate keeps between requests.
 struct Front {
     site: Site,
+    host: Arc<dyn Host>,
+    /// For native nodes, which sign with these keys; none where they have no business here.
+    register: Option<Arc<dyn Register>>,
+    signing_keys: Vec<SigningKey>,
 }
 
 /// Answers one request of an outside caller or of a service binding.
 pub(crate) async fn answer(request: HttpRequest, env: Env) -> worker::Result<Response> {
     match front(env).await {
+        Ok(front) if request.uri().path() == wire::PATH => front.answer_node(request).await,
         Ok(front) => {
             let request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
             response(front.site.answer(request).await).await
@@ -83,6 +93,21 @@ async fn front(env: Env) -> Result<Rc<Front>, String> {
 }
 
 impl Front {
+    /// Answers a native node. The signature is what authorizes it.
+    async fn answer_node(&self, request: HttpRequest) -> worker::Result<Response> {
+        let (head, body) = request.into_parts();
+        let Ok(body) = Limited::new(body, wire::REQUEST_BYTES_MAX).collect().await else {
+            return Ok(ResponseBuilder::new().with_status(StatusCode::PAYLOAD_TOO_LARGE.as_u16()).fixed(Vec::new()));
+        };
+        let request = Request::from_parts(head, body.to_bytes());
+        let (register, keys) = match &self.register {
+            Some(register) => (Arc::clone(register), self.signing_keys.as_slice()),
+            None => (Arc::new(Memory::new()) as Arc<dyn Register>, [].as_slice()),
+        };
+        let now = self.host.now().wall;
+        response(wire::serve(register.as_ref(), keys, now, request).await.map(Body::from)).await
+    }
+
     fn new(ground: Ground) -> Result<Self, String> {
         let objects = ground.objects().map(|binding| {
             Arc::new(Objects {
@@ -113,7 +138,18 @@ impl Front {
             tick_ms: 0,
         };
         let outbound = Outbound::start(parts, ground.followed()?, None);
-        Ok(Self { site: site(&ground, outbound, objects.map(|objects| objects as Arc<dyn Forward>)) })
+        let register: Option<Arc<dyn Register>> = match (&ground.config.store, &objects) {
+            (StoreUrl::Bucket(binding), Some(_)) => Some(Arc::new(R2::new(&ground.env, binding)?)),
+            (_, Some(objects)) => Some(Arc::new(Registers(Arc::clone(objects)))),
+            (_, None) => None,
+        };
+        let (signing_keys, host) = (ground.signing_keys()?, Arc::clone(&ground.host));
+        Ok(Self {
+            register,
+            signing_keys,
+            host,
+            site: site(&ground, outbound, objects.map(|objects| objects as Arc<dyn Forward>)),
+        })
     }
 }
 

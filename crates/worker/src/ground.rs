@@ -11,8 +11,9 @@ use keyreeve::core::lifecycle::Order;
 use keyreeve::core::record::FaultClass;
 use keyreeve::core::seal::KeyRing;
 use keyreeve::crypto::LocalCrypto;
+use keyreeve::engine::wire::SigningKey;
 use keyreeve::outbound::Credential;
-use keyreeve::port::Host;
+use keyreeve::port::{Host, Secrets as _};
 use keyreeve::seal::seal_keys;
 use keyreeve::source::{self, MintError, Minting, Nature, Source, Tools};
 use worker::Env;
@@ -66,6 +67,21 @@ impl Ground {
             StoreUrl::DurableObject(binding) => binding.as_str(),
             _ => OBJECTS,
         })
+    }
+
+    /// What native nodes sign their requests to the register with: the key, and the one before it.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub(crate) fn signing_keys(&self) -> Result<Vec<SigningKey>, String> {
+        let references = [("store.key", &self.config.store_key), ("store.old_key", &self.config.store_old_key)];
+        let given = references.into_iter().filter_map(|(setting, reference)| Some((setting, reference.as_ref()?)));
+        given
+            .map(|(setting, reference)| {
+                let key = self.secrets.read(reference).and_then(SigningKey::new);
+                key.map_err(|cause| format!("`{setting}`: {cause}"))
+            })
+            .collect()
     }
 
     /// How long callers wait, by credential.

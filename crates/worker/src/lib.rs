@@ -16,6 +16,7 @@ mod js;
 mod log;
 mod object;
 mod origin;
+mod register;
 pub mod secrets;
 #[cfg(feature = "testing")]
 mod testing;

@@ -26,6 +26,7 @@ use crate::front::{not_set_up, response, site};
 use crate::ground::Ground;
 use crate::host::{Anchor, within};
 use crate::origin::{Asked, CREDENTIAL, Refusal};
+use crate::register;
 
 /// Storage: the credential this object is for.
 const NAME: &str = "keyreeve:name";
@@ -44,6 +45,7 @@ pub struct Keyreeve {
     state: State,
     env: Env,
     running: RefCell<Option<Rc<Running>>>,
+    register: RefCell<Option<Arc<Durable>>>,
     /// When the alarm is set for, in milliseconds since 1970; 0 for none that is known.
     alarm_at: Cell<u64>,
 }
@@ -66,7 +68,7 @@ struct Running {
 impl DurableObject for Keyreeve {
     fn new(state: State, env: Env) -> Self {
         crate::log::install();
-        Self { state, env, running: RefCell::new(None), alarm_at: Cell::new(0) }
+        Self { state, env, running: RefCell::new(None), register: RefCell::new(None), alarm_at: Cell::new(0) }
     }
 
     async fn fetch(&self, request: worker::Request) -> Result<Response> {
@@ -91,6 +93,12 @@ impl Keyreeve {
         #[cfg(feature = "testing")]
         if let Some(answer) = crate::testing::object(&self.state, &request).await {
             return answer;
+        }
+        if request.uri().path() == register::PATH {
+            return match self.register() {
+                Ok(register) => register::answer(register.as_ref(), request).await,
+                Err(sentence) => not_set_up(&sentence),
+            };
         }
         let name = request.headers().get(CREDENTIAL).and_then(|name| name.to_str().ok());
         let Some(name) = name.and_then(|name| CredentialName::parse(name).ok()) else {
@@ -147,6 +155,15 @@ impl Keyreeve {
         Ok(running)
     }
 
+    fn register(&self) -> std::result::Result<Arc<Durable>, String> {
+        if let Some(register) = self.register.borrow().as_ref() {
+            return Ok(Arc::clone(register));
+        }
+        let register = Arc::new(Durable::open(&self.state.storage())?);
+        self.register.replace(Some(Arc::clone(&register)));
+        Ok(register)
+    }
+
     fn present(&self, name: &CredentialName) -> std::result::Result<Option<Rc<Running>>, String> {
         match self.running.borrow().as_ref() {
             Some(running) if running.name == *name => Ok(Some(Rc::clone(running))),
@@ -158,7 +175,7 @@ impl Keyreeve {
     fn start(&self, ground: &Ground, name: &CredentialName, used_at: u64) -> std::result::Result<Running, String> {
         let register: Arc<dyn Register> = match &ground.config.store {
             StoreUrl::Bucket(binding) => Arc::new(R2::new(&ground.env, binding)?),
-            _ => Arc::new(Durable::open(&self.state.storage())?),
+            _ => self.register()?,
         };
         let credential = ground.credential(name)?;
         let (keep, life_ms) = (
