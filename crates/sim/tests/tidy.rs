@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("keyreeve-core", &[]),
     ("keyreeve-picky", &[]),
+    ("keyreeve-bindgen", &[]),
     ("keyreeve", &["keyreeve-core"]),
     ("keyreeve-server", &["keyreeve", "keyreeve-core", "keyreeve-picky"]),
     ("keyreeve-sim", &["keyreeve", "keyreeve-core"]),

@@ -36,7 +36,7 @@ pub(crate) fn reason(error: &JsValue) -> String {
     line(&text)
 }
 
-fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().trim();
     if line.is_empty() || line.contains("://") {
         return "the platform refused".to_owned();
