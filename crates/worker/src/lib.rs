@@ -10,12 +10,13 @@ mod js;
 pub mod secrets;
 #[cfg(feature = "testing")]
 mod testing;
+pub mod webcrypto;
 
 /// Answers one HTTP request of an outside caller or of a service binding.
 #[event(fetch)]
-async fn fetch(request: HttpRequest, _env: Env, _context: Context) -> worker::Result<Response> {
+async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Result<Response> {
     #[cfg(feature = "testing")]
-    if let Some(answer) = testing::misbehave(&request).await {
+    if let Some(answer) = testing::misbehave(&request, &env, &context).await {
         return answer;
     }
     match (request.method(), request.uri().path()) {

@@ -1,10 +1,12 @@
 //! Routes that misbehave on purpose, so that `tests/worker` can see what one bad request does to the others.
 //! Only in builds with the feature `testing`.
 
+mod leaves;
+
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use worker::{Delay, HttpRequest, Response};
+use worker::{Context, Delay, Env, HttpRequest, Response};
 
 /// How long `/testing/wait` takes: long enough to be in flight while another request panics.
 const WAIT: Duration = Duration::from_millis(500);
@@ -13,7 +15,10 @@ const WAIT: Duration = Duration::from_millis(500);
 ///
 /// # Panics
 /// On `/testing/panic` before, on `/testing/panic-later` after the first await. That is what these routes are for.
-pub(crate) async fn misbehave(request: &HttpRequest) -> Option<worker::Result<Response>> {
+pub(crate) async fn misbehave(request: &HttpRequest, env: &Env, context: &Context) -> Option<worker::Result<Response>> {
+    if let Some(answer) = leaves::answer(request, env, context).await {
+        return Some(answer);
+    }
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/testing/panic") => fall_over(),
         (&Method::GET, "/testing/panic-later") => {
