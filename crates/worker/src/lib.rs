@@ -15,6 +15,8 @@ pub mod webcrypto;
 /// Answers one HTTP request of an outside caller or of a service binding.
 #[event(fetch)]
 async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Result<Response> {
+    #[cfg(not(feature = "testing"))]
+    let _ = (env, context);
     #[cfg(feature = "testing")]
     if let Some(answer) = testing::misbehave(&request, &env, &context).await {
         return answer;

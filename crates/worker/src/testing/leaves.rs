@@ -23,8 +23,8 @@ use crate::{secrets, webcrypto};
 
 /// The bindings that `tests/worker` gives to this Worker.
 const OBJECTS: &str = "TEST_REGISTER";
-const BUCKET: &str = "TEST_BUCKET";
-const NAMESPACE: &str = "TEST_KV";
+const BUCKET: &str = "BUCKET";
+const NAMESPACE: &str = "KV";
 
 /// The parameters of a test route.
 struct Query(Vec<(String, String)>);
@@ -235,7 +235,7 @@ async fn spawn(env: &Env, query: &Query) -> Result<String, String> {
 }
 
 /// An object with a register, and nothing else.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct TestRegister {
     state: State,
 }
