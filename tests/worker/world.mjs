@@ -153,6 +153,11 @@ export class World {
     return this.#miniflare.getR2Bucket(BUCKET, isolate(0));
   }
 
+  /** A secret of the Secrets Store, by its binding: create, update, delete. */
+  async secretsStore(binding) {
+    return (await this.#miniflare.getSecretsStoreSecretAPI(binding, isolate(0)))();
+  }
+
   /** The cache that all isolates share: match, put, delete by URL. */
   async cache(name) {
     const caches = await this.#miniflare.getCaches();
@@ -256,7 +261,8 @@ const CACHE_READER = `
 import json, pathlib, sqlite3, sys
 found = []
 root = pathlib.Path(sys.argv[1])
-for file in root.glob("miniflare-CacheObject/*.sqlite") if root.exists() else []:
+files = [file for file in root.glob("miniflare-CacheObject/*.sqlite") if file.name != "metadata.sqlite"]
+for file in files:
     rows = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
     for key, blob, expiration, metadata in rows.execute("SELECT key, blob_id, expiration, metadata FROM _mf_entries"):
         for body in root.glob(f"*/blobs/{blob}"):
