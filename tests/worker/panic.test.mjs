@@ -50,15 +50,22 @@ for (const what of ["panic", "panic-later"]) {
   });
 }
 
-test("after an abort the isolate serves again", async () => {
-  const answer = await world.ask(0, "/testing/abort");
-  assert.equal(answer.status, 500);
+test("an abort ends what is in flight in its isolate, at once, and the isolate serves again", async () => {
+  const elsewhere = world.ask(1, "/testing/wait");
+  const { answer, others } = await among("/testing/wait", "/testing/abort");
+  for (const { status, ms } of [answer, ...others]) {
+    assert.equal(status, 500);
+    assert.ok(ms < ANSWERED_WITHIN_MS, `answered after ${ms} ms`);
+  }
+  assert.equal((await elsewhere).status, 200);
   assert.equal((await world.ask(0, "/livez")).status, 200);
 });
 
 test("after an abort in an object its memory is new and its disk is whole", async () => {
   const before = (await world.ask(0, "/testing/object/count")).json;
-  assert.equal((await world.ask(0, "/testing/object/abort")).status, 500);
+  const answer = await world.ask(0, "/testing/object/abort");
+  assert.equal(answer.status, 500);
+  assert.ok(answer.ms < ANSWERED_WITHIN_MS, `answered after ${answer.ms} ms`);
   assert.deepEqual((await world.ask(0, "/testing/object/count")).json, { memory: 1, disk: before.disk + 1 });
 });
 

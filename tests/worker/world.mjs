@@ -5,26 +5,26 @@
 //   const answer = await world.fetch(2, "/livez");
 //   await world.stop();
 //
-// Each isolate has memory of its own and a port of its own, as if each were in another data centre; what they share is
-// what the platform shares. Miniflare sets it up and plays KV, R2 and the cache on files below `world.folder`.
+// Each isolate has memory of its own and a port of its own; what they share is what isolates of one data centre share.
+// Miniflare sets it up, and plays KV, R2 and the cache on files below `world.folder`.
 import { execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 
 /** A request of a test that has no answer by then has failed. */
 export const DEADLINE_MS = 10_000;
-// KEYREEVE_BINDINGS in `keyreeve build worker` names the same: one object for each credential, one namespace, one bucket.
+// What a configuration names the bindings by.
 const OBJECTS = { KEYREEVE: "Keyreeve" };
 const KV = "KV";
 const BUCKET = "BUCKET";
 /** The worker whose isolate the objects live in: none of those that take requests, as in production. */
 const HOME = "home";
-// What wrangler.toml of `keyreeve build worker` says as well.
+// What `keyreeve build worker` writes into its wrangler.toml.
 const COMPATIBILITY_DATE = "2026-04-01";
 
 /** A package of tests/worker/package.json; scripts/setup installs them outside the checkout. */
@@ -40,7 +40,7 @@ export function environment(name) {
   return value;
 }
 
-/** Polls until `probe` returns something; the last error says what was missing. */
+/** Polls until `probe` returns something; the error says what was missing. */
 export async function until(what, probe, deadlineMs = DEADLINE_MS) {
   const end = Date.now() + deadlineMs;
   for (;;) {
@@ -59,7 +59,7 @@ export class World {
   log = [];
 
   /**
-   * isolates: how many take requests, in one data centre each. build: a folder of scripts/build-worker.
+   * isolates: how many take requests. build: a folder of scripts/build-worker.
    * config: the text of keyreeve.toml, secrets: texts by binding name. objects: Durable Object classes by binding name.
    * workers: more workers, as Miniflare's options; they reach isolate 0 by `serviceBindings: { X: "isolate-0" }`.
    * bindings: more options of Miniflare for the isolates themselves.
@@ -97,7 +97,7 @@ export class World {
         for (const stream of streams) createInterface({ input: stream }).on("line", (line) => world.log.push(line));
       },
       // Workers of the test come last: Miniflare's own entry leads to the first.
-      workers: [...fronts, one(HOME, {}), ...workers],
+      workers: [...fronts, ...(Object.keys(objects).length > 0 ? [one(HOME, {})] : []), ...workers],
     };
     try {
       world.#miniflare = new Miniflare(world.#options);
@@ -158,10 +158,16 @@ export class World {
     return (await this.#miniflare.getSecretsStoreSecretAPI(binding, isolate(0)))();
   }
 
-  /** The cache that all isolates share: match, put, delete by URL. */
+  /** The cache that all isolates share, or a named one: match and delete by URL. */
   async cache(name) {
     const caches = await this.#miniflare.getCaches();
     return name === undefined ? caches.default : caches.open(name);
+  }
+
+  /** Puts into a cache what a test wants the isolates to find there. */
+  async cachePut(url, text, { cache, headers = { "cache-control": "max-age=60" } } = {}) {
+    const { Response } = await npm("miniflare");
+    await (await this.cache(cache)).put(url, new Response(text, { headers }));
   }
 
   /** Everything in KV: `[{ key, text, expiration }]`. */
@@ -171,11 +177,10 @@ export class World {
     return Promise.all(keys.map(async ({ name, expiration }) => ({ key: name, text: await kv.get(name), expiration })));
   }
 
-  /** Everything in every cache, which the platform has no call for: `[{ cache, key, status, headers, text }]`. */
+  /** Everything in every cache: `[{ cache, key, expires_at_ms, headers, text }]`, bytes as Latin-1. */
   async cacheEntries() {
-    const { stdout } = await promisify(execFile)(environment("KEYREEVE_PYTHON"), ["-c", CACHE_READER, join(this.folder, "cache")], {
-      maxBuffer: 64 * 1024 * 1024,
-    });
+    const reader = [fileURLToPath(new URL("cache_entries.py", import.meta.url)), join(this.folder, "cache")];
+    const { stdout } = await promisify(execFile)(environment("KEYREEVE_PYTHON"), reader, { maxBuffer: 64 * 1024 * 1024 });
     return JSON.parse(stdout);
   }
 
@@ -202,13 +207,11 @@ export class World {
     return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).filter(isOurs).map(Number);
   }
 
-  /** CPU that workerd has used so far, of all its threads, in milliseconds; the kernel counts in steps of 10. */
+  /** CPU that the threads of workerd have used so far, in milliseconds, as the kernel's scheduler counts it. */
   cpuMs() {
-    const ticks = (pid) => {
-      const [, user, system] = /^.*\) \S(?: \S+){10} (\d+) (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, "utf8"));
-      return Number(user) + Number(system);
-    };
-    return this.pids().reduce((sum, pid) => sum + ticks(pid) * 10, 0);
+    const threads = (pid) => readdirSync(`/proc/${pid}/task`).map((task) => `/proc/${pid}/task/${task}/schedstat`);
+    const nanoseconds = (path) => Number(readFileSync(path, "utf8").split(" ")[0]);
+    return this.pids().flatMap(threads).reduce((sum, path) => sum + nanoseconds(path) / 1e6, 0);
   }
 
   /** A new version is rolled out: every isolate and every object loses its memory, storage stays. */
@@ -242,10 +245,10 @@ function parsed(text) {
 
 // The modules as `keyreeve build worker` lays them out: the configuration is one of them.
 function modulesOf(build, config) {
-  const own = [
-    { type: "ESModule", path: "index.js", contents: readFileSync(join(build, "index.js"), "utf8") },
-    { type: "CompiledWasm", path: "keyreeve.wasm", contents: readFileSync(join(build, "keyreeve.wasm")) },
-  ];
+  const index = { type: "ESModule", path: "index.js", contents: readFileSync(join(build, "index.js"), "utf8") };
+  const wasm = join(build, "keyreeve.wasm");
+  // A Worker of JavaScript alone has none: what others are compared with.
+  const own = [index, ...(existsSync(wasm) ? [{ type: "CompiledWasm", path: "keyreeve.wasm", contents: readFileSync(wasm) }] : [])];
   if (config === undefined) return own;
   const main = `import "./config.mjs"; export * from "./index.js"; export { default } from "./index.js";`;
   return [
@@ -255,19 +258,3 @@ function modulesOf(build, config) {
     ...own,
   ];
 }
-
-// Miniflare keeps a cache as one SQLite file of keys and a folder of bodies; Node 20 has no SQLite, Python has.
-const CACHE_READER = `
-import json, pathlib, sqlite3, sys
-found = []
-root = pathlib.Path(sys.argv[1])
-files = [file for file in root.glob("miniflare-CacheObject/*.sqlite") if file.name != "metadata.sqlite"]
-for file in files:
-    rows = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
-    for key, blob, expiration, metadata in rows.execute("SELECT key, blob_id, expiration, metadata FROM _mf_entries"):
-        for body in root.glob(f"*/blobs/{blob}"):
-            metadata_ = json.loads(metadata)
-            found.append({"cache": body.parts[-3], "key": key, "expires_at_ms": expiration, "status": metadata_["status"],
-                          "headers": dict(metadata_["headers"]), "text": body.read_text("latin-1")})
-print(json.dumps(found))
-`;

@@ -7,13 +7,32 @@ import * as glue from "./glue.js";
 // its end) the glue starts it anew at the next call.
 const state = glue.__worker_init_state();
 
+// An abort happens in a task of its own, so the promises of those in flight would stay open for ever.
+const inFlight = new Set();
+addEventListener("error", ({ error }) => {
+  if (!(error instanceof WebAssembly.RuntimeError)) return;
+  console.error(`the wasm has aborted: ${error.message}`);
+  for (const end of inFlight) end(error);
+});
+
+async function unlessAborted(promise) {
+  let end;
+  const aborted = new Promise((_, reject) => (end = reject));
+  inFlight.add(end);
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    inFlight.delete(end);
+  }
+}
+
 export default class Entrypoint extends WorkerEntrypoint {}
 
 // A panic is a rejection here. The log has it already; a stranger learns that it happened, and nothing else.
 function serve(inner) {
   Entrypoint.prototype.fetch = async function fetch(request) {
     try {
-      return await inner(request, this.env, this.ctx);
+      return await unlessAborted(inner(request, this.env, this.ctx));
     } catch (error) {
       const id = crypto.randomUUID();
       console.error(`request ${id} failed: ${error}`);
@@ -36,14 +55,14 @@ function serve(inner) {
 // An event of the platform: `scheduled`, `queue`.
 function handle(name, inner) {
   Entrypoint.prototype[name] = function (event) {
-    return inner(event, this.env, this.ctx);
+    return unlessAborted(inner(event, this.env, this.ctx));
   };
 }
 
 // What other Workers call over a service binding: `env.KEYREEVE.token("push")` is `rpc_token(env, ctx, "push")`.
 function offer(name, inner) {
   Entrypoint.prototype[name] = function (...values) {
-    return inner(this.env, this.ctx, ...values);
+    return unlessAborted(inner(this.env, this.ctx, ...values));
   };
 }
 
@@ -72,9 +91,8 @@ function object(Inner) {
       for (const name of Object.getOwnPropertyNames(Inner.prototype)) {
         const isOurs = name !== "constructor" && name !== "free" && !name.startsWith("__");
         if (!isOurs || typeof Inner.prototype[name] !== "function") continue;
-        // In a promise, so that what fails at once fails like what fails later.
-        this.prototype[name] = async function (...values) {
-          return this.#current()[name](...values);
+        this.prototype[name] = function (...values) {
+          return unlessAborted(this.#current()[name](...values));
         };
       }
     }
