@@ -1,7 +1,10 @@
 // The harness itself: a test that looks into the tiers proves nothing if it does not see what is there.
 import assert from "node:assert/strict";
+import { generateKeyPairSync } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { Upstream } from "./upstream.mjs";
+import { PickyApns, Upstream } from "./upstream.mjs";
 import { World } from "./world.mjs";
 
 const SECRET = "a-secret-that-is-looked-for";
@@ -42,4 +45,14 @@ test("an upstream keeps score of what is asked and what is still inside", async 
   } finally {
     await upstream.stop();
   }
+});
+
+test("the fake Apple of the binary counts from the start", async () => {
+  const { publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const pem = join(world.folder, "apple.pem");
+  writeFileSync(pem, publicKey.export({ type: "spki", format: "pem" }));
+  const picky = await PickyApns.start({ keys: [`TEAM123456:KEY1234567:${pem}`] });
+  assert.match(picky.url, /^https:\/\/127\.0\.0\.1:/);
+  assert.equal((await picky.score()).requests, 0);
+  assert.equal((await picky.stop()).minted, 0);
 });

@@ -43,11 +43,16 @@ impl Fetch {
     }
 
     async fn answer(&self, request: HttpRequest) -> Result<HttpAnswer, HttpError> {
-        let not_sent = |error: JsValue| HttpError::NotSent(js::reason(&error));
+        let not_sent = |cause: &str| HttpError::NotSent(cause.to_owned());
         let no_answer = |error: JsValue| HttpError::NoAnswer(js::reason(&error));
         let door = Door::of(&self.env, &request).map_err(HttpError::NotSent)?;
-        let abort = Abort(web_sys::AbortController::new().map_err(not_sent)?);
-        let sent = door.send(&request, &abort).map_err(not_sent)?;
+        let abort = web_sys::AbortController::new().map_err(|_| not_sent("the runtime has no AbortController"))?;
+        let abort = Abort(abort);
+        let headers = headers_for(&request).map_err(|_| not_sent("a header has characters that none may carry"))?;
+        // What the runtime says about a request that it does not take quotes the URL, which may hold a secret.
+        let sent = door
+            .send(&request, &headers, &abort)
+            .map_err(|_| not_sent("the runtime takes no such URL, or no body with this method"))?;
         let response: web_sys::Response =
             JsFuture::from(sent).await.map_err(no_answer)?.dyn_into().map_err(no_answer)?;
         let answer_bytes_max = request.answer_bytes_max;
@@ -111,10 +116,10 @@ impl Door {
     }
 
     /// Hands the request to the runtime. An error means that it refused to take it.
-    fn send(&self, request: &HttpRequest, abort: &Abort) -> Result<Promise, JsValue> {
+    fn send(&self, request: &HttpRequest, headers: &Headers, abort: &Abort) -> Result<Promise, JsValue> {
         let init = web_sys::RequestInit::new();
         init.set_method(request.method.as_str());
-        init.set_headers(headers_for(request)?.as_ref());
+        init.set_headers(headers.as_ref());
         init.set_redirect(web_sys::RequestRedirect::Manual);
         init.set_cache(web_sys::RequestCache::NoStore);
         let body = request.body.expose();

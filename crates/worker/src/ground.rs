@@ -56,7 +56,8 @@ impl Ground {
         let secrets = BoundSecrets::new(env.clone()).with_stored(host.as_ref(), names).await?;
         let keys = seal_keys(&config.seal_keys, &secrets).map_err(|problems| problems.join("\n"))?;
         let http = Fetch::new(env.clone(), Arc::clone(&host));
-        let tools = Tools { host: Arc::clone(&host), http: Arc::new(http), programs: None };
+        let tools =
+            Tools { host: Arc::clone(&host), http: Arc::new(http), programs: None, signer: crate::webcrypto::signer };
         Ok(Self { env, host, crypto: Arc::new(LocalCrypto), config, keys, secrets, tools })
     }
 

@@ -20,6 +20,7 @@ mod register;
 pub mod secrets;
 #[cfg(feature = "testing")]
 mod testing;
+pub mod webcrypto;
 
 use worker::{Context, Env, HttpRequest, Response, ScheduleContext, ScheduledEvent, event};
 
@@ -32,7 +33,7 @@ use host::{Anchor, within};
 async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Result<Response> {
     log::install();
     #[cfg(feature = "testing")]
-    if let Some(answer) = testing::misbehave(&request, &env).await {
+    if let Some(answer) = testing::misbehave(&request, &env, &context).await {
         return answer;
     }
     within(Anchor::of_event(&context), front::answer(request, env)).await

@@ -18,7 +18,9 @@ use keyreeve::error::Error;
 use keyreeve::http::Site;
 use keyreeve::outbound::{Drive, Origin, Outbound, Parts};
 use keyreeve::port::{Host, Register};
-use worker::{DurableObject, Env, HttpRequest, Response, ResponseBuilder, Result, State, Storage, durable_object};
+use worker::{
+    DurableObject, Env, HttpRequest, Response, ResponseBuilder, Result, State, Storage, durable_object, wasm_bindgen,
+};
 
 use crate::engine::durable::Durable;
 use crate::engine::r2::R2;
@@ -91,7 +93,7 @@ impl Keyreeve {
     async fn answer(&self, request: worker::Request) -> Result<Response> {
         let request = HttpRequest::try_from(request)?;
         #[cfg(feature = "testing")]
-        if let Some(answer) = crate::testing::object(&self.state, &request).await {
+        if let Some(answer) = crate::testing::object(&request).await {
             return answer;
         }
         if request.uri().path() == register::PATH {

@@ -76,8 +76,9 @@ impl BoundSecrets {
 }
 
 async fn fetch(store: JsValue, get: Function) -> Result<Secret<Vec<u8>>, String> {
-    let promise: Promise = get.call0(&store).and_then(JsValue::dyn_into).map_err(|error| js::reason(&error))?;
-    let value = JsFuture::from(promise).await.map_err(|error| js::reason(&error))?;
+    let asked = get.call0(&store).map_err(|error| js::reason(&error))?;
+    // What comes is only like a promise: it may be asked for more before it is there.
+    let value = JsFuture::from(Promise::resolve(&asked)).await.map_err(|error| js::reason(&error))?;
     value.as_string().map(|text| Secret::new(text.into_bytes())).ok_or_else(|| "it is not a text".into())
 }
 

@@ -50,7 +50,7 @@ fn built(host: &Arc<OsHost>, source: SourceConfig) -> Result<Arc<dyn Source>, St
     };
     let config = CredentialConfig { source, plan: Plan::Slot(slots), keep: Keep::Always, wait_ms: 1000 };
     let http = Arc::new(Fetch::new(host.clone(), &FetchSettings::default()).unwrap());
-    let tools = Tools { host: host.clone(), http, programs: None };
+    let tools = Tools { host: host.clone(), http, programs: None, signer: keyreeve::crypto::signer };
     build(&config, &CredentialName::parse("lake").unwrap(), &OsSecrets, &tools)
 }
 

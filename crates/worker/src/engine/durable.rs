@@ -39,6 +39,17 @@ impl Durable {
         Ok(Self { sql })
     }
 
+    /// Writes half of something, and panics: for the test of what is left of it.
+    #[cfg(feature = "testing")]
+    #[expect(clippy::panic, reason = "the test of what a panic leaves behind needs one")]
+    pub(crate) fn panic_half_way(storage: &Storage) -> Result<(), String> {
+        let sql = storage.sql();
+        in_one_transaction(storage, move || {
+            run(&sql, "CREATE TABLE half_way (a)", vec![])?;
+            panic!("a deliberate panic in a transaction")
+        })
+    }
+
     fn rows(&self, statement: &str, values: Vec<SqlStorageValue>) -> Result<Vec<Vec<SqlStorageValue>>, StoreError> {
         run(&self.sql, statement, values).map_err(StoreError::Refused)
     }
