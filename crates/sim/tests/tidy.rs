@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("keyreeve-core", &[]),
     ("keyreeve-picky", &[]),
+    ("keyreeve-bindgen", &[]),
     ("keyreeve", &["keyreeve-core"]),
     ("keyreeve-server", &["keyreeve", "keyreeve-core", "keyreeve-picky"]),
     ("keyreeve-sim", &["keyreeve", "keyreeve-core"]),
+    ("keyreeve-worker", &["keyreeve", "keyreeve-core"]),
 ];
 /// The core decides, so it needs little. A longer list is a decision to be written down, not a convenience.
 const CORE_MAY_USE: &[&str] = &["minicbor", "subtle", "thiserror", "zeroize"];

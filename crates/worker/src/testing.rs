@@ -1,0 +1,80 @@
+//! Routes and an object that misbehave on purpose, so that `tests/worker` can see what that costs everybody else.
+//! Only in builds with the feature `testing`.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use http::StatusCode;
+use worker::{Delay, DurableObject, Env, HttpRequest, Request, Response, State, durable_object, wasm_bindgen};
+
+/// How long `wait` takes: long enough to be in flight while another request falls over.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// Answers the routes below `/testing/`, and no others; `/testing/object/` is the same in the object.
+pub(crate) async fn misbehave(request: &HttpRequest, env: &Env) -> Option<worker::Result<Response>> {
+    let what = request.uri().path().strip_prefix("/testing/")?;
+    Some(match what.strip_prefix("object/") {
+        Some(what) => ask_object(env, what).await,
+        None => act(what).await,
+    })
+}
+
+async fn ask_object(env: &Env, what: &str) -> worker::Result<Response> {
+    let stub = env.durable_object("STUMBLER")?.get_by_name("the one")?;
+    stub.fetch_with_str(&format!("https://object/{what}")).await
+}
+
+/// # Panics
+/// On `panic` at once, on `panic-later` after the first await. That is what they are for.
+async fn act(what: &str) -> worker::Result<Response> {
+    match what {
+        "panic" => fall_over(),
+        "panic-later" => {
+            Delay::from(Duration::from_millis(1)).await;
+            fall_over()
+        }
+        // What no unwinding catches: as if memory or stack had come to their end.
+        "abort" => std::process::abort(),
+        "wait" => {
+            Delay::from(WAIT).await;
+            super::answer(StatusCode::OK, r#"{"status":"waited"}"#)
+        }
+        _ => super::answer(StatusCode::NOT_FOUND, "{}"),
+    }
+}
+
+#[expect(clippy::panic, reason = "the test of what a panic does needs one")]
+fn fall_over() -> ! {
+    panic!("a deliberate panic")
+}
+
+/// An object that counts in its memory and on its disk, so that a test sees which of them it has lost.
+#[durable_object(fetch)]
+pub struct Stumbler {
+    state: State,
+    in_memory: Cell<u64>,
+}
+
+// A panic between two uses of the counter leaves it as it was.
+impl std::panic::RefUnwindSafe for Stumbler {}
+impl std::panic::UnwindSafe for Stumbler {}
+
+impl DurableObject for Stumbler {
+    fn new(state: State, _env: Env) -> Self {
+        Self { state, in_memory: Cell::new(0) }
+    }
+
+    async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        let path = request.path();
+        if path != "/count" {
+            return act(path.trim_start_matches('/')).await;
+        }
+        let sql = self.state.storage().sql();
+        sql.exec("CREATE TABLE IF NOT EXISTS counts (id INTEGER PRIMARY KEY)", None)?;
+        sql.exec("INSERT INTO counts DEFAULT VALUES", None)?;
+        let rows: Vec<serde_json::Value> = sql.exec("SELECT COUNT(*) AS n FROM counts", None)?.to_array()?;
+        self.in_memory.set(self.in_memory.get() + 1);
+        let on_disk = rows.first().and_then(|row| row.get("n")).and_then(serde_json::Value::as_f64).unwrap_or(-1.0);
+        super::answer(StatusCode::OK, &format!(r#"{{"memory":{},"disk":{on_disk}}}"#, self.in_memory.get()))
+    }
+}
