@@ -55,6 +55,7 @@ pub(crate) fn run(args: &BuildWorkerArgs) -> Result<(), Failure> {
     check_name(&args.name)?;
     let bindings = config.bindings();
     let bound = bound(&args.bind, &bindings)?;
+    let to_put: Vec<&String> = bindings.secrets.iter().filter(|name| !bound.contains_key(*name)).collect();
     let code = code(&args.script)?;
     check_out(&args.out)?;
     let wrangler = format!("{MARK}\n{:#}\n", wrangler(&args.name, &config, &bindings, &bound));
@@ -66,19 +67,18 @@ pub(crate) fn run(args: &BuildWorkerArgs) -> Result<(), Failure> {
             ("keyreeve.toml", &text),
             ("config.mjs", CONFIG),
             ("main.mjs", MAIN),
-            ("README.md", &readme(&args.name, &config, &bindings)),
+            ("README.md", &readme(&args.name, &config, &bindings, &to_put)),
         ],
     );
     written.map_err(|cause| Failure::new(Code::Unavailable, cause))?;
     if args.json {
-        let secrets: Vec<&String> = bindings.secrets.iter().collect();
-        say(&json!({ "ok": true, "out": args.out.display().to_string(), "name": args.name, "secrets": secrets })
+        say(&json!({ "ok": true, "out": args.out.display().to_string(), "name": args.name, "secrets": to_put })
             .to_string());
     } else {
         say(&format!(
             "`{}` is ready\n{}",
             args.out.display(),
-            next_steps(&args.out.display().to_string(), &bindings).trim_end()
+            next_steps(&args.out.display().to_string(), &to_put).trim_end()
         ));
     }
     Ok(())
@@ -106,12 +106,11 @@ fn bound(given: &[String], bindings: &Bindings) -> Result<BTreeMap<String, Strin
     let needed: Vec<(&String, &str)> = (bindings.services.iter().map(|name| (name, "the name of another Worker")))
         .chain(bindings.certificates.iter().map(|name| (name, "the id of a client certificate")))
         .collect();
-    let optional = bindings.kv.iter().chain(&bindings.bucket);
+    let optional = bindings.kv.iter().chain(&bindings.bucket).chain(&bindings.secrets);
     let known: Vec<&String> = needed.iter().map(|(name, _)| *name).chain(optional).collect();
     let mut bound = BTreeMap::new();
     for one in given {
-        let parts = one.split_once('=').filter(|(_, value)| is_value(value));
-        let Some((name, value)) = parts else {
+        let Some((name, value)) = one.split_once('=') else {
             return Err(usage(
                 format!("`--bind {one}` is not `NAME=VALUE`"),
                 "for example `--bind RENEWAL=renewal-worker`",
@@ -123,6 +122,18 @@ fn bound(given: &[String], bindings: &Bindings) -> Result<BTreeMap<String, Strin
             return Err(usage(
                 format!("the configuration names no binding `{name}` that something stands behind"),
                 &hint,
+            ));
+        }
+        let is_right = match bindings.secrets.contains(name) {
+            true => value.split_once('/').is_some_and(|(store, secret)| is_value(store) && is_value(secret)),
+            false => is_value(value),
+        };
+        if !is_right {
+            // Whoever writes a secret here has it in the history of the shell already; it need not be in a log as well.
+            let message = format!("`--bind {name}=..` says nothing that can stand behind it (the value is not shown)");
+            return Err(usage(
+                message,
+                "an id or a name: letters, digits, `.`, `_` and `-`; for a secret `STORE_ID/SECRET_NAME`",
             ));
         }
         if bound.insert(name.to_owned(), value.to_owned()).is_some() {
@@ -155,6 +166,10 @@ fn code(script: &Path) -> Result<Vec<PathBuf>, Failure> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(script.join(&folder)).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
+            // What begins with a point is a note of whoever made the code.
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             let (kind, path) = (entry.file_type().map_err(unreadable)?, folder.join(entry.file_name()));
             if kind.is_dir() {
                 folders.push(path);
@@ -250,6 +265,13 @@ fn wrangler(name: &str, config: &Config, bindings: &Bindings, bound: &BTreeMap<S
     if !bindings.certificates.is_empty() {
         set("mtls_certificates", all(&bindings.certificates, "certificate_id").into());
     }
+    let stored = bindings.secrets.iter().filter_map(|name| Some((name, bound.get(name)?.split_once('/')?)));
+    let stored =
+        stored.map(|(name, (store, secret))| json!({ "binding": name, "store_id": store, "secret_name": secret }));
+    let stored: Vec<Value> = stored.collect();
+    if !stored.is_empty() {
+        set("secrets_store_secrets", stored.into());
+    }
     if let Some(cron) = cron(config) {
         set("triggers", json!({ "crons": [cron] }));
     }
@@ -266,9 +288,9 @@ fn cron(config: &Config) -> Option<&'static str> {
     }
 }
 
-fn next_steps(folder: &str, bindings: &Bindings) -> String {
+fn next_steps(folder: &str, secrets: &[&String]) -> String {
     let mut steps = format!("next:\n  cd {folder}\n");
-    for secret in &bindings.secrets {
+    for secret in secrets {
         // Writing to a String cannot fail.
         let _ = writeln!(steps, "  wrangler secret put {secret}");
     }
@@ -276,15 +298,15 @@ fn next_steps(folder: &str, bindings: &Bindings) -> String {
     steps
 }
 
-fn readme(name: &str, config: &Config, bindings: &Bindings) -> String {
+fn readme(name: &str, config: &Config, bindings: &Bindings, secrets: &[&String]) -> String {
     let mut page = format!(
         "# `{name}`\n\nA keyreeve Worker. Everything in this folder was written by `keyreeve build worker`, and is written\n\
          again by the next build: change `keyreeve.toml` at its source.\n\n## Secrets\n\n"
     );
-    if bindings.secrets.is_empty() {
+    if secrets.is_empty() {
         page.push_str("None.\n");
     }
-    for secret in &bindings.secrets {
+    for secret in secrets {
         let _ = writeln!(page, "    wrangler secret put {secret}");
     }
     page.push_str(

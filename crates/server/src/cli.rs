@@ -284,7 +284,8 @@ pub(crate) struct BuildWorkerArgs {
     #[arg(long, default_value = "keyreeve", value_name = "NAME")]
     pub(crate) name: String,
     /// What stands behind a binding, `NAME=VALUE`: the id of a KV namespace or of a client certificate, the name of a
-    /// bucket or of another Worker. Without one `wrangler deploy` makes namespace and bucket itself.
+    /// bucket or of another Worker, `STORE_ID/SECRET_NAME` for a secret in the Secrets Store. Without one `wrangler
+    /// deploy` makes namespace and bucket itself, and secrets are put one by one.
     #[arg(long = "bind", value_name = "NAME=VALUE")]
     pub(crate) bind: Vec<String>,
     /// Print JSON.

@@ -341,7 +341,7 @@ const READ: &[u8] = b"\x83\x01\x00\x61a";
 #[tokio::test]
 async fn a_request_that_is_signed_for_something_else_is_not_answered() {
     let right = header("POST", "/v1/register", READ);
-    let (status, headers, _) = serve(Method::POST, "/v1/register", &[right.clone()], READ).await;
+    let (status, headers, _) = serve(Method::POST, "/v1/register", std::slice::from_ref(&right), READ).await;
     assert!(status == StatusCode::OK && headers.contains_key(SIGNATURE));
     let other_time = right.replacen("t=1", "t=2", 1);
     let other_nonce = right.replacen("n=0", "n=1", 1);

@@ -52,6 +52,7 @@ fn script(place: &Place) -> PathBuf {
     fs::write(script.join("index.js"), "export default {};\nexport class Keyreeve {}\n").unwrap();
     fs::write(script.join("index_bg.wasm"), b"\0asm\x01\0\0\0").unwrap();
     fs::write(script.join("snippets/inline.js"), "export {};\n").unwrap();
+    fs::write(script.join(".made-of"), "").unwrap();
     script
 }
 
@@ -138,10 +139,14 @@ fn what_the_configuration_does_not_name_is_not_bound() {
     fs::write(place.path("out/keyreeve/old.js"), "").unwrap();
     let bucket = "store.url = \"r2:RECORDS\"\nseal.keys = [\"binding:S\"]\n[credential.a]\nsource = \"apns\"\nkey = \"binding:K\"\n\
         params = { team_id = \"DEF123GHIJ\", key_id = \"ABC123DEFG\" }\n";
-    let output = build(&place, bucket, &["--bind", "RECORDS=records-eu"]);
+    let output = build(&place, bucket, &["--bind", "RECORDS=records-eu", "--bind", "S=8f0a/seal-key"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let project = wrangler(&place);
     assert_eq!(project["r2_buckets"], serde_json::json!([{ "binding": "RECORDS", "bucket_name": "records-eu" }]));
+    let stored = serde_json::json!([{ "binding": "S", "store_id": "8f0a", "secret_name": "seal-key" }]);
+    assert_eq!(project["secrets_store_secrets"], stored);
+    let said = text(&output.stdout);
+    assert!(said.contains("secret put K\n") && !said.contains("secret put S\n"), "{said}");
     assert_eq!(project["triggers"]["crons"][0], "* * * * *");
     assert!(project.get("migrations").is_none() && !place.path("out/keyreeve/old.js").exists());
 }
@@ -160,13 +165,15 @@ fn a_worker_that_would_not_work_is_not_built() {
         ),
         (&["--bind", "RENEWAL=a"], "nothing stands behind the binding `BANK_CERTIFICATE`"),
         (&["--bind", "RENEWAL"], "`--bind RENEWAL` is not `NAME=VALUE`"),
-        (&["--bind", "RENEWAL=a\"b"], "is not `NAME=VALUE`"),
-        (&["--bind", "SEAL_KEY=a"], "names no binding `SEAL_KEY` that something stands behind"),
+        (&["--bind", "RENEWAL=a\"b"], "`--bind RENEWAL=..` says nothing that can stand behind it"),
+        (&["--bind", "SEAL_KEY=hunter2"], "`--bind SEAL_KEY=..` says nothing that can stand behind it"),
+        (&["--bind", "RECORDS=a"], "names no binding `RECORDS` that something stands behind"),
         (&["--bind", "RENEWAL=a", "--bind", "RENEWAL=b"], "`--bind RENEWAL=..` is there twice"),
         (&["--name", "My Worker"], "`--name My Worker` is not a name for a Worker"),
     ] {
         let said = refused(&build(&place, EDGE, more));
         assert!(said.contains(part) && said.contains("\nhint: "), "{more:?}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
     }
     let absent = [&BINDS[..], &["--script", "/nonexistent"]].concat();
     let output = Command::new(PROGRAM)
