@@ -13,11 +13,9 @@ credentials = ["*"]
 [credential.up]
 source = "http"
 mode = "lease"
-[credential.up.params]
 url = "${up.url}/mint"
-[credential.up.params.response]
-token = "/token"
-expires_in = "/expires_in"
+method = "POST"
+map = { token = "/token", expires_in = "/expires_in" }
 `;
 const world = await World.start({ isolates: 2, config, secrets: { SEAL_KEY: "ab".repeat(32) } });
 const h = { headers: { authorization: "Bearer k" } };
@@ -25,5 +23,5 @@ for (const p of ["/livez", "/v1/credentials/up/token", "/v1/credentials/up/token
   try { const a = await world.ask(0, p, h); console.log(p, a.status, a.ms.toFixed(1), a.text); } catch (e) { console.log(p, String(e)); }
 }
 const b = await world.ask(1, "/v1/credentials/up/token", h); console.log(b.status, b.ms, b.text);
-console.log(up.calls, world.log.join("\n"));
+console.log(up.calls, world.log.slice(0,12).join("\n"));
 await world.stop(); await up.stop();

@@ -35,8 +35,8 @@ impl Subscriber for Console {
         event.record(&mut line);
         let Line { message, fields } = line;
         match *event.metadata().level() {
-            Level::ERROR => console_error!("error {message}{fields}"),
-            Level::WARN => console_warn!("warning {message}{fields}"),
+            Level::ERROR => console_error!("{message}{fields}"),
+            Level::WARN => console_warn!("{message}{fields}"),
             _ => console_log!("{message}{fields}"),
         }
     }
