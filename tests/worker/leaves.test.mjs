@@ -87,6 +87,7 @@ test("secrets are read by binding, from variables, by the name in another, and f
   const secret = async (kind, name) => (await ask(0, "secret", { kind, name })).text;
   assert.equal(await secret("binding", "PLAIN"), "hunter2", "without its line break");
   assert.equal(await secret("name-in", "POINTER"), "hunter2");
+  assert.match(await secret("binding", "STORED"), /^the secret bound to `STORED` cannot be read: /);
   await (await world.secretsStore("STORED")).create("from the store");
   assert.equal(await secret("binding", "STORED"), "from the store");
   assert.equal(await secret("binding", "NOWHERE"), "the binding `NOWHERE` is missing\nhint: wrangler secret put NOWHERE");

@@ -109,6 +109,10 @@ impl Door {
         let (binding, url) = match (service(url), request.via.as_deref()) {
             (Some((name, path)), None) => (Some(name), format!("{SERVICE_HOST}{path}")),
             (Some(_), Some(_)) => return Err("a service takes no client certificate".into()),
+            // The runtime finds out only after it has taken the request, and what it says then is no proof of anything.
+            (None, _) if !url.starts_with("https://") && !url.starts_with("http://") => {
+                return Err("the URL is neither `https` nor `http`".into());
+            }
             (None, via) => (via, url.to_owned()),
         };
         let binding = binding.map(|name| js::fetcher(env, name)).transpose()?;

@@ -10,10 +10,7 @@ use keyreeve::config::SecretRef;
 use keyreeve::core::secret::Secret;
 use keyreeve::port::{Host, Secrets};
 use worker::Env;
-use worker::js_sys::{Function, Promise, Reflect};
 use worker::send::SendFuture;
-use worker::wasm_bindgen::{JsCast as _, JsValue};
-use worker::wasm_bindgen_futures::JsFuture;
 
 use crate::js;
 
@@ -46,14 +43,17 @@ impl BoundSecrets {
         names: impl IntoIterator<Item = String>,
     ) -> Result<Self, String> {
         for name in names {
-            let Some(value) = js::binding(&self.env, &name) else { continue };
-            let Ok(Ok(get)) = Reflect::get(&value, &JsValue::from_str("get")).map(JsValue::dyn_into::<Function>) else {
+            if js::binding(&self.env, &name).is_none() {
                 continue;
-            };
-            let fetched = SendFuture::new(fetch(value, get));
+            }
+            // A text has no store behind it; whatever else it is, `read` will say.
+            let Ok(store) = self.env.secret_store(&name) else { continue };
+            let fetched = SendFuture::new(async move { store.get().await });
             let until = host.now().mono.plus(STORE_MS);
             let secret = match select(Box::pin(fetched), host.sleep_until(until)).await {
-                Either::Left((secret, _)) => secret,
+                Either::Left((Ok(Some(text)), _)) => Ok(Secret::new(text.into_bytes())),
+                Either::Left((Ok(None), _)) => Err("it is not there".to_owned()),
+                Either::Left((Err(error), _)) => Err(js::reason(&error.into())),
                 Either::Right(_) => Err(format!("no answer within {STORE_MS}ms")),
             };
             let secret = secret.map_err(|cause| format!("the secret bound to `{name}` cannot be read: {cause}"))?;
@@ -73,13 +73,6 @@ impl BoundSecrets {
             None => Err(format!("the binding `{name}` is neither a secret nor a variable")),
         }
     }
-}
-
-async fn fetch(store: JsValue, get: Function) -> Result<Secret<Vec<u8>>, String> {
-    let asked = get.call0(&store).map_err(|error| js::reason(&error))?;
-    // What comes is only like a promise: it may be asked for more before it is there.
-    let value = JsFuture::from(Promise::resolve(&asked)).await.map_err(|error| js::reason(&error))?;
-    value.as_string().map(|text| Secret::new(text.into_bytes())).ok_or_else(|| "it is not a text".into())
 }
 
 impl Secrets for BoundSecrets {
