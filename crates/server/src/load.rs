@@ -52,7 +52,12 @@ impl Ground {
         let scale = clock.map_or(1.0, |clock| clock.scale);
         let http = Fetch::new(Arc::clone(&host), &FetchSettings::default()).map_err(usage)?;
         let programs = OsPrograms::new(Arc::clone(&host));
-        let tools = Tools { host: Arc::clone(&host), http: Arc::new(http), programs: Some(Arc::new(programs)) };
+        let tools = Tools {
+            host: Arc::clone(&host),
+            http: Arc::new(http),
+            programs: Some(Arc::new(programs)),
+            signer: keyreeve::crypto::signer,
+        };
         Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), scale })
     }
 

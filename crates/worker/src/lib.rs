@@ -3,16 +3,22 @@
 use http::{Method, StatusCode, header};
 use worker::{Context, Env, HttpRequest, Response, ResponseBuilder, event};
 
+pub mod engine;
+pub mod fetch;
+pub mod host;
+mod js;
+pub mod secrets;
 #[cfg(feature = "testing")]
 mod testing;
+pub mod webcrypto;
 
 /// Answers one HTTP request of an outside caller or of a service binding.
 #[event(fetch)]
-async fn fetch(request: HttpRequest, env: Env, _context: Context) -> worker::Result<Response> {
+async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Result<Response> {
     #[cfg(not(feature = "testing"))]
-    let _ = env;
+    let _ = (env, context);
     #[cfg(feature = "testing")]
-    if let Some(answer) = testing::misbehave(&request, &env).await {
+    if let Some(answer) = testing::misbehave(&request, &env, &context).await {
         return answer;
     }
     match (request.method(), request.uri().path()) {

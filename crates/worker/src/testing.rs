@@ -1,17 +1,23 @@
-//! Routes and an object that misbehave on purpose, so that `tests/worker` can see what that costs everybody else.
+//! Routes and an object that misbehave on purpose, so that `tests/worker` can see what that costs everybody else; and routes
+//! that try each leaf by itself.
 //! Only in builds with the feature `testing`.
+
+mod leaves;
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use http::StatusCode;
-use worker::{Delay, DurableObject, Env, HttpRequest, Request, Response, State, durable_object, wasm_bindgen};
+use worker::{Context, Delay, DurableObject, Env, HttpRequest, Request, Response, State, durable_object, wasm_bindgen};
 
 /// How long `wait` takes: long enough to be in flight while another request falls over.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// Answers the routes below `/testing/`, and no others; `/testing/object/` is the same in the object.
-pub(crate) async fn misbehave(request: &HttpRequest, env: &Env) -> Option<worker::Result<Response>> {
+pub(crate) async fn misbehave(request: &HttpRequest, env: &Env, context: &Context) -> Option<worker::Result<Response>> {
+    if let Some(answer) = leaves::answer(request, env, context).await {
+        return Some(answer);
+    }
     let what = request.uri().path().strip_prefix("/testing/")?;
     Some(match what.strip_prefix("object/") {
         Some(what) => ask_object(env, what).await,
