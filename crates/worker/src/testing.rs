@@ -9,6 +9,9 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use http::StatusCode;
+use keyreeve::core::id::CredentialName;
+use keyreeve::crypto::LocalCrypto;
+use keyreeve::outbound::record_key;
 use worker::{Context, Delay, DurableObject, Env, HttpRequest, Request, Response, State, durable_object, wasm_bindgen};
 
 /// How long `wait` takes: long enough to be in flight while another request falls over.
@@ -23,6 +26,9 @@ pub(crate) async fn misbehave(request: &HttpRequest, env: &Env, context: &Contex
         return Some(answer);
     }
     let what = request.uri().path().strip_prefix("/testing/")?;
+    if let Some((name, what)) = what.strip_prefix("credential/").and_then(|rest| rest.split_once('/')) {
+        return Some(ask_credential(env, name, what).await);
+    }
     Some(match what.strip_prefix("object/") {
         Some(what) => ask_object(env, what).await,
         None => act(what).await,
@@ -32,6 +38,19 @@ pub(crate) async fn misbehave(request: &HttpRequest, env: &Env, context: &Contex
 async fn ask_object(env: &Env, what: &str) -> worker::Result<Response> {
     let stub = env.durable_object("STUMBLER")?.get_by_name("the one")?;
     stub.fetch_with_str(&format!("https://object/{what}")).await
+}
+
+/// The object of a credential, doing what an object never should.
+async fn ask_credential(env: &Env, name: &str, what: &str) -> worker::Result<Response> {
+    let name = CredentialName::parse(name).map_err(|error| worker::Error::RustError(error.to_string()))?;
+    let stub = env.durable_object("KEYREEVE")?.get_by_name(record_key(&LocalCrypto, &name).as_str())?;
+    stub.fetch_with_str(&format!("https://object.invalid/testing/{what}")).await
+}
+
+/// What a request to the object of a credential asks for, where it is one of these.
+pub(crate) async fn object(request: &HttpRequest) -> Option<worker::Result<Response>> {
+    let what = request.uri().path().strip_prefix("/testing/")?;
+    Some(act(what).await)
 }
 
 /// # Panics
@@ -47,9 +66,9 @@ async fn act(what: &str) -> worker::Result<Response> {
         "abort" => std::process::abort(),
         "wait" => {
             Delay::from(WAIT).await;
-            super::answer(StatusCode::OK, r#"{"status":"waited"}"#)
+            answer(StatusCode::OK, r#"{"status":"waited"}"#)
         }
-        _ => super::answer(StatusCode::NOT_FOUND, "{}"),
+        _ => answer(StatusCode::NOT_FOUND, "{}"),
     }
 }
 
@@ -85,6 +104,12 @@ impl DurableObject for Stumbler {
         let rows: Vec<serde_json::Value> = sql.exec("SELECT COUNT(*) AS n FROM counts", None)?.to_array()?;
         self.in_memory.set(self.in_memory.get() + 1);
         let on_disk = rows.first().and_then(|row| row.get("n")).and_then(serde_json::Value::as_f64).unwrap_or(-1.0);
-        super::answer(StatusCode::OK, &format!(r#"{{"memory":{},"disk":{on_disk}}}"#, self.in_memory.get()))
+        answer(StatusCode::OK, &format!(r#"{{"memory":{},"disk":{on_disk}}}"#, self.in_memory.get()))
     }
+}
+
+/// One buffer, so that the platform sends its length.
+fn answer(status: StatusCode, json: &str) -> worker::Result<Response> {
+    let builder = worker::ResponseBuilder::new().with_status(status.as_u16());
+    Ok(builder.with_header("content-type", "application/json")?.fixed(json.as_bytes().to_vec()))
 }

@@ -16,14 +16,14 @@ const INTRODUCTION: &str = "\
 
 One TOML file of at most 1 MiB says everything. `keyreeve config check` reports all its problems at once, each with its
 line; `keyreeve config explain` prints each effective value and where it comes from. Both take `--home worker` for the
-configuration of a [Cloudflare Worker](../guide/worker.md), which has other stores and other secrets. A JSON Schema for editors is in
-[`configuration.schema.json`](configuration.schema.json).
+configuration of a [Cloudflare Worker](../guide/worker.md), which has other stores and other secrets. A JSON Schema for
+editors is in [`configuration.schema.json`](configuration.schema.json).
 
 - **Unknown keys are errors.** The nearest right spelling is named.
 - **Times and sizes carry units**: `250ms`, `90s`, `20m`, `1h 30m`, `30d`; `512B`, `64KiB`, `10MiB`.
 - **Secrets are references**: `file:PATH` (the contents of a file), `env:NAME` (an environment variable), `name-in:VARIABLE`
-  (the variable holds the name of the variable with the secret); on a Worker `binding:NAME`, and nothing else. A secret in the file itself is
-  refused, except under `keyreeve dev`.
+  (the variable holds the name of the variable with the secret); on a Worker `binding:NAME`, and nothing else. A secret
+  in the file itself is refused, except under `keyreeve dev`.
 - **The environment wins over the file.** `KEYREEVE__STORE__URL` is `store.url`. Two underscores stand between the parts; a
   name of yours is written in upper case, with `_` for everything but letters and digits
   (`KEYREEVE__CREDENTIAL__APNS_PROD__LIFE__LEAD`), and has to be in the file. Lists are separated by commas. Tables of free

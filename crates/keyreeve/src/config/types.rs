@@ -228,6 +228,19 @@ pub enum SourceConfig {
     },
 }
 
+impl SourceConfig {
+    /// The name of the kind of source, as the API has it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Apns { .. } => "apns",
+            Self::Jwt { .. } => "jwt",
+            Self::Exec { .. } => "exec",
+            Self::Http { .. } => "http",
+        }
+    }
+}
+
 /// Where things are in the answer of an `http` source: JSON pointers (RFC 6901).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpMapping {

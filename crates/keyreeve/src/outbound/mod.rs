@@ -36,6 +36,7 @@ use crate::source::Source;
 pub use cell::{Issued, Served};
 pub use follow::{Origin, Wish};
 pub use operate::{CredentialState, Reported};
+pub use pass::record_key;
 pub use tiers::Tiers;
 
 pub(crate) use cell::Rendered;

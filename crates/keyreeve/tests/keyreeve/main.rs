@@ -22,6 +22,7 @@ mod life;
 mod material;
 mod parsers;
 mod redact;
+mod remote;
 mod requirements;
 mod sealing;
 mod signatures;
