@@ -2,6 +2,7 @@
 //! that try each leaf by itself.
 //! Only in builds with the feature `testing`.
 
+mod cost;
 mod leaves;
 
 use std::cell::Cell;
@@ -19,6 +20,9 @@ const WAIT: Duration = Duration::from_millis(500);
 /// Answers the routes below `/testing/`, and no others; `/testing/object/` is the same in the object.
 pub(crate) async fn misbehave(request: &HttpRequest, env: &Env, context: &Context) -> Option<worker::Result<Response>> {
     if let Some(answer) = leaves::answer(request, env, context).await {
+        return Some(answer);
+    }
+    if let Some(answer) = cost::answer(request, env).await {
         return Some(answer);
     }
     let what = request.uri().path().strip_prefix("/testing/")?;

@@ -27,10 +27,10 @@ const BUCKET: &str = "BUCKET";
 const NAMESPACE: &str = "KV";
 
 /// The parameters of a test route.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn of(uri: &Uri) -> Self {
+    pub(super) fn of(uri: &Uri) -> Self {
         let pairs = url_pairs(uri.query().unwrap_or_default());
         Self(pairs)
     }
@@ -40,7 +40,7 @@ impl Query {
         found.map(|(_, value)| value.as_str()).ok_or_else(|| format!("the parameter `{name}` is missing"))
     }
 
-    fn number(&self, name: &str) -> Result<u64, String> {
+    pub(super) fn number(&self, name: &str) -> Result<u64, String> {
         self.text(name)?.parse().map_err(|_| format!("the parameter `{name}` is not a number"))
     }
 
@@ -73,7 +73,7 @@ pub(super) async fn answer(request: &HttpRequest, env: &Env, context: &Context) 
     Some(said(outcome))
 }
 
-fn said(outcome: Result<String, String>) -> worker::Result<Response> {
+pub(super) fn said(outcome: Result<String, String>) -> worker::Result<Response> {
     let (status, text) = outcome.map_or_else(|broken| (500, broken), |text| (200, text));
     Ok(ResponseBuilder::new().with_status(status).fixed(text.into_bytes()))
 }
@@ -166,7 +166,11 @@ async fn fetch(env: &Env, query: &Query) -> Result<String, String> {
     };
     let began = host.now().mono;
     let deadline = began.plus(query.number("ms").unwrap_or(5000));
-    match http.send(request, deadline).await {
+    let outcome = http.send(request, deadline).await;
+    let ended = host.now().mono;
+    // The end of the event would end the request as well.
+    host.sleep_until(ended.plus(query.number("linger_ms").unwrap_or(0))).await;
+    match outcome {
         Ok(answer) => {
             let headers: Vec<String> = answer
                 .headers
@@ -176,7 +180,7 @@ async fn fetch(env: &Env, query: &Query) -> Result<String, String> {
             let body = String::from_utf8_lossy(answer.body.expose());
             Ok(format!("{} {} {body}", answer.status, headers.join("&")))
         }
-        Err(error) => Err(format!("{error:?} after {}ms", host.now().mono.since(began))),
+        Err(error) => Err(format!("{error:?} after {}ms", ended.since(began))),
     }
 }
 
