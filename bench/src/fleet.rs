@@ -117,7 +117,8 @@ pub fn outbound_over(register: Arc<dyn Register>, count: usize, upstream: &Arc<U
         crypto,
         keys: Some(keys),
         store_ms: 2000,
-        tick_ms: 20,
+        drive: keyreeve::outbound::Drive::Timer,
+            tick_ms: 20,
     };
     let credentials = (0..count)
         .map(|n| Credential {

@@ -153,6 +153,11 @@ export class World {
     return this.#miniflare.getR2Bucket(BUCKET, isolate(0));
   }
 
+  /** A secret of the Secrets Store, by its binding: create, update, delete. */
+  async secretsStore(binding) {
+    return (await this.#miniflare.getSecretsStoreSecretAPI(binding, isolate(0)))();
+  }
+
   /** The cache that all isolates share, or a named one: match and delete by URL. */
   async cache(name) {
     const caches = await this.#miniflare.getCaches();

@@ -124,6 +124,26 @@ pub enum Why {
     StoreAway,
 }
 
+impl Why {
+    /// Every reason.
+    pub const ALL: [Self; 7] =
+        [Self::Fresh, Self::Held, Self::InDoubt, Self::NeedsOperator, Self::Floor, Self::BackOff, Self::StoreAway];
+
+    /// The name used in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Held => "held",
+            Self::InDoubt => "in-doubt",
+            Self::NeedsOperator => "needs-operator",
+            Self::Floor => "floor",
+            Self::BackOff => "back-off",
+            Self::StoreAway => "store-away",
+        }
+    }
+}
+
 /// Permission for one mint. It ends by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Order {

@@ -139,6 +139,13 @@ impl KeyRing {
         std::iter::once(&self.first).chain(&self.others).map(SealKey::id)
     }
 
+    /// HMAC-SHA-256 (RFC 2104) of `text` under the sealing key, for this `purpose` alone: a name that nobody without the key
+    /// can make or read.
+    #[must_use]
+    pub fn keyed(&self, crypto: &dyn Crypto, purpose: &str, text: &[u8]) -> [u8; 32] {
+        crypto.hmac_sha256(self.first.key.expose(), &[purpose.as_bytes(), &[0], text])
+    }
+
     /// Seals `plain` for `context`. `nonce` must be 24 fresh random bytes.
     ///
     /// # Errors

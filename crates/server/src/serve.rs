@@ -249,6 +249,7 @@ fn start_outbound(name: &NodeId, ground: &Ground, loaded: &Loaded, previous: Opt
         register: loaded.store.as_ref().map(|store| Arc::clone(&store.register)),
         crypto: Arc::new(LocalCrypto),
         keys: loaded.keys.clone(),
+        drive: keyreeve::outbound::Drive::Timer,
         tick_ms: ground.host_ms(TICK_MS),
         store_ms: ground.host_ms(loaded.config.store_ms),
     };
@@ -261,6 +262,7 @@ fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
         callers: loaded.config.callers.clone(),
         limits: loaded.config.limits,
         waits: loaded.waits(),
+        forward: None,
     }
 }
 

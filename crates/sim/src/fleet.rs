@@ -208,6 +208,7 @@ impl Fleet {
             crypto: Arc::new(LocalCrypto),
             keys: Some(KeyRing::new(SealKey::new(&LocalCrypto, [7; 32]), Vec::new())),
             store_ms: self.plan.store_ms,
+            drive: keyreeve::outbound::Drive::Timer,
             tick_ms: 0,
         };
         let credential = Credential {

@@ -1,28 +1,49 @@
 //! keyreeve on Cloudflare Workers: the shared core behind the platform's events and bindings.
+//!
+//! ```text
+//! request -> isolate: site -> follower: own memory -> caches -> the credential's Durable Object: a node that mints
+//! ```
+//! - [`host`], [`fetch`], [`secrets`], [`engine`]: the ports of the core over what the platform has
+//! - `ground`: from the configuration in the bundle to parts; `front`: an isolate; `object`: the Durable Object;
+//!   `origin`: the way from the one to the other
 
-use http::{Method, StatusCode, header};
-use worker::{Context, Env, HttpRequest, Response, ResponseBuilder, event};
-
+pub mod engine;
+pub mod fetch;
+mod front;
+mod ground;
+pub mod host;
+mod js;
+mod log;
+mod object;
+mod origin;
+mod register;
+pub mod secrets;
 #[cfg(feature = "testing")]
 mod testing;
+pub mod webcrypto;
+
+use worker::{Context, Env, HttpRequest, Response, ScheduleContext, ScheduledEvent, event};
+
+pub use object::Keyreeve;
+
+use host::{Anchor, within};
 
 /// Answers one HTTP request of an outside caller or of a service binding.
 #[event(fetch)]
-async fn fetch(request: HttpRequest, env: Env, _context: Context) -> worker::Result<Response> {
-    #[cfg(not(feature = "testing"))]
-    let _ = env;
+async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Result<Response> {
+    log::install();
     #[cfg(feature = "testing")]
-    if let Some(answer) = testing::misbehave(&request, &env).await {
+    if let Some(answer) = testing::misbehave(&request, &env, &context).await {
         return answer;
     }
-    match (request.method(), request.uri().path()) {
-        (&Method::GET, "/livez") => answer(StatusCode::OK, r#"{"status":"alive"}"#),
-        _ => answer(StatusCode::NOT_FOUND, r#"{"code":"no_such_route"}"#),
-    }
+    within(Anchor::of_event(&context), front::answer(request, env)).await
 }
 
-/// One buffer, so that the platform sends its length.
-fn answer(status: StatusCode, json: &str) -> worker::Result<Response> {
-    let builder = ResponseBuilder::new().with_status(status.as_u16());
-    Ok(builder.with_header(header::CONTENT_TYPE.as_str(), "application/json")?.fixed(json.as_bytes().to_vec()))
+/// The cron event: credentials that are kept without demand are looked after.
+#[event(scheduled)]
+async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    log::install();
+    if let Err(sentence) = front::wake(env).await {
+        worker::console_error!("{sentence}");
+    }
 }

@@ -1,18 +1,30 @@
-//! Routes and an object that misbehave on purpose, so that `tests/worker` can see what that costs everybody else.
+//! Routes and an object that misbehave on purpose, so that `tests/worker` can see what that costs everybody else; and routes
+//! that try each leaf by itself.
 //! Only in builds with the feature `testing`.
+
+mod leaves;
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use http::StatusCode;
-use worker::{Delay, DurableObject, Env, HttpRequest, Request, Response, State, durable_object, wasm_bindgen};
+use keyreeve::core::id::CredentialName;
+use keyreeve::crypto::LocalCrypto;
+use keyreeve::outbound::record_key;
+use worker::{Context, Delay, DurableObject, Env, HttpRequest, Request, Response, State, durable_object, wasm_bindgen};
 
 /// How long `wait` takes: long enough to be in flight while another request falls over.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// Answers the routes below `/testing/`, and no others; `/testing/object/` is the same in the object.
-pub(crate) async fn misbehave(request: &HttpRequest, env: &Env) -> Option<worker::Result<Response>> {
+pub(crate) async fn misbehave(request: &HttpRequest, env: &Env, context: &Context) -> Option<worker::Result<Response>> {
+    if let Some(answer) = leaves::answer(request, env, context).await {
+        return Some(answer);
+    }
     let what = request.uri().path().strip_prefix("/testing/")?;
+    if let Some((name, what)) = what.strip_prefix("credential/").and_then(|rest| rest.split_once('/')) {
+        return Some(ask_credential(env, name, what).await);
+    }
     Some(match what.strip_prefix("object/") {
         Some(what) => ask_object(env, what).await,
         None => act(what).await,
@@ -22,6 +34,19 @@ pub(crate) async fn misbehave(request: &HttpRequest, env: &Env) -> Option<worker
 async fn ask_object(env: &Env, what: &str) -> worker::Result<Response> {
     let stub = env.durable_object("STUMBLER")?.get_by_name("the one")?;
     stub.fetch_with_str(&format!("https://object/{what}")).await
+}
+
+/// The object of a credential, doing what an object never should.
+async fn ask_credential(env: &Env, name: &str, what: &str) -> worker::Result<Response> {
+    let name = CredentialName::parse(name).map_err(|error| worker::Error::RustError(error.to_string()))?;
+    let stub = env.durable_object("KEYREEVE")?.get_by_name(record_key(&LocalCrypto, &name).as_str())?;
+    stub.fetch_with_str(&format!("https://object.invalid/testing/{what}")).await
+}
+
+/// What a request to the object of a credential asks for, where it is one of these.
+pub(crate) async fn object(request: &HttpRequest) -> Option<worker::Result<Response>> {
+    let what = request.uri().path().strip_prefix("/testing/")?;
+    Some(act(what).await)
 }
 
 /// # Panics
@@ -37,9 +62,9 @@ async fn act(what: &str) -> worker::Result<Response> {
         "abort" => std::process::abort(),
         "wait" => {
             Delay::from(WAIT).await;
-            super::answer(StatusCode::OK, r#"{"status":"waited"}"#)
+            answer(StatusCode::OK, r#"{"status":"waited"}"#)
         }
-        _ => super::answer(StatusCode::NOT_FOUND, "{}"),
+        _ => answer(StatusCode::NOT_FOUND, "{}"),
     }
 }
 
@@ -75,6 +100,12 @@ impl DurableObject for Stumbler {
         let rows: Vec<serde_json::Value> = sql.exec("SELECT COUNT(*) AS n FROM counts", None)?.to_array()?;
         self.in_memory.set(self.in_memory.get() + 1);
         let on_disk = rows.first().and_then(|row| row.get("n")).and_then(serde_json::Value::as_f64).unwrap_or(-1.0);
-        super::answer(StatusCode::OK, &format!(r#"{{"memory":{},"disk":{on_disk}}}"#, self.in_memory.get()))
+        answer(StatusCode::OK, &format!(r#"{{"memory":{},"disk":{on_disk}}}"#, self.in_memory.get()))
     }
+}
+
+/// One buffer, so that the platform sends its length.
+fn answer(status: StatusCode, json: &str) -> worker::Result<Response> {
+    let builder = worker::ResponseBuilder::new().with_status(status.as_u16());
+    Ok(builder.with_header("content-type", "application/json")?.fixed(json.as_bytes().to_vec()))
 }

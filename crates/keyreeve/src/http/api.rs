@@ -11,6 +11,7 @@ use keyreeve_core::time::{Mono, Timestamp};
 use tokio::sync::{Mutex, watch};
 
 use super::auth::Callers;
+use super::forward::Forward;
 use super::route::Counts;
 use crate::config::{CallerConfig, Limits};
 use crate::outbound::Outbound;
@@ -30,6 +31,8 @@ pub struct Live {
     /// How long a caller without a valid credential waits for one, in milliseconds. The limit of the request where a
     /// credential is not named here, and never longer than that.
     pub waits: BTreeMap<CredentialName, u64>,
+    /// Where requests go that only the node which renews can answer; none where this node renews.
+    pub forward: Option<Arc<dyn Forward>>,
 }
 
 /// What stays while the process lives.
@@ -70,6 +73,7 @@ pub(super) struct Answering {
     pub(super) callers: Callers,
     pub(super) limits: Limits,
     waits: HashMap<CredentialName, u64, foldhash::fast::RandomState>,
+    pub(super) forward: Option<Arc<dyn Forward>>,
 }
 
 impl From<Live> for Answering {
@@ -79,6 +83,7 @@ impl From<Live> for Answering {
             callers: Callers::new(&live.callers),
             limits: live.limits,
             waits: live.waits.into_iter().collect(),
+            forward: live.forward,
         }
     }
 }

@@ -79,6 +79,12 @@ fn state_json(later: &Later, state: &CredentialState) -> Value {
         "generation": state.generation,
         "expires_at": state.expires_at.map(rfc3339),
         "refresh_at": state.refresh_at.map(rfc3339),
+        "renewal": {
+            "from": state.refresh_at.map(rfc3339),
+            "until": state.renew_by.map(rfc3339),
+            "looks_at": state.looks_at.map(rfc3339),
+            "why": state.why.map(keyreeve_core::lifecycle::Why::as_str),
+        },
         "next": state.next.map(|(generation, use_from)| {
             json!({ "generation": generation, "use_from": rfc3339(use_from) })
         }),

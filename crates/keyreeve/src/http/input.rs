@@ -178,7 +178,7 @@ pub(super) fn wrong_type(name: &str, wanted: &str, found: &Value) -> Problem {
 }
 
 /// Reads the whole body, within the limits of size and time.
-async fn body_bytes(later: &Later, head: &Head, body: Body) -> Result<Bytes, Problem> {
+pub(super) async fn body_bytes(later: &Later, head: &Head, body: Body) -> Result<Bytes, Problem> {
     let limits = &later.live.limits;
     let most = limits.body_bytes_max;
     let too_large = || Problem::new(TOO_LARGE, format!("the body is larger than {most} bytes"));

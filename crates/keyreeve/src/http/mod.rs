@@ -12,6 +12,7 @@ mod auth;
 mod change;
 mod credentials;
 mod events;
+mod forward;
 mod health;
 mod input;
 mod openapi;
@@ -21,6 +22,7 @@ mod token;
 
 pub use api::{Api, Live, MetricsPage, Parts};
 pub use auth::Peer;
+pub use forward::Forward;
 pub use openapi::openapi;
-pub use problem::{Kind, PROBLEMS};
+pub use problem::{Answer, Kind, PROBLEMS};
 pub use route::{Access, ROUTES, Route, Site, router};

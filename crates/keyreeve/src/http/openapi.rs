@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 document, made from the same list of routes as the router.
 
+use keyreeve_core::lifecycle::Why;
 use serde_json::{Map, Value, json};
 
 use super::problem::PROBLEMS;
@@ -351,9 +352,19 @@ fn token() -> Value {
 
 fn credential_state() -> Value {
     let next = object(2, &[("generation", number()), ("use_from", moment())]);
+    let whys: Vec<_> = Why::ALL.map(Why::as_str).to_vec();
+    let renewal = object(
+        4,
+        &[
+            ("from", or_null(moment())),
+            ("until", or_null(moment())),
+            ("looks_at", or_null(moment())),
+            ("why", or_null(one_of(&whys))),
+        ],
+    );
     let error = object(2, &[("kind", text()), ("message", text()), ("retry_after_ms", or_null(number()))]);
     object(
-        11,
+        12,
         &[
             ("name", text()),
             ("source", text()),
@@ -362,6 +373,7 @@ fn credential_state() -> Value {
             ("generation", or_null(number())),
             ("expires_at", or_null(moment())),
             ("refresh_at", or_null(moment())),
+            ("renewal", renewal),
             ("next", or_null(next)),
             ("is_wanted", flag()),
             ("faults_absorbed", or_null(number())),

@@ -119,7 +119,8 @@ struct Inner {
     cause: Option<String>,
 }
 
-pub(super) type Answer = http::Response<axum::body::Body>;
+/// An answer, its body still to be sent.
+pub type Answer = http::Response<axum::body::Body>;
 
 impl Problem {
     /// A problem; what follows a line break and `hint: ` in `detail` is the hint.

@@ -17,7 +17,7 @@ use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
-use super::{change, credentials, events, health, token};
+use super::{change, credentials, events, forward, health, token};
 use crate::config::{Action, Surface};
 
 /// The longest path with its query, in bytes.
@@ -137,7 +137,12 @@ impl Site {
         let mut paths: Vec<Path> = Vec::new();
         for row @ (_, route) in ROUTES.iter().enumerate() {
             let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
-            let is_there = route.endpoint != Endpoint::Metrics || api.metrics.is_some();
+            let is_there = match route.endpoint {
+                Endpoint::Metrics => api.metrics.is_some(),
+                // What happens to a credential happens where it is renewed.
+                Endpoint::Events => api.live().forward.is_none(),
+                _ => true,
+            };
             if !(is_served && is_there) {
                 continue;
             }
@@ -313,6 +318,17 @@ fn no_route(rows: &[Row], head: &Head) -> Problem {
 
 impl Later {
     async fn answer(self: Box<Self>, head: Head, body: axum::body::Body) -> Answer {
+        if let Some(to) = forward::applies(&self) {
+            let who = self.caller.as_ref().map(|caller| &*caller.name);
+            return match forward::send(&self, to.as_ref(), head, body).await {
+                // Finished where it was made, under the id that the log over there knows.
+                Ok(answer) => {
+                    self.api.counts.count(self.row, answer.status().as_u16());
+                    answer
+                }
+                Err(problem) => finish(&self.api, self.id, self.row, problem.answer(self.id, who, self.route.path)),
+            };
+        }
         let result = match self.route.endpoint {
             Endpoint::List => credentials::list(&self, &head),
             Endpoint::Show => credentials::show(&self, &head),

@@ -146,6 +146,8 @@ pub(super) struct Cell {
     pub(super) snapshot: ArcSwapOption<Snapshot>,
     /// Monotonic milliseconds of the last use; [`IDLE`] where renewal has stopped for want of demand.
     used_at: AtomicU64,
+    /// Monotonic milliseconds at which a follower last began to look for the next generation.
+    pub(super) looked_at: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -173,6 +175,7 @@ impl Cell {
             keep: credential.keep,
             snapshot: ArcSwapOption::new(snapshot),
             used_at: AtomicU64::new(IDLE),
+            looked_at: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -247,6 +250,11 @@ impl Cell {
             let switched = Snapshot::new(&self.plan, view, snapshot.next.clone(), None);
             self.snapshot.store(Some(Arc::new(switched)));
         }
+    }
+
+    /// How far clocks may be apart, in milliseconds.
+    pub(super) fn skew_ms(&self) -> u64 {
+        skew_ms(&self.plan)
     }
 
     pub(super) const fn is_kept(&self) -> bool {

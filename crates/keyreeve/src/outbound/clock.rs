@@ -95,6 +95,11 @@ impl Timer {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
+    pub(super) fn next(&self) -> Option<Mono> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.peek().map(|Reverse(first)| first.at)
+    }
+
     fn take_due(&self, now: Mono) -> (Vec<Arc<Cell>>, Option<Mono>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = Vec::new();
@@ -109,10 +114,14 @@ impl Timer {
     }
 }
 
-/// Runs the coarse clock and the timer for as long as the driver lives.
-pub(super) fn run(inner: &Arc<Inner>) {
+/// Runs the timer for as long as the driver lives.
+pub(super) fn run_timer(inner: &Arc<Inner>) {
     let timed = Arc::downgrade(inner);
-    inner.host.spawn(Box::pin(run_timer(timed)));
+    inner.host.spawn(Box::pin(wake_in_time(timed)));
+}
+
+/// Runs the coarse clock, if there is one, for as long as the driver lives.
+pub(super) fn run(inner: &Arc<Inner>) {
     if inner.clock.tick_ms > 0 {
         let ticked = Arc::downgrade(inner);
         inner.host.spawn(Box::pin(run_clock(ticked)));
@@ -130,21 +139,29 @@ async fn run_clock(inner: Weak<Inner>) {
     }
 }
 
+impl Inner {
+    /// Begins the looks that are due; returns when the next one is.
+    pub(super) fn look_at_due(self: &Arc<Self>, now: Mono) -> Option<Mono> {
+        let (due, next) = self.timer.take_due(now);
+        for cell in due {
+            if cell.is_time(now) {
+                pass::ensure(self, &cell);
+            }
+        }
+        next
+    }
+}
+
 /// The longest sleep of the timer: how soon it finds out that its driver is gone.
 const LOOK_MS: u64 = 60_000;
 
-async fn run_timer(inner: Weak<Inner>) {
+async fn wake_in_time(inner: Weak<Inner>) {
     while let Some(inner) = inner.upgrade() {
         if inner.timer.is_stopped() {
             return;
         }
         let now = inner.host.now();
-        let (due, next) = inner.timer.take_due(now.mono);
-        for cell in due {
-            if cell.is_time(now.mono) {
-                pass::ensure(&inner, &cell);
-            }
-        }
+        let next = inner.look_at_due(now.mono);
         let until = next.unwrap_or(now.mono.plus(LOOK_MS)).min(now.mono.plus(LOOK_MS));
         let host = Arc::clone(&inner.host);
         let sleep = host.sleep_until(until);

@@ -11,9 +11,11 @@
 
 mod cell;
 mod clock;
+mod follow;
 mod operate;
 mod pass;
 mod slot;
+mod tiers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,7 +34,10 @@ use crate::port::{Host, Register};
 use crate::source::Source;
 
 pub use cell::{Issued, Served};
+pub use follow::{Origin, Wish};
 pub use operate::{CredentialState, Reported};
+pub use pass::record_key;
+pub use tiers::Tiers;
 
 pub(crate) use cell::Rendered;
 
@@ -69,8 +74,21 @@ pub struct Parts {
     pub keys: Option<KeyRing>,
     /// A store that has not answered after this long, in milliseconds, is taken not to have answered.
     pub store_ms: u64,
+    /// Who turns the wheels.
+    pub drive: Drive,
     /// How often the clock that [`Outbound::get`] reads is set, in milliseconds; 0 reads the host's clock each time.
     pub tick_ms: u64,
+}
+
+/// Who renews, and who says when to look.
+#[derive(Clone)]
+pub enum Drive {
+    /// This node renews, by its own timer.
+    Timer,
+    /// This node renews, and the host calls [`Outbound::turn`] at [`Outbound::next_turn`]: a Durable Object and its alarm.
+    Turned,
+    /// This node renews nothing and fetches from there: an isolate of a Worker.
+    Follow(Arc<dyn Origin>),
 }
 
 /// What happened to a credential on this node.
@@ -102,6 +120,7 @@ pub(crate) struct Inner {
     keys: Option<ArcSwap<KeyRing>>,
     cells: HashMap<CredentialName, Arc<Cell>, foldhash::fast::RandomState>,
     store_ms: u64,
+    drive: Drive,
     clock: Coarse,
     timer: Timer,
     notices: broadcast::Sender<Notice>,
@@ -134,16 +153,50 @@ impl Outbound {
             keys: parts.keys.map(ArcSwap::from_pointee),
             cells,
             store_ms: parts.store_ms,
+            drive: parts.drive,
             clock,
             timer: Timer::default(),
             notices: broadcast::channel(NOTICES_MAX).0,
             store_fault: Mutex::new(None),
         });
+        match &inner.drive {
+            Drive::Timer => clock::run_timer(&inner),
+            Drive::Turned => {}
+            Drive::Follow(_) => inner.timer.stop(),
+        }
         clock::run(&inner);
+        if matches!(inner.drive, Drive::Follow(_)) {
+            return Self { inner };
+        }
         for cell in inner.cells.values().filter(|cell| cell.is_kept() || cell.holds_any()) {
             pass::ensure(&inner, cell);
         }
         Self { inner }
+    }
+
+    /// Begins every look that is due. For a node that is [`Drive::Turned`].
+    pub fn turn(&self) {
+        self.inner.look_at_due(self.inner.host.now().mono);
+    }
+
+    /// When the next look is due; `None` where nothing is waited for. For a node that is [`Drive::Turned`].
+    #[must_use]
+    pub fn next_turn(&self) -> Option<Mono> {
+        self.inner.timer.next()
+    }
+
+    /// Whether this node only follows the one that renews this credential. One in slot mode is nobody's but one's own.
+    #[must_use]
+    pub fn is_followed(&self, name: &str) -> bool {
+        let is_fleets = |cell: &Arc<Cell>| matches!(cell.plan.as_ref(), Plan::Fleet(_));
+        matches!(self.inner.drive, Drive::Follow(_)) && self.inner.cells.get(name).is_some_and(is_fleets)
+    }
+
+    /// Looks for what comes after `generation`, which is refused upstream, where this node only follows.
+    pub fn look_beyond(&self, name: &str, generation: u64) {
+        if let (Drive::Follow(origin), Some(cell)) = (&self.inner.drive, self.inner.cells.get(name)) {
+            follow::look_beyond(&self.inner, origin, cell, generation);
+        }
     }
 
     /// Stops renewing. Passes under way finish; what is held is still served.
@@ -206,7 +259,10 @@ impl Outbound {
         let now = self.inner.host.now();
         match self.inner.serve(cell, now, min_ttl_ms) {
             Some(served) => Ok(served),
-            None => self.inner.wait_for(cell, min_ttl_ms, deadline).await,
+            None => match &self.inner.drive {
+                Drive::Follow(origin) => follow::fetch(&self.inner, origin.as_ref(), cell, min_ttl_ms, deadline).await,
+                Drive::Timer | Drive::Turned => self.inner.wait_for(cell, min_ttl_ms, deadline).await,
+            },
         }
     }
 
@@ -246,8 +302,13 @@ impl Inner {
 
     #[inline]
     fn serve(self: &Arc<Self>, cell: &Arc<Cell>, now: Moment, min_ttl_ms: u64) -> Option<Served> {
-        if cell.mark_used(now.mono) {
-            pass::ensure(self, cell);
+        match &self.drive {
+            Drive::Follow(origin) => follow::look_ahead(self, origin, cell, now),
+            Drive::Timer | Drive::Turned => {
+                if cell.mark_used(now.mono) {
+                    pass::ensure(self, cell);
+                }
+            }
         }
         cell.serve(now, min_ttl_ms)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use keyreeve_core::id::CredentialName;
-use keyreeve_core::lifecycle::Context;
+use keyreeve_core::lifecycle::{Context, Why};
 use keyreeve_core::operator::{self, Ask, Asker, Status, Verdict};
 use keyreeve_core::record::{Credential as Published, Record};
 use keyreeve_core::rules::Rules;
@@ -37,6 +37,12 @@ pub struct CredentialState {
     pub expires_at: Option<Timestamp>,
     /// When its renewal falls due.
     pub refresh_at: Option<Timestamp>,
+    /// Until when it must have been renewed, so that every node is served without a gap: its expiry, less the skew.
+    pub renew_by: Option<Timestamp>,
+    /// When this node looks again; `None` while it is looking, and where nobody wants the credential.
+    pub looks_at: Option<Timestamp>,
+    /// Why it does nothing until then; `None` where it has not looked yet, and in slot mode.
+    pub why: Option<Why>,
     /// The generation that is to take over, and when.
     pub next: Option<(u64, Timestamp)>,
     /// Whether this node renews it at the moment.
@@ -259,7 +265,11 @@ impl Inner {
             Plan::Slot(_) => ("slot", None),
             Plan::Fleet(rules) => (rules.mode.as_str(), Some(rules.faults_absorbed())),
         };
-        let status = cell.lock().status;
+        let (status, why, wake_at) = {
+            let state = cell.lock();
+            (state.status, state.why, state.wake_at.filter(|_| !state.is_running))
+        };
+        let is_wanted = cell.is_wanted(now.mono);
         CredentialState {
             name: cell.name.clone(),
             source: cell.source.kind(),
@@ -268,8 +278,11 @@ impl Inner {
             generation: served.as_ref().map(|served| served.generation),
             expires_at: served.as_ref().map(|served| served.expires_at),
             refresh_at: served.as_ref().map(|served| served.refresh_at),
+            renew_by: served.as_ref().map(|served| served.expires_at.minus(cell.skew_ms())),
+            looks_at: wake_at.filter(|_| is_wanted).map(|at| now.wall.plus(at.since(now.mono))),
+            why,
             next: next.map(|next| (next.generation, next.use_from)),
-            is_wanted: cell.is_wanted(now.mono),
+            is_wanted,
             last_error: cell.last_error(),
             faults_absorbed,
         }

@@ -272,6 +272,7 @@ impl Fleet {
             keys: Some(KeyRing::new(SealKey::new(crypto.as_ref(), [9; 32]), Vec::new())),
             crypto,
             store_ms: 2000,
+            drive: keyreeve::outbound::Drive::Timer,
             tick_ms: 0,
         };
         let credential = Credential {

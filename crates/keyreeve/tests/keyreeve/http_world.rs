@@ -269,15 +269,19 @@ pub(crate) struct Node {
 impl Node {
     /// What a configuration with this seal key gives.
     pub(crate) fn live(&self, keep: Keep, seal_key: [u8; 32], previous: Option<&Outbound>) -> Live {
+        let outbound = Outbound::start(self.parts(seal_key), self.credentials(keep), previous);
+        let waits = BTreeMap::from([(CredentialName::parse("push").unwrap(), 3 * SECOND)]);
+        Live { outbound, callers: callers(), limits: LIMITS, waits, forward: None }
+    }
+
+    pub(crate) fn credentials(&self, keep: Keep) -> Vec<Credential> {
         let credentials = plans().into_iter().map(|(name, plan)| Credential {
             name: CredentialName::parse(name).unwrap(),
             source: Arc::<Upstream>::clone(&self.upstreams[name]),
             plan: Arc::new(plan),
             keep,
         });
-        let outbound = Outbound::start(self.parts(seal_key), credentials.collect(), previous);
-        let waits = BTreeMap::from([(CredentialName::parse("push").unwrap(), 3 * SECOND)]);
-        Live { outbound, callers: callers(), limits: LIMITS, waits }
+        credentials.collect()
     }
 
     pub(crate) fn parts(&self, seal_key: [u8; 32]) -> OutboundParts {
@@ -288,6 +292,7 @@ impl Node {
             crypto: Arc::new(LocalCrypto),
             keys: Some(KeyRing::new(SealKey::new(&LocalCrypto, seal_key), Vec::new())),
             store_ms: 2 * SECOND,
+            drive: keyreeve::outbound::Drive::Timer,
             tick_ms: 0,
         }
     }

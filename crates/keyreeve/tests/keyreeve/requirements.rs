@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use keyreeve::core::lifecycle::Why;
 use keyreeve::core::operator::Status;
 use keyreeve::core::record::FaultClass;
 use keyreeve::error::ErrorKind;
@@ -145,6 +146,11 @@ async fn r8_the_moment_of_renewal_is_shown_and_lies_in_its_window() {
     assert!((10 * MINUTE..=12 * MINUTE).contains(&left), "lead 10m and a jitter of at most 2m, not {left}");
     assert_eq!(state.status, Some(Status::Ready));
     assert_eq!(state.faults_absorbed, Some(23));
+    let now = keyreeve::port::Host::now(node.host.as_ref()).wall;
+    assert_eq!(state.why, Some(Why::Fresh), "and why it waits");
+    assert_eq!(state.looks_at, state.refresh_at, "it looks when the renewal falls due");
+    assert_eq!(state.renew_by, state.expires_at.map(|at| at.minus(lease().skew_ms)));
+    assert!(now < state.looks_at.unwrap() && state.refresh_at < state.renew_by);
     let due_in = state.refresh_at.unwrap().since(keyreeve::port::Host::now(node.host.as_ref()).wall);
     pass(due_in - SECOND).await;
     assert_eq!(fleet.upstream.call_count(), 1);

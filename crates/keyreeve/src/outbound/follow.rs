@@ -1,0 +1,142 @@
+//! A node that mints nothing: it serves what it holds, and fetches records from where they are made.
+//!
+//! Nothing here waits on another caller: on Workers a request that waits for another request's promise is ended by the
+//! runtime. Every caller without a credential asks for itself, and whoever is asked (an [`Origin`]) makes it one mint.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use futures::future::{Either, select};
+use keyreeve_core::id::CredentialName;
+use keyreeve_core::record::Record;
+use keyreeve_core::schedule::spread;
+use keyreeve_core::time::{Moment, Mono, Span};
+
+use super::cell::{Cell, Served};
+use super::{Inner, Outbound, slot};
+use crate::config::Plan;
+use crate::error::{Error, ErrorKind};
+
+/// One look for the next generation per node takes at most this long, in milliseconds: after it, another may begin.
+const LOOK_MS: u64 = 5000;
+
+/// What a follower wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// At least this much life left, in milliseconds, the declared skew not counted.
+    pub min_ttl_ms: u64,
+    /// A generation after this one; 0 for any.
+    pub newer_than: u64,
+}
+
+/// Where a follower's records come from.
+#[async_trait]
+pub trait Origin: Send + Sync {
+    /// A record whose newest generation is what `wish` says, if there can be one before `deadline`; else the record that
+    /// is there. The origin mints, or waits for a mint, where there is none.
+    ///
+    /// # Errors
+    /// As [`Outbound::token`](super::Outbound::token).
+    async fn record(&self, name: &CredentialName, wish: Wish, deadline: Mono) -> Result<Record, Error>;
+}
+
+/// A node that renews is an origin for those that do not.
+#[async_trait]
+impl Origin for Outbound {
+    async fn record(&self, name: &CredentialName, wish: Wish, deadline: Mono) -> Result<Record, Error> {
+        self.token(name.as_str(), wish.min_ttl_ms, deadline).await?;
+        let none =
+            || Error::new(ErrorKind::ConfigInvalid, format!("`{name}` is in slot mode: every node signs it by itself"));
+        Self::record(self, name.as_str()).await?.ok_or_else(none)
+    }
+}
+
+/// Fetches what `cell` lacks, for one caller.
+pub(super) async fn fetch(
+    inner: &Arc<Inner>,
+    origin: &dyn Origin,
+    cell: &Arc<Cell>,
+    min_ttl_ms: u64,
+    deadline: Mono,
+) -> Result<Served, Error> {
+    if let Plan::Slot(slots) = cell.plan.as_ref() {
+        // A signature and no more: it takes no time to share.
+        slot::fill(inner, cell, slots).await;
+    } else {
+        // What is over is no reason to ask for something newer: the origin may serve it on, if its policy is to.
+        let now = inner.host.now();
+        let newer_than = if cell.serve(now, 0).is_some() { cell.newest_generation() } else { 0 };
+        learn(inner, origin, cell, Wish { min_ttl_ms, newer_than }, deadline).await?;
+    }
+    let now = inner.host.now();
+    cell.serve(now, min_ttl_ms).ok_or_else(|| cell.last_error().unwrap_or_else(|| cell.out_of_time(now)))
+}
+
+/// Looks for the next generation while the present one is served on, once its renewal is due. Each node a little later than
+/// that, so that they do not ask at once.
+pub(super) fn look_ahead(inner: &Arc<Inner>, origin: &Arc<dyn Origin>, cell: &Arc<Cell>, now: Moment) {
+    if !is_due(inner, cell, now) || !cell.begin_look(now.mono, LOOK_MS) {
+        return;
+    }
+    look(inner, origin, cell, cell.newest_generation());
+}
+
+/// Looks at once for what comes after `generation`, which is refused upstream.
+pub(super) fn look_beyond(inner: &Arc<Inner>, origin: &Arc<dyn Origin>, cell: &Arc<Cell>, generation: u64) {
+    if cell.newest_generation() <= generation {
+        look(inner, origin, cell, generation);
+    }
+}
+
+fn look(inner: &Arc<Inner>, origin: &Arc<dyn Origin>, cell: &Arc<Cell>, newer_than: u64) {
+    let (at, origin, cell) = (Arc::clone(inner), Arc::clone(origin), Arc::clone(cell));
+    inner.host.spawn(Box::pin(async move {
+        let deadline = at.host.now().mono.plus(LOOK_MS);
+        if let Plan::Slot(slots) = cell.plan.as_ref() {
+            slot::fill(&at, &cell, slots).await;
+        } else if let Err(error) =
+            learn(&at, origin.as_ref(), &cell, Wish { min_ttl_ms: 0, newer_than }, deadline).await
+        {
+            tracing::debug!(credential = %cell.name, "{error}");
+        }
+    }));
+}
+
+fn is_due(inner: &Inner, cell: &Cell, now: Moment) -> bool {
+    let snapshot = cell.snapshot.load();
+    let Some(newest) = snapshot.as_ref().and_then(|snapshot| snapshot.view.next.or(snapshot.view.current)) else {
+        return false;
+    };
+    let head_ms = match cell.plan.as_ref() {
+        // The slot after this one is signed before it begins.
+        Plan::Slot(slots) => return now.wall >= newest.refresh_at.minus(slots.ready_ms()),
+        Plan::Fleet(_) => newest.expires_at.since(newest.refresh_at) / 4,
+    };
+    now.wall >= newest.refresh_at.plus(spread(inner.me.boot ^ newest.generation, head_ms))
+}
+
+async fn learn(inner: &Arc<Inner>, origin: &dyn Origin, cell: &Cell, wish: Wish, deadline: Mono) -> Result<(), Error> {
+    let asked_at = inner.host.now().mono;
+    let record = match select(origin.record(&cell.name, wish, deadline), inner.host.sleep_until(deadline)).await {
+        Either::Left((record, _)) => record?,
+        Either::Right(_) => {
+            let waited = Span(deadline.since(asked_at));
+            let text = format!("`{}`: the node that mints it did not answer within {waited}", cell.name);
+            return Err(Error::new(ErrorKind::UpstreamTimeout, text).after(1000));
+        }
+    };
+    let Some(keys) = &inner.keys else {
+        return Err(Error::new(ErrorKind::ConfigInvalid, format!("`{}` needs `seal.keys`", cell.name)));
+    };
+    inner.adopt(cell, keys, &record)
+}
+
+impl Cell {
+    /// True for one look per `for_ms`.
+    fn begin_look(&self, now: Mono, for_ms: u64) -> bool {
+        let last = self.looked_at.load(Ordering::Relaxed);
+        let is_over = last == 0 || now.0.saturating_sub(last) >= for_ms;
+        is_over && self.looked_at.compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
