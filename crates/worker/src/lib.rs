@@ -26,8 +26,6 @@ pub mod webcrypto;
 
 use worker::{Context, Env, HttpRequest, Response, ScheduleContext, ScheduledEvent, event};
 
-pub use object::Keyreeve;
-
 use host::{Anchor, within};
 
 /// Answers one HTTP request of an outside caller or of a service binding.
