@@ -260,7 +260,7 @@ impl Outbound {
         match self.inner.serve(cell, now, min_ttl_ms) {
             Some(served) => Ok(served),
             None => match &self.inner.drive {
-                Drive::Follow(origin) => follow::fetch(&self.inner, origin.as_ref(), cell, min_ttl_ms, deadline).await,
+                Drive::Follow(origin) => follow::fetch(&self.inner, origin, cell, min_ttl_ms, deadline).await,
                 Drive::Timer | Drive::Turned => self.inner.wait_for(cell, min_ttl_ms, deadline).await,
             },
         }

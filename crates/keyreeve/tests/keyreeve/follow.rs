@@ -206,6 +206,7 @@ async fn a_thousand_cold_callers_on_eight_followers_are_one_mint() {
     let answers = join_all((0..1000).map(|caller| edge.ask(caller % 8))).await;
     assert!(answers.iter().all(|answer| answer.as_deref() == Ok("token-1")), "{answers:?}");
     assert_eq!(edge.fleet.upstream.call_count(), 1);
+    assert_eq!(edge.asked(), 8, "one question for each cold follower");
     // Warm: nobody is asked.
     let asked = edge.asked();
     join_all((0..1000).map(|caller| edge.ask(caller % 8))).await;
@@ -300,6 +301,18 @@ async fn an_upstream_that_fails_is_an_error_for_the_caller_and_never_in_a_cache(
     edge.ask(0).await.unwrap();
     pass(10).await;
     assert_eq!(edge.cache.puts.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_in_the_middle_takes_nobodys_answer_with_it() {
+    let edge = Edge::new(1, &lease());
+    let (host, outbound) = &edge.followers[0];
+    let deadline = host.now().mono.plus(3000);
+    let first = outbound.token("push", 0, deadline);
+    let left = tokio::time::timeout(std::time::Duration::from_millis(5), first).await;
+    assert!(left.is_err(), "it is still waiting when it leaves");
+    assert_eq!(edge.ask(0).await.unwrap(), "token-1");
+    assert_eq!((edge.asked(), edge.fleet.upstream.call_count()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
