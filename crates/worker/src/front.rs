@@ -52,6 +52,14 @@ pub(crate) async fn answer(request: HttpRequest, env: Env) -> worker::Result<Res
     }
 }
 
+/// Answers a request that was made here.
+///
+/// # Errors
+/// A sentence, where this Worker is set up wrongly.
+pub(crate) async fn of_site(request: Request<Body>, env: Env) -> Result<Answer, String> {
+    Ok(front(env).await?.site.answer(request).await)
+}
+
 /// One buffer with its length, which costs a fifth of a stream. All answers of the site are complete when they come.
 pub(crate) async fn response(answer: Answer) -> worker::Result<Response> {
     let (head, body) = answer.into_parts();

@@ -4,6 +4,7 @@
 //! request -> isolate: site -> follower: own memory -> caches -> the credential's Durable Object: a node that mints
 //! ```
 //! - [`host`], [`fetch`], [`secrets`], [`engine`]: the ports of the core over what the platform has
+//! - [`rpc`]: what other Workers call
 //! - `ground`: from the configuration in the bundle to parts; `front`: an isolate; `object`: the Durable Object;
 //!   `origin`: the way from the one to the other
 
@@ -17,6 +18,7 @@ mod log;
 mod object;
 mod origin;
 mod register;
+pub mod rpc;
 pub mod secrets;
 #[cfg(feature = "testing")]
 mod testing;

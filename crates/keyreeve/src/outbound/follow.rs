@@ -53,6 +53,12 @@ impl Origin for Outbound {
         self.token(name.as_str(), wish.min_ttl_ms, deadline).await?;
         let none =
             || Error::new(ErrorKind::ConfigInvalid, format!("`{name}` is in slot mode: every node signs it by itself"));
+        let record = Self::record(self, name.as_str()).await?.ok_or_else(none)?;
+        let is_newer = record.newest().is_some_and(|newest| newest.generation > wish.newer_than);
+        let pass = self.inner.cells.get(name.as_str()).and_then(|cell| cell.follow_pass());
+        let Some(mut pass) = pass.filter(|_| !is_newer) else { return Ok(record) };
+        // What is asked for may be on its way.
+        let _ = select(Box::pin(pass.changed()), self.inner.host.sleep_until(deadline)).await;
         Self::record(self, name.as_str()).await?.ok_or_else(none)
     }
 }
