@@ -64,10 +64,11 @@ impl Ground {
     /// The namespace of the objects in which credentials are minted; `None` where nothing is minted in any.
     pub(crate) fn objects(&self) -> Option<&str> {
         let is_coordinated = self.config.credentials.values().any(|one| matches!(one.plan, Plan::Fleet(_)));
-        is_coordinated.then(|| match &self.config.store {
+        let binding = match &self.config.store {
             StoreUrl::DurableObject(binding) => binding.as_str(),
             _ => OBJECTS,
-        })
+        };
+        is_coordinated.then_some(binding)
     }
 
     /// What native nodes sign their requests to the register with: the key, and the one before it.
