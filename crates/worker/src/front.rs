@@ -26,6 +26,9 @@ use crate::ground::Ground;
 use crate::origin::{CREDENTIAL, OBJECT, Objects};
 use crate::register::Registers;
 
+/// Whether the code runs at all: nothing needs to be set up for that.
+const LIVE_PATH: &str = "/livez";
+
 thread_local! {
     /// The front of this isolate, once it could be made.
     static FRONT: RefCell<Option<Rc<Front>>> = const { RefCell::new(None) };
@@ -48,6 +51,10 @@ pub(crate) async fn answer(request: HttpRequest, env: Env) -> worker::Result<Res
             let request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
             response(front.site.answer(request).await).await
         }
+        // It is alive all the same.
+        Err(_) if request.uri().path() == LIVE_PATH => Ok(ResponseBuilder::new()
+            .with_header(header::CONTENT_TYPE.as_str(), "application/json")?
+            .fixed(br#"{"status":"alive"}"#.to_vec())),
         Err(sentence) => not_set_up(&sentence),
     }
 }

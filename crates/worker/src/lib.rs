@@ -26,8 +26,6 @@ pub mod webcrypto;
 
 use worker::{Context, Env, HttpRequest, Response, ScheduleContext, ScheduledEvent, event};
 
-pub use object::Keyreeve;
-
 use host::{Anchor, within};
 
 /// Reads the configuration when the modules are loaded: that is start-up, and no request's CPU.

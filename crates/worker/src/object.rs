@@ -3,8 +3,6 @@
 //! It is an ordinary node of a fleet that has one: its register is the object's own storage, its timer the object's alarm. An
 //! object that is evicted in the middle of a mint is a holder that crashed, and the protocol goes on from there.
 
-#![allow(missing_docs, reason = "the functions that `durable_object` writes have none")]
-
 use std::cell::{Cell, RefCell};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;

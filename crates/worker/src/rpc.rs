@@ -5,10 +5,12 @@
 //! ```
 //! The same checks, the same answer, the same key as over HTTP: a binding makes nobody a caller.
 
+use std::panic::AssertUnwindSafe;
+
 use http::{Request, header};
 use http_body_util::BodyExt as _;
 use keyreeve::core::id::CredentialName;
-use worker::js_sys::{self, JSON};
+use worker::js_sys::{self, JSON, Promise};
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{self, JsValue};
 use worker::wasm_bindgen_futures;
@@ -21,19 +23,20 @@ use crate::host::{Anchor, within};
 /// any life that is left will do. Rejects with an `Error` whose message is the last part of the problem's type, a colon,
 /// and its detail: `not-found: ..`.
 ///
-/// # Errors
-/// The problem, as an `Error`.
+/// (A promise by hand: that of an `async fn` would have to prove that a panic leaves the environment whole.)
 #[wasm_bindgen]
-pub async fn rpc_token(
+pub fn rpc_token(
     env: Env,
     context: worker_sys::Context,
     key: String,
     name: String,
     min_ttl: Option<String>,
-) -> Result<JsValue, JsValue> {
+) -> Promise {
     crate::log::install();
     let anchor = Anchor::of_event(&Context::new(context));
-    within(anchor, token(env, &key, &name, min_ttl.as_deref())).await
+    let work = async move { within(anchor, token(env, &key, &name, min_ttl.as_deref())).await };
+    // What a panic can leave behind is replaced in single steps everywhere.
+    wasm_bindgen_futures::future_to_promise(AssertUnwindSafe(work))
 }
 
 async fn token(env: Env, key: &str, name: &str, min_ttl: Option<&str>) -> Result<JsValue, JsValue> {
