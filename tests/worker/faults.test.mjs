@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:http2";
 import { join } from "node:path";
 import { test } from "node:test";
-import { AUTHORIZED, SECRETS, TOKEN, complaints, configured, renewals } from "./credential.mjs";
+import { AUTHORIZED, SECRETS, configured, renewals } from "./credential.mjs";
 import { PickyApns } from "./upstream.mjs";
 import { World, environment, until } from "./world.mjs";
 
@@ -337,6 +337,84 @@ life = { max = "30s", lead = "15s", min_interval = "12500ms", backdate = "0s", j
     isOver = true;
     apple.close();
     await picky.stop();
+    await world.stop();
+    await upstream.stop();
+  }
+});
+
+/** All of them, for later: should the test fail before it awaits them, it says why itself. */
+function together(promises) {
+  const all = Promise.all(promises);
+  all.catch(() => {});
+  return all;
+}
+
+test("a panic in a request or in the object of a credential is one caller's 500, and the mint goes on for all others", async () => {
+  let release;
+  const upstream = await paths(async (name, call) => {
+    if (call === 1) await new Promise((resolve) => (release = resolve));
+  });
+  const tail = section(upstream, "slow", { wait: "8s", life: { timeout: "8s", lease: "10s", takeover: "12s" } });
+  const build = environment("KEYREEVE_WORKER_TESTING");
+  const world = await World.start({ isolates: 2, build, config: configured(upstream, { tail }), secrets: SECRETS });
+  try {
+    const waiting = together([0, 1, 0, 1, 0, 1].map((at) => world.ask(at, tokenOf("slow"), AUTHORIZED)));
+    await until("the mint is inside", () => upstream.inside === 1);
+    for (const path of ["/testing/panic", "/testing/panic-later", "/testing/credential/slow/panic", "/testing/credential/slow/panic-later"]) {
+      const answers = await Promise.all([0, 1].map((at) => world.ask(at, path)));
+      for (const { status, json, text, ms } of answers) {
+        assert.equal(status, 500, `${path}: ${text}`);
+        // What comes out of an object that fell over is for the Worker alone; here a route of the test passes it on.
+        if (!path.includes("/credential/")) assert.equal(json.type, "urn:keyreeve:problem:internal-error");
+        assert.ok(ms < 1000, `${path}: answered after ${ms} ms`);
+        assert.doesNotMatch(text, /deliberate|\.rs|\.js|wasm/);
+      }
+    }
+    assert.equal(upstream.inside, 1, "the mint has outlived them");
+    release();
+    const answers = await waiting;
+    assert.deepEqual(answers.map(({ status, json }) => [status, json.token]), Array(6).fill([200, "good-token-slow-1"]));
+
+    // The record is whole: it can be read, and renewed.
+    const history = (await world.ask(1, historyOf("slow"), AUTHORIZED)).json;
+    assert.deepEqual([history.status, history.generation, history.intent], ["ready", 1, null]);
+    assert.deepEqual(history.history.map(({ kind }) => kind), ["minted"]);
+    const renew = { method: "POST", headers: AUTHORIZED.headers };
+    await until("a renewal", async () => (await world.ask(0, "/v1/credentials/slow/renew", renew)).status < 300);
+    await until("the next generation", async () => (await world.ask(0, historyOf("slow"), AUTHORIZED)).json.generation === 2);
+    assert.equal(upstream.by.slow.asked.length, 2);
+    assert.equal(world.log.filter((line) => line.includes("Rust panic")).length, 8);
+  } finally {
+    await world.stop();
+    await upstream.stop();
+  }
+});
+
+test("an object that is cut off alone in the middle of a mint costs its callers a problem, and the next generation is minted", async () => {
+  const upstream = await paths((name, call) => (call === 1 ? new Promise(() => {}) : undefined));
+  const tail = section(upstream, "cut");
+  const build = environment("KEYREEVE_WORKER_TESTING");
+  const world = await World.start({ isolates: 2, build, config: configured(upstream, { tail }), secrets: SECRETS });
+  try {
+    const waiting = together([0, 1, 0, 1].map((at) => world.ask(at, tokenOf("cut"), AUTHORIZED)));
+    await until("the mint is inside", () => upstream.by.cut?.asked.length === 1);
+    // No unwinding catches this: the memory of the object is gone, the isolates that wait for it stay.
+    const { status, ms } = await world.ask(0, "/testing/credential/cut/abort");
+    assert.ok(status === 500 && ms < 1000, `${status} after ${ms} ms`);
+    for (const { status, headers, text, ms } of await waiting) {
+      assert.equal(status, 503, text);
+      assert.equal(headers.get("content-type"), "application/problem+json");
+      assert.ok(ms < WAIT_MS + SLACK_MS, `${ms} ms`);
+    }
+    const found = await until("a token", async () => {
+      const { status, json } = await world.ask(1, tokenOf("cut"), AUTHORIZED);
+      return status === 200 && json;
+    });
+    assert.deepEqual([found.generation, found.token], [2, "good-token-cut-1"]);
+    assert.equal(upstream.by.cut.asked.length, 2);
+    const { history } = (await world.ask(0, historyOf("cut"), AUTHORIZED)).json;
+    assert.deepEqual(history.map(({ kind }) => kind).sort(), ["minted", "taken-over"]);
+  } finally {
     await world.stop();
     await upstream.stop();
   }
