@@ -1,53 +1,90 @@
-// The ground that all other tests of the Worker stand on: it starts, in several isolates, for little CPU.
+// The ground that all other tests of the Worker stand on: it starts, in several isolates, for little CPU; and slot mode,
+// which needs nothing but a key.
 import assert from "node:assert/strict";
+import { createHash, createPublicKey, generateKeyPairSync, verify } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { AUTHORIZED, KEY, TOKEN } from "./credential.mjs";
 import { World, environment } from "./world.mjs";
 
 const ISOLATES = 4;
-// Of the second that the platform allows for start-up, and the 10 ms that a free account has for a request.
+// The platform allows a second to load the modules and to run what stands outside of functions.
 const START_CPU_MS_MAX = 50;
+// The first request of an isolate also reads the configuration and the key, and the runtime compiles each function of the
+// wasm when it is first called.
+const FIRST_CPU_MS_MAX = 150;
+const apple = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const SLOTS = {
+  // No object, no cache, no KV: no isolate asks anybody.
+  objects: {},
+  secrets: { APPLE_KEY: apple.privateKey.export({ type: "pkcs8", format: "pem" }) },
+  config: `
+[caller.app]
+key_sha256 = "${createHash("sha256").update(KEY).digest("hex")}"
+can = ["token"]
+credentials = ["*"]
+[credential.up]
+source = "apns"
+mode = "slot"
+key = "binding:APPLE_KEY"
+params = { team_id = "DEF123GHIJ", key_id = "ABC123DEFG" }
+`,
+};
 
-test("four isolates answer", async () => {
-  const world = await World.start({ isolates: ISOLATES, objects: {} });
+test("isolates that share nothing but a key compute the same token", async () => {
+  const world = await World.start({ isolates: ISOLATES, ...SLOTS });
   try {
+    const tokens = new Set();
     for (let at = 0; at < ISOLATES; at += 1) {
-      const answer = await world.ask(at, "/livez");
-      assert.equal(answer.status, 200);
-      assert.deepEqual(answer.json, { status: "alive" });
-      assert.equal(answer.headers.get("content-length"), String(answer.text.length), "one buffer, with its length");
+      const alive = await world.ask(at, "/livez");
+      assert.equal(alive.status, 200, alive.text);
+      assert.equal(alive.headers.get("content-length"), String(alive.text.length), "one buffer, with its length");
+      const answer = await world.ask(at, TOKEN, AUTHORIZED);
+      assert.equal(answer.status, 200, answer.text);
+      tokens.add(answer.json.token);
     }
+    assert.equal(tokens.size, 1);
+    const [header, claims, signature] = [...tokens][0].split(".");
+    const key = { key: createPublicKey(apple.publicKey.export({ type: "spki", format: "pem" })), dsaEncoding: "ieee-p1363" };
+    assert.ok(verify("sha256", Buffer.from(`${header}.${claims}`), key, Buffer.from(signature, "base64url")));
   } finally {
     await world.stop();
   }
 });
 
-/** CPU that workerd has used up to the answer to the first request. */
-async function cpuOfFirstAnswer(build) {
-  const world = await World.start({ isolates: 1, build, objects: {} });
+/** CPU that workerd has used when an isolate is there, and what the first answer takes: a token, signed. */
+async function cpu(build) {
+  const world = await World.start({ ...SLOTS, isolates: 1, build });
   try {
-    await world.ask(0, "/livez");
-    return world.cpuMs();
+    const startMs = world.cpuMs();
+    assert.equal((await world.ask(0, TOKEN, AUTHORIZED)).status, 200);
+    return { startMs, firstMs: world.cpuMs() - startMs };
   } finally {
     await world.stop();
   }
 }
 
-test(`start-up and the first request take no more than ${START_CPU_MS_MAX} ms of CPU`, async (t) => {
+const median = (numbers) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
+
+test(`start-up takes no more than ${START_CPU_MS_MAX} ms of CPU`, async (t) => {
   // workerd itself takes CPU to start, so the Worker's share is what it takes beyond a Worker that does nothing.
   const nothing = mkdtempSync(join(tmpdir(), "keyreeve-nothing-"));
   try {
     writeFileSync(join(nothing, "index.js"), `export default { fetch: () => new Response("{}") };`);
-    const shares = [];
+    const starts = [];
+    const firsts = [];
     for (let run = 0; run < 3; run += 1) {
-      const idle = await cpuOfFirstAnswer(nothing);
-      shares.push((await cpuOfFirstAnswer(environment("KEYREEVE_WORKER"))) - idle);
+      const idle = await cpu(nothing);
+      const ours = await cpu(environment("KEYREEVE_WORKER"));
+      starts.push(ours.startMs - idle.startMs);
+      firsts.push(ours.firstMs - idle.firstMs);
     }
-    const [, median] = shares.sort((a, b) => a - b);
-    t.diagnostic(`start-up CPU: ${median.toFixed(1)} ms (${shares.map((share) => share.toFixed(1)).join(", ")})`);
-    assert.ok(median <= START_CPU_MS_MAX, `${median} ms`);
+    const [startMs, firstMs] = [median(starts), median(firsts)];
+    t.diagnostic(`CPU of start-up: ${startMs.toFixed(1)} ms; of the first token in a new isolate: ${firstMs.toFixed(1)} ms`);
+    assert.ok(startMs <= START_CPU_MS_MAX, `start-up: ${startMs} ms`);
+    assert.ok(firstMs <= FIRST_CPU_MS_MAX, `first token: ${firstMs} ms`);
   } finally {
     rmSync(nothing, { recursive: true });
   }

@@ -43,12 +43,12 @@ const RENEWAL = `let calls = 0;
 export default { async fetch(request) {
   calls += 1;
   const { pathname, search } = new URL(request.url);
-  return Response.json({ access_token: ["minted", calls, request.method, pathname + search].join(" "), expires_in: 3600 });
+  return Response.json({ access_token: ["minted", calls, request.method, pathname + search].join("~"), expires_in: 3600 });
 } }`;
 
 let strict;
 before(async () => {
-  strict = await StrictServer.start((name) => JSON.stringify({ access_token: `for ${name}`, expires_in: 3600 }));
+  strict = await StrictServer.start((name) => JSON.stringify({ access_token: `for-${name}`, expires_in: 3600 }));
 });
 after(() => strict?.stop());
 
@@ -92,8 +92,8 @@ for (const store of ["do:KEYREEVE", "r2:BUCKET"]) {
     await around({ store }, async (world) => {
       assert.equal(verified(one(await everywhere(world, "app"))).iss, "12345");
       assert.equal(verified(one(await everywhere(world, "slotted"))).iss, "me");
-      assert.equal(one(await everywhere(world, "mine")), "minted 1 POST /renew?of=mine");
-      assert.equal(one(await everywhere(world, "vendor")), "for keyreeve");
+      assert.equal(one(await everywhere(world, "mine")), "minted~1~POST~/renew?of=mine");
+      assert.equal(one(await everywhere(world, "vendor")), "for-keyreeve");
       const objects = await (await world.bucket()).list();
       const records = objects.objects.filter(({ key }) => key.startsWith("keyreeve/register/")).length;
       assert.equal(records, store === "r2:BUCKET" ? 3 : 0, "each record is in the bucket, or none");

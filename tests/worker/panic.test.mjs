@@ -58,7 +58,7 @@ test("an abort ends what is in flight in its isolate, at once, and the isolate s
     assert.ok(ms < ANSWERED_WITHIN_MS, `answered after ${ms} ms`);
   }
   assert.equal((await elsewhere).status, 200);
-  assert.equal((await world.ask(0, "/livez")).status, 200);
+  assert.equal((await world.ask(0, "/testing/wait")).status, 200);
 });
 
 test("after an abort in an object its memory is new and its disk is whole", async () => {

@@ -26,6 +26,9 @@ use crate::ground::Ground;
 use crate::origin::{CREDENTIAL, OBJECT, Objects};
 use crate::register::Registers;
 
+/// Whether the code runs at all: nothing needs to be set up for that.
+const LIVE_PATH: &str = "/livez";
+
 thread_local! {
     /// The front of this isolate, once it could be made.
     static FRONT: RefCell<Option<Rc<Front>>> = const { RefCell::new(None) };
@@ -48,8 +51,20 @@ pub(crate) async fn answer(request: HttpRequest, env: Env) -> worker::Result<Res
             let request = request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
             response(front.site.answer(request).await).await
         }
+        // It is alive all the same.
+        Err(_) if request.uri().path() == LIVE_PATH => Ok(ResponseBuilder::new()
+            .with_header(header::CONTENT_TYPE.as_str(), "application/json")?
+            .fixed(br#"{"status":"alive"}"#.to_vec())),
         Err(sentence) => not_set_up(&sentence),
     }
+}
+
+/// Answers a request that was made here.
+///
+/// # Errors
+/// A sentence, where this Worker is set up wrongly.
+pub(crate) async fn of_site(request: Request<Body>, env: Env) -> Result<Answer, String> {
+    Ok(front(env).await?.site.answer(request).await)
 }
 
 /// One buffer with its length, which costs a fifth of a stream. All answers of the site are complete when they come.

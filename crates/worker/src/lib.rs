@@ -4,6 +4,7 @@
 //! request -> isolate: site -> follower: own memory -> caches -> the credential's Durable Object: a node that mints
 //! ```
 //! - [`host`], [`fetch`], [`secrets`], [`engine`]: the ports of the core over what the platform has
+//! - [`rpc`]: what other Workers call
 //! - `ground`: from the configuration in the bundle to parts; `front`: an isolate; `object`: the Durable Object;
 //!   `origin`: the way from the one to the other
 
@@ -17,14 +18,13 @@ mod log;
 mod object;
 mod origin;
 mod register;
+pub mod rpc;
 pub mod secrets;
 #[cfg(feature = "testing")]
 mod testing;
 pub mod webcrypto;
 
 use worker::{Context, Env, HttpRequest, Response, ScheduleContext, ScheduledEvent, event};
-
-pub use object::Keyreeve;
 
 use host::{Anchor, within};
 
