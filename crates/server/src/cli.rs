@@ -329,6 +329,10 @@ pub(crate) struct PickyApnsArgs {
     /// Simulated seconds per real second.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) scale: f64,
+    /// Simulated seconds after a switch in which a use of the replaced token is counted as a straggler instead of as a second
+    /// token in use. It changes the score, never an answer.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub(crate) handover: u64,
     /// What goes wrong, as JSON: `{"fault":{"kind":"status","status":503},"probability":0.1}`.
     #[arg(long = "fault", value_name = "JSON")]
     pub(crate) fault: Option<String>,

@@ -5,11 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
+use futures::future::{Either, select};
 use http::{Request, StatusCode, header};
 use keyreeve::config::{Keep, Plan, StoreUrl};
 use keyreeve::core::id::{CredentialName, NodeId};
@@ -40,6 +42,9 @@ const USED_GRAIN_MS: u64 = 60_000;
 const GUARD_MS: u64 = 20_000;
 /// An alarm waits at most this long for the renewal it began, in milliseconds: the runtime gives it 15 minutes.
 const ALARM_MS: u64 = 60_000;
+
+/// While a request waits, what has fallen due is looked for at least this often, in milliseconds.
+const TURN_MS: u64 = 200;
 
 /// The object.
 #[durable_object]
@@ -110,11 +115,15 @@ impl Keyreeve {
             Ok(running) => running,
             Err(sentence) => return not_set_up(&sentence),
         };
-        let answer = match request.uri().path() {
-            "/record" => self.record(&running, Asked::of(request.uri())).await,
-            "/wake" => Response::empty(),
-            _ => Self::forwarded(&running, request).await,
-        };
+        let answer = running
+            .turning(async {
+                match request.uri().path() {
+                    "/record" => self.record(&running, Asked::of(request.uri())).await,
+                    "/wake" => Response::empty(),
+                    _ => Self::forwarded(&running, request).await,
+                }
+            })
+            .await;
         self.schedule_after(&running);
         answer
     }
@@ -271,6 +280,20 @@ impl Keyreeve {
 }
 
 impl Running {
+    /// Waits for `answer`, and meanwhile begins the looks that fall due: what is waited for may be the mint of a native node, or
+    /// of an earlier life of this object, and the alarm is set only when the requests have been answered.
+    async fn turning<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = pin!(answer);
+        loop {
+            let now = self.host.now().mono;
+            let next = self.outbound.next_turn().map_or(now.plus(TURN_MS), |next| next.min(now.plus(TURN_MS)));
+            match select(answer.as_mut(), self.host.sleep_until(next)).await {
+                Either::Left((answer, _)) => return answer,
+                Either::Right(_) => self.outbound.turn(),
+            }
+        }
+    }
+
     fn is_wanted(&self) -> bool {
         match self.keep {
             Keep::Always => true,
