@@ -39,19 +39,27 @@ apt_install() {
 setup_folder() {
   local key
   key=$( (cd "$ROOT" && cat scripts/setup scripts/setup-wasm scripts/lib.sh tests/clients/requirements.txt \
-    tests/clients/tools.txt tests/clients/package-lock.json &&
+    tests/clients/tools.txt tests/clients/package-lock.json tests/worker/package-lock.json &&
     { rustc -vV; python3 -VV; node -v; } 2>&1) | hash_of)
   printf '%s/setup-%s' "$CACHE" "$key"
 }
 
-# wasm_cargo ARGS: cargo with the toolchain that has the wasm target. Three cases: the usual one, one linked in
-# rustup, one that lives in a prefix such as /usr on a machine without rustup.
-wasm_cargo() {
-  case ${KEYREEVE_WASM_TOOLCHAIN:-} in
+# cargo_of TOOLCHAIN ARGS: cargo of one of three kinds of toolchain: the usual one, one linked in rustup, one that lives
+# in a prefix such as /usr on a machine without rustup.
+cargo_of() {
+  local toolchain=$1
+  shift
+  case $toolchain in
     '') cargo "$@" ;;
-    /*) PATH=$KEYREEVE_WASM_TOOLCHAIN/bin:$PATH cargo "$@" ;;
-    *) RUSTUP_TOOLCHAIN=$KEYREEVE_WASM_TOOLCHAIN cargo "$@" ;;
+    /*) PATH=$toolchain/bin:$PATH cargo "$@" ;;
+    *) RUSTUP_TOOLCHAIN=$toolchain cargo "$@" ;;
   esac
+}
+# wasm_cargo ARGS: cargo with the toolchain that has the wasm target.
+wasm_cargo() { cargo_of "${KEYREEVE_WASM_TOOLCHAIN:-}" "$@"; }
+# unwind_cargo ARGS: the same with the std in which a panic can be caught.
+unwind_cargo() {
+  RUSTFLAGS="-Cpanic=unwind --sysroot=$KEYREEVE_UNWIND_SYSROOT" cargo_of "${KEYREEVE_UNWIND_TOOLCHAIN:-}" "$@"
 }
 
 # start_dev LOG COMMAND... : starts `keyreeve dev` in the background, waits for its address; sets DEV_PID, DEV_URL.

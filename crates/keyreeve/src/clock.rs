@@ -20,6 +20,7 @@ pub async fn measure(host: &dyn Host, http: &dyn Http, url: &str, deadline: Mono
     let request = HttpRequest {
         method: Method::HEAD,
         url: url.to_owned(),
+        via: None,
         // RFC 9111 5.2.1.4: no cache may answer by itself; its copy has the `Date` of back then.
         headers: vec![(header::CACHE_CONTROL, Secret::new("no-cache".to_owned()))],
         body: Secret::new(Vec::new()),

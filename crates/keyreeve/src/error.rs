@@ -37,6 +37,24 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 14] = [
+        Self::NotFound,
+        Self::StoreUnavailable,
+        Self::UpstreamTimeout,
+        Self::UpstreamFailed,
+        Self::UpstreamThrottled,
+        Self::UpstreamRejected,
+        Self::ConfigInvalid,
+        Self::InDoubt,
+        Self::NeedsReauth,
+        Self::RenewalTooSoon,
+        Self::LifeTooShort,
+        Self::SealKeyMissing,
+        Self::RecordRefused,
+        Self::Conflict,
+    ];
+
     /// The name used in problem types, logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

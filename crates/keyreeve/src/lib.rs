@@ -9,6 +9,7 @@
 //! - [`outbound`]: the driver that renews and serves
 //! - [`clock`]: what time others say it is
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
+//! - [`seal`]: the keys that what is stored is sealed with
 //! - [`http`]: the HTTP API, on any home
 
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod http;
 pub mod outbound;
 pub mod port;
+pub mod seal;
 pub mod source;
 
 pub use keyreeve_core as core;

@@ -171,8 +171,10 @@ pub fn fresh_write_id(host: &dyn Host) -> WriteId {
 pub struct HttpRequest {
     /// `GET`, `POST`, ...
     pub method: http::Method,
-    /// Absolute, `https` unless the host is loopback.
+    /// Absolute, `https` unless the host is loopback. On a Worker also `service:NAME/path`: another Worker, by its binding.
     pub url: String,
+    /// On a Worker: the binding whose client certificate the request goes out with.
+    pub via: Option<String>,
     /// Request headers.
     pub headers: Vec<(http::HeaderName, Secret<String>)>,
     /// Request body.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keyreeve::config::Home;
 
 /// One token for the whole fleet. Never two. Revoked everywhere in under a second.
 #[derive(Debug, Parser)]
@@ -26,6 +27,9 @@ pub(crate) enum Command {
     /// Check and explain a configuration, make keys for it.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Build keyreeve for another home than this machine.
+    #[command(subcommand)]
+    Build(BuildCommand),
     /// Run a fake upstream that enforces the real rules and keeps score.
     #[command(subcommand)]
     Picky(PickyCommand),
@@ -230,6 +234,60 @@ pub(crate) struct ConfigFile {
     /// The configuration.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+    /// For where it is: a Worker has other stores, and its secrets are bindings.
+    #[arg(long, value_enum, default_value_t, value_name = "HOME")]
+    pub(crate) home: HomeName,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where a configuration is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HomeName {
+    /// This program.
+    #[default]
+    Native,
+    /// A Cloudflare Worker.
+    Worker,
+}
+
+impl From<HomeName> for Home {
+    fn from(name: HomeName) -> Self {
+        match name {
+            HomeName::Native => Self::Native,
+            HomeName::Worker => Self::Worker,
+        }
+    }
+}
+
+/// `keyreeve build`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuildCommand {
+    /// Write a Cloudflare Worker with this configuration; `wrangler deploy` in its folder deploys it.
+    Worker(BuildWorkerArgs),
+}
+
+/// `keyreeve build worker`.
+#[derive(Debug, Args)]
+pub(crate) struct BuildWorkerArgs {
+    /// The configuration of the Worker.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The folder to write; what an earlier build wrote there is replaced.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// The Worker's code, as `scripts/build-worker` leaves it.
+    #[arg(long, default_value = "target/worker", value_name = "DIR")]
+    pub(crate) script: PathBuf,
+    /// The Worker's name at Cloudflare.
+    #[arg(long, default_value = "keyreeve", value_name = "NAME")]
+    pub(crate) name: String,
+    /// What stands behind a binding, `NAME=VALUE`: the id of a KV namespace or of a client certificate, the name of a
+    /// bucket or of another Worker, `STORE_ID/SECRET_NAME` for a secret in the Secrets Store. Without one `wrangler
+    /// deploy` makes namespace and bucket itself, and secrets are put one by one.
+    #[arg(long = "bind", value_name = "NAME=VALUE")]
+    pub(crate) bind: Vec<String>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -271,6 +329,10 @@ pub(crate) struct PickyApnsArgs {
     /// Simulated seconds per real second.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) scale: f64,
+    /// Simulated seconds after a switch in which a use of the replaced token is counted as a straggler instead of as a second
+    /// token in use. It changes the score, never an answer.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub(crate) handover: u64,
     /// What goes wrong, as JSON: `{"fault":{"kind":"status","status":503},"probability":0.1}`.
     #[arg(long = "fault", value_name = "JSON")]
     pub(crate) fault: Option<String>,

@@ -1,6 +1,6 @@
 //! `keyreeve config`: what a configuration means, and what is wrong with it.
 
-use keyreeve::config::{Config, ConfigRead, Severity};
+use keyreeve::config::{Config, ConfigRead, Home, Severity};
 use keyreeve_server::secrets::OsSecrets;
 use serde_json::{Value, json};
 
@@ -11,9 +11,10 @@ use crate::load;
 /// Checks what start-up checks, short of the secrets: every problem at once.
 pub(crate) fn check(args: &ConfigFile) -> Result<(), Failure> {
     let file = args.config.display();
-    match load::problems(&args.config)? {
+    let home = Home::from(args.home);
+    match load::problems(&args.config, home)? {
         Ok(ConfigRead { config, warnings, .. }) => {
-            let unreadable = unreadable_secrets(&config);
+            let unreadable = unreadable_secrets(&config, home);
             if args.json {
                 let warnings: Vec<Value> = warnings.iter().map(load::problem_json).collect();
                 let secrets: Vec<Value> = unreadable.iter().map(|text| text.clone().into()).collect();
@@ -41,13 +42,16 @@ pub(crate) fn check(args: &ConfigFile) -> Result<(), Failure> {
 }
 
 /// Secrets are often not there where a configuration is checked, so what is missing is no failure here.
-fn unreadable_secrets(config: &Config) -> Vec<String> {
-    load::seal_keys(&config.seal_keys, &OsSecrets).err().unwrap_or_default()
+fn unreadable_secrets(config: &Config, home: Home) -> Vec<String> {
+    if home == Home::Worker {
+        return Vec::new();
+    }
+    keyreeve::seal::seal_keys(&config.seal_keys, &OsSecrets).err().unwrap_or_default()
 }
 
 /// Prints each effective value and where it came from.
 pub(crate) fn explain(args: &ConfigFile) -> Result<(), Failure> {
-    let read = load::read(&args.config)?;
+    let read = load::read(&args.config, args.home.into())?;
     if args.json {
         let values: Vec<Value> = read
             .explained

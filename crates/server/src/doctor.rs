@@ -4,7 +4,7 @@ mod look;
 
 use std::path::Path;
 
-use keyreeve::config::{Config, ConfigRead};
+use keyreeve::config::{Config, ConfigRead, Home};
 use serde_json::json;
 
 use crate::cli::{DoctorArgs, LogForm};
@@ -110,7 +110,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
 
 fn configuration(path: &Path, findings: &mut Findings) -> Result<Option<Config>, Failure> {
     let subject = path.display().to_string();
-    match load::problems(path)? {
+    match load::problems(path, Home::Native)? {
         Ok(ConfigRead { config, warnings, .. }) => {
             for warning in &warnings {
                 findings.warn(&format!("{subject} ({})", warning.origin), warning.message.clone(), &warning.hint);

@@ -70,6 +70,9 @@ impl Fetch {
     }
 
     async fn answer(&self, request: HttpRequest) -> Result<HttpAnswer, HttpError> {
+        if let Some(name) = request.via {
+            return Err(HttpError::NotSent(format!("the certificate binding `{name}` exists on Workers only")));
+        }
         let answer_bytes_max = request.answer_bytes_max;
         let mut builder = self.client.request(request.method, &request.url);
         for (name, value) in &request.headers {

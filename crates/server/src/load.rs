@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use keyreeve::config::{Config, ConfigRead, Plan, Problem, Problems, ReadOptions, SecretRef, Severity, StoreUrl};
+use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
 use keyreeve::core::id::CredentialName;
-use keyreeve::core::seal::{KeyRing, SealKey};
-use keyreeve::core::secret::Secret;
-use keyreeve::crypto::LocalCrypto;
+use keyreeve::core::seal::KeyRing;
 use keyreeve::engine::memory::Memory;
+use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
+use keyreeve::engine::wire::SigningKey;
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
+use keyreeve::seal::seal_keys;
 use keyreeve::source::{self, Tools};
 
 use keyreeve_server::command::OsPrograms;
@@ -50,7 +51,12 @@ impl Ground {
         let scale = clock.map_or(1.0, |clock| clock.scale);
         let http = Fetch::new(Arc::clone(&host), &FetchSettings::default()).map_err(usage)?;
         let programs = OsPrograms::new(Arc::clone(&host));
-        let tools = Tools { host: Arc::clone(&host), http: Arc::new(http), programs: Some(Arc::new(programs)) };
+        let tools = Tools {
+            host: Arc::clone(&host),
+            http: Arc::new(http),
+            programs: Some(Arc::new(programs)),
+            signer: keyreeve::crypto::signer,
+        };
         Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), scale })
     }
 
@@ -82,19 +88,22 @@ pub(crate) struct Loaded {
     pub(crate) store: Option<Store>,
 }
 
-/// Reads a configuration file, with overrides from the environment.
+/// Reads a configuration file, with overrides from the environment unless it is for another home.
 ///
 /// # Errors
 /// All problems at once.
-pub(crate) fn read(path: &Path) -> Result<ConfigRead, Failure> {
+pub(crate) fn read(path: &Path, home: Home) -> Result<ConfigRead, Failure> {
     // Each problem says itself what it is.
-    problems(path)?.map_err(|problems| Failure::explained(Code::Usage, problems.to_string()))
+    problems(path, home)?.map_err(|problems| Failure::explained(Code::Usage, problems.to_string()))
 }
 
 /// As [`read`], with the problems one by one.
-pub(crate) fn problems(path: &Path) -> Result<Result<ConfigRead, Problems>, Failure> {
+pub(crate) fn problems(path: &Path, home: Home) -> Result<Result<ConfigRead, Problems>, Failure> {
     let text = text_of(path)?;
-    Ok(Config::read(&text, &path.display().to_string(), &environment(), ReadOptions::default()))
+    // The environment of this process is not that of a Worker.
+    let environment = if home == Home::Native { environment() } else { BTreeMap::new() };
+    let options = ReadOptions { home, ..ReadOptions::default() };
+    Ok(Config::read(&text, &path.display().to_string(), &environment, options))
 }
 
 /// A problem of a configuration as JSON.
@@ -111,7 +120,7 @@ pub(crate) fn problem_json(problem: &Problem) -> Value {
 
 /// As [`read`]; warnings go to the log.
 pub(crate) fn read_and_warn(path: &Path) -> Result<Config, Failure> {
-    let read = read(path)?;
+    let read = read(path, Home::Native)?;
     for warning in &read.warnings {
         tracing::warn!("{warning}");
     }
@@ -163,61 +172,19 @@ pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) 
     if !problems.is_empty() {
         return Err(Failure::new(Code::Usage, problems.join("\nerror: ")));
     }
-    let store = match needs_store(&config) {
+    let store = match config.needs_store() {
         false => None,
         true => Some(match open.filter(|open| open.is_of(&config)) {
             Some(open) => open.clone(),
-            None => open_store(&config, &ground.faults).await?,
+            None => open_store(&config, ground).await?,
         }),
     };
     Ok(Loaded { config, credentials, keys, store })
 }
 
-/// Whether any credential is coordinated through the store.
-pub(crate) fn needs_store(config: &Config) -> bool {
-    config.credentials.values().any(|credential| matches!(credential.plan, Plan::Fleet(_)))
-}
-
-/// Reads the seal keys; `None` where there are none.
-///
-/// # Errors
-/// A sentence for each key that cannot be read or is none.
-pub(crate) fn seal_keys(references: &[SecretRef], secrets: &dyn Secrets) -> Result<Option<KeyRing>, Vec<String>> {
-    let mut keys = Vec::new();
-    let mut problems = Vec::new();
-    for (place, reference) in references.iter().enumerate() {
-        let read = secrets.read(reference).and_then(|text| seal_key(&text));
-        match read {
-            Ok(key) => keys.push(key),
-            Err(cause) => problems.push(format!("`seal.keys` number {}: {cause}", place.saturating_add(1))),
-        }
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let mut keys = keys.into_iter();
-    Ok(keys.next().map(|first| KeyRing::new(first, keys.collect())))
-}
-
-/// A seal key from its text: 64 hexadecimal digits.
-fn seal_key(text: &Secret<Vec<u8>>) -> Result<SealKey, String> {
-    let wrong = || String::from("a seal key is 64 hexadecimal digits\nhint: `keyreeve config new-seal-key` makes one");
-    let digits = text.expose().trim_ascii();
-    let mut key = Secret::new([0u8; 32]);
-    let mut bytes = *key.expose();
-    if digits.len() != bytes.len() * 2 {
-        return Err(wrong());
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-    }
-    key = Secret::new(bytes);
-    Ok(SealKey::new(&LocalCrypto, *key.expose()))
-}
-
 /// Opens the register.
-pub(crate) async fn open_store(config: &Config, faults: &Faults) -> Result<Store, Failure> {
+pub(crate) async fn open_store(config: &Config, ground: &Ground) -> Result<Store, Failure> {
+    let faults = &ground.faults;
     let register = match &config.store {
         StoreUrl::Memory => faults.around_register(Memory::new()),
         StoreUrl::Sqlite(path) => {
@@ -233,14 +200,33 @@ pub(crate) async fn open_store(config: &Config, faults: &Faults) -> Result<Store
                 }
             }
         }
+        StoreUrl::Remote(origin) => faults.around_register(remote(config, origin, ground)?),
+        StoreUrl::DurableObject(_) | StoreUrl::Bucket(_) => {
+            return Err(Failure::new(Code::Usage, format!("`{}` is a binding of a Worker", config.store)));
+        }
     };
     Ok(Store { url: config.store.clone(), answer_ms: config.store_ms, register })
+}
+
+/// A Worker is first asked when something is needed of it, as any node that starts while it is away.
+fn remote(config: &Config, origin: &str, ground: &Ground) -> Result<Remote, Failure> {
+    let key = config.store_key.as_ref().ok_or_else(|| "it is missing".to_owned());
+    let key = key.and_then(|reference| ground.secrets.read(reference)).and_then(SigningKey::new);
+    let key = key.map_err(|cause| Failure::new(Code::Usage, format!("`store.key`: {cause}")))?;
+    let answer_ms = ground.host_ms(config.store_ms);
+    Ok(Remote::new(origin, key, answer_ms, Arc::clone(&ground.host), Arc::clone(&ground.tools.http)))
 }
 
 impl Store {
     /// Whether this is what `config` asks for. The memory of this process has no file to be found in again, so it stays.
     fn is_of(&self, config: &Config) -> bool {
-        self.url == config.store && (self.url == StoreUrl::Memory || self.answer_ms == config.store_ms)
+        let is_usable = match &self.url {
+            StoreUrl::Memory => true,
+            StoreUrl::Sqlite(_) => self.answer_ms == config.store_ms,
+            // Nothing is held open, and the key behind its reference may be another one.
+            _ => false,
+        };
+        self.url == config.store && is_usable
     }
 }
 

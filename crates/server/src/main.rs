@@ -5,10 +5,12 @@
 //! - `dev`: a node with seeded data
 //! - `demo`: fleets that are broken on purpose
 //! - `client`: commands that talk to a running node
+//! - `build_worker`: the Worker as a folder that wrangler deploys
 //! - `config_cmd`, `doctor`, `picky_cmd`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
 //! - `faults`: switches for tests with real processes
 
+mod build_worker;
 mod cli;
 mod client;
 mod config_cmd;
@@ -32,7 +34,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::runtime;
 
-use cli::{Cli, Command, ConfigCommand, PickyCommand};
+use cli::{BuildCommand, Cli, Command, ConfigCommand, PickyCommand};
 use exit::{Code, Failure, say};
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Schema) => config_cmd::schema(),
         Command::Config(ConfigCommand::NewKey { name, json }) => new_key::api_key(&name, json),
         Command::Config(ConfigCommand::NewSealKey { json }) => new_key::seal_key(json),
+        Command::Build(BuildCommand::Worker(args)) => build_worker::run(&args),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),

@@ -1,6 +1,7 @@
 //! `keyreeve picky`: a fake upstream in the foreground.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keyreeve_picky::apns::{self, Key, Scope, Score};
 use keyreeve_picky::clock::PickyClock;
@@ -68,7 +69,16 @@ fn config_of(args: &PickyApnsArgs) -> Result<apns::Config, Failure> {
         PickyScope::Team => Scope::Team,
         PickyScope::Connection => Scope::Connection,
     };
-    Ok(apns::Config { bind: args.bind, control: args.control, keys, scope, clock, faults, ..apns::Config::default() })
+    Ok(apns::Config {
+        bind: args.bind,
+        control: args.control,
+        keys,
+        scope,
+        clock,
+        faults,
+        handover: Duration::from_secs(args.handover),
+        ..apns::Config::default()
+    })
 }
 
 fn key_of(text: &str) -> Result<Key, Failure> {

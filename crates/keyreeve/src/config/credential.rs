@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use keyreeve_core::id::CredentialName;
 
 use super::plan;
-use super::problem::shown;
+use super::problem::{Fault, shown};
 use super::scope::Scope;
 use super::sheet::{Named, Sheet};
 use super::sources;
-use super::types::{CredentialConfig, SourceConfig, StoreUrl};
+use super::types::{CredentialConfig, Home, SourceConfig, StoreUrl};
 use crate::source::Nature;
 
 /// What local callers wait at most: boto3 and the like give up after 2s.
@@ -59,6 +59,14 @@ fn one(sheet: &mut Sheet, named: &Named, store: Option<&StoreUrl>) -> Option<Cre
     let mut flavour = scope.choice("source", &FLAVOURS)?;
     if flavour == Flavour::Jwt && scope.is_written("preset") {
         flavour = scope.choice("preset", &PRESETS)?;
+    }
+    if flavour == Flavour::Exec && scope.sheet.home == Home::Worker {
+        let fault = Fault::new(
+            "cannot be `exec` on a Worker: there is nothing to run programs with",
+            "let a service mint: `source = \"http\"`, with `url = \"service:NAME/path\"` for a Worker of yours",
+        );
+        scope.fault("source", &fault);
+        return None;
     }
     let source = sources::read(&mut scope, flavour);
     let nature = match (flavour, &source) {

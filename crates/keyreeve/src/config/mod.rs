@@ -6,6 +6,7 @@
 //!
 //! This module opens no file and no secret: it knows where secrets are, and never what they are.
 
+mod bindings;
 mod caller;
 mod credential;
 mod environment;
@@ -25,6 +26,7 @@ pub mod types;
 mod units;
 mod value;
 
+pub use bindings::Bindings;
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};

@@ -4,34 +4,113 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::problem::{Fault, shown};
-use super::types::{Bind, StoreUrl};
+use super::types::{Bind, CacheTier, Home, StoreUrl};
+use super::value::is_variable;
 
 /// Stores that the design names and this version does not have.
-const STORES_LATER: [&str; 5] = ["postgres", "etcd", "redis", "s3", "do"];
-const STORES_NOW: &str =
-    "this version has `sqlite:PATH`, a file that all processes of one machine share, and `memory:`";
+const STORES_LATER: [&str; 4] = ["postgres", "etcd", "redis", "s3"];
+/// How a Worker of another team's making is called.
+const SERVICE: &str = "for example `url = \"service:RENEWAL/renew\"`";
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes, the last of them NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Reads `sqlite:PATH` or `memory:`. A store's URL may hold a password, so no more than its scheme is repeated.
-pub(super) fn store_url(text: &str) -> Result<StoreUrl, Fault> {
+/// What there is: the forms, and a sentence about them.
+const fn stores(home: Home) -> (&'static str, &'static str) {
+    match home {
+        Home::Native => (
+            "`sqlite:PATH`, `https://HOST` or `memory:`",
+            "this version has `sqlite:PATH`, a file that all processes of one machine share, `https://HOST`, a keyreeve Worker, and `memory:`",
+        ),
+        Home::Worker => {
+            ("`do:BINDING` or `r2:BINDING`", "a Worker has `do:BINDING`, Durable Objects, and `r2:BINDING`, a bucket")
+        }
+    }
+}
+
+/// Reads a store. Its URL may hold a password, so no more than its scheme is repeated.
+pub(super) fn store_url(text: &str, home: Home) -> Result<StoreUrl, Fault> {
+    let (forms, there_is) = stores(home);
     let Some((scheme, rest)) = text.split_once(':') else {
-        return Err(Fault::new("must be `sqlite:PATH` or `memory:`", STORES_NOW));
+        return Err(Fault::new(format!("must be {forms}"), there_is));
     };
+    let not_here = |why: &str| Err(Fault::new(format!("cannot be `{scheme}:` {why}"), there_is));
     let later = |name: &&str| {
         scheme == *name || (*name == "postgres" && scheme == "postgresql") || (*name == "redis" && scheme == "rediss")
     };
-    match scheme {
-        "memory" if rest.is_empty() || rest == "//" => Ok(StoreUrl::Memory),
-        "memory" => Err(Fault::new("must be just `memory:`", STORES_NOW)),
-        "sqlite" => sqlite_path(rest).map(|path| StoreUrl::Sqlite(PathBuf::from(path))),
+    match (scheme, home) {
+        ("kv", Home::Native) => Err(Fault::new(NO_SWAP, there_is)),
+        ("kv", Home::Worker) => Err(Fault::new(
+            NO_SWAP,
+            "use `do:BINDING`; a KV namespace can be a cache: `caches = [\"cache\", \"kv:BINDING\"]`",
+        )),
+        ("memory", Home::Native) if rest.is_empty() || rest == "//" => Ok(StoreUrl::Memory),
+        ("memory", Home::Native) => Err(Fault::new("must be just `memory:`", there_is)),
+        ("memory", Home::Worker) => {
+            not_here("on a Worker: each isolate has a memory of its own, and would mint for itself")
+        }
+        ("sqlite", Home::Native) => sqlite_path(rest).map(|path| StoreUrl::Sqlite(PathBuf::from(path))),
+        ("sqlite", Home::Worker) => not_here("on a Worker: it has no files"),
+        ("https" | "http", Home::Native) => worker_origin(text).map(StoreUrl::Remote),
+        ("https" | "http", Home::Worker) => not_here("on a Worker: that is for native nodes, which ask a Worker"),
+        ("do", Home::Worker) => binding(rest).map(StoreUrl::DurableObject),
+        ("r2", Home::Worker) => binding(rest).map(StoreUrl::Bucket),
+        ("do" | "r2", Home::Native) => Err(Fault::new(
+            format!("cannot be `{scheme}:` outside a Worker: it is a binding of one"),
+            "a native node asks the Worker: `url = \"https://HOST\"`, with the same `key` on both sides",
+        )),
         _ if STORES_LATER.iter().any(later) => {
-            Err(Fault::new(format!("uses `{scheme}:`, which is not in this version"), STORES_NOW))
+            Err(Fault::new(format!("uses `{scheme}:`, which is not in this version"), there_is))
         }
         _ if scheme.len() <= 16 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-            Err(Fault::new(format!("must be `sqlite:PATH` or `memory:`, not a `{scheme}:` URL"), STORES_NOW))
+            Err(Fault::new(format!("must be {forms}, not a `{scheme}:` URL"), there_is))
         }
-        _ => Err(Fault::new("must be `sqlite:PATH` or `memory:`", STORES_NOW)),
+        _ => Err(Fault::new(format!("must be {forms}"), there_is)),
+    }
+}
+
+/// Why a KV namespace is no register.
+const NO_SWAP: &str = "cannot be `kv:`: a KV namespace has no compare-and-swap, so two nodes would both win";
+
+fn binding(name: &str) -> Result<String, Fault> {
+    if is_variable(name) {
+        return Ok(name.to_owned());
+    }
+    Err(Fault::new(
+        format!("does not name a binding: A-Z, a-z, 0-9 and `_`, not {}", shown(name)),
+        "for example `do:KEYREEVE`, `r2:RECORDS`, `kv:CREDENTIALS`: the name is yours to choose",
+    ))
+}
+
+/// Reads the address of a Worker: no path, because its routes are where they are.
+fn worker_origin(text: &str) -> Result<String, Fault> {
+    const EXAMPLE: &str = "for example `url = \"https://keyreeve.example.org\"`";
+    const KEY: &str = "the secret is `store.key`";
+    let url = absolute(text, text, "would send what the fleet shares in clear to", EXAMPLE, KEY)?;
+    let origin = url.strip_suffix('/').unwrap_or(&url);
+    let is_bare = origin.split_once("://").is_some_and(|(_, host)| !host.is_empty() && !host.contains(['/', '?']));
+    if is_bare {
+        return Ok(origin.to_owned());
+    }
+    Err(Fault::new("must be just scheme and host (the value is not shown)", EXAMPLE))
+}
+
+/// Reads a cache of a Worker.
+pub(super) fn cache(text: &str) -> Result<CacheTier, Fault> {
+    match text.split_once(':') {
+        None if text == "cache" => Ok(CacheTier::Cache),
+        Some(("kv", name)) => binding(name).map(CacheTier::Kv),
+        _ => Err(Fault::new(
+            format!("must be `cache` or `kv:BINDING`, not {}", shown(text)),
+            "for example `caches = [\"cache\", \"kv:CREDENTIALS\"]`",
+        )),
+    }
+}
+
+/// Reads the name of a certificate binding.
+pub(super) fn certificate(text: &str) -> Result<String, Fault> {
+    match text.strip_prefix("binding:") {
+        Some(name) => binding(name),
+        None => Err(Fault::plain(format!("must be `binding:NAME`, not {}", shown(text)))),
     }
 }
 
@@ -115,20 +194,50 @@ pub(super) fn apple_id(text: &str) -> Result<String, Fault> {
 }
 
 /// Reads the URL of an `http` source. It may hold a secret, so no more than its scheme and host is repeated.
-pub(super) fn url(text: &str) -> Result<String, Fault> {
+pub(super) fn url(text: &str, home: Home) -> Result<String, Fault> {
     const EXAMPLE: &str = "for example `url = \"https://tokens.example.org/renew\"`";
     // `{generation}` and the like stand for something that a URL may hold.
-    absolute(text, &text.replace(['{', '}'], ""), "would send secrets in clear to", EXAMPLE)
+    let plain = text.replace(['{', '}'], "");
+    match (text.strip_prefix("service:"), home) {
+        (Some(_), Home::Native) => Err(Fault::new(
+            "names another Worker by its binding, and only a Worker has those (the value is not shown)",
+            EXAMPLE,
+        )),
+        (Some(rest), Home::Worker) => service(rest).map(|()| text.to_owned()),
+        (None, _) => absolute(text, &plain, "would send secrets in clear to", EXAMPLE, SECRET_HEADER),
+    }
 }
+
+/// Checks what follows `service:`.
+fn service(rest: &str) -> Result<(), Fault> {
+    let Some((name, path)) = rest.split_once('/') else {
+        return Err(Fault::new("must be `service:NAME/path` (the value is not shown)", SERVICE));
+    };
+    if !is_variable(name) {
+        return Err(Fault::new(
+            "does not name a service binding: A-Z, a-z, 0-9 and `_` (the value is not shown)",
+            SERVICE,
+        ));
+    }
+    let is_path = format!("https://service/{}", path.replace(['{', '}'], "")).parse::<http::Uri>().is_ok();
+    if !is_path || path.contains('#') {
+        return Err(Fault::new("holds no path after the name of the binding (the value is not shown)", SERVICE));
+    }
+    Ok(())
+}
+
+/// Where a password in a URL belongs.
+const SECRET_HEADER: &str =
+    "move it: `secret_headers = { authorization = \"env:NAME\" }`, with `Basic ..` in the variable";
 
 /// Reads the URL that the clock is measured by.
 pub(super) fn clock_url(text: &str) -> Result<String, Fault> {
     const EXAMPLE: &str = "for example `url = \"https://api.github.com/\"`";
-    absolute(text, text, "would let anybody on the way there set this clock:", EXAMPLE)
+    absolute(text, text, "would let anybody on the way there set this clock:", EXAMPLE, SECRET_HEADER)
 }
 
 /// Takes `text` if `plain`, which is the same without placeholders, is a URL that may be called.
-fn absolute(text: &str, plain: &str, in_clear: &str, example: &str) -> Result<String, Fault> {
+fn absolute(text: &str, plain: &str, in_clear: &str, example: &str, for_secrets: &str) -> Result<String, Fault> {
     let Ok(uri) = plain.parse::<http::Uri>() else {
         return Err(Fault::new("is not a URL (the value is not shown)", example));
     };
@@ -136,10 +245,7 @@ fn absolute(text: &str, plain: &str, in_clear: &str, example: &str) -> Result<St
         return Err(Fault::new("must start with `https://`", example));
     };
     if authority.as_str().contains('@') {
-        return Err(Fault::new(
-            "must not hold a user name or password (the value is not shown)",
-            "move it: `secret_headers = { authorization = \"env:NAME\" }`, with `Basic ..` in the variable",
-        ));
+        return Err(Fault::new("must not hold a user name or password (the value is not shown)", for_secrets));
     }
     if text.contains('#') {
         return Err(Fault::new("must not hold a fragment", "remove `#` and what follows it"));

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use keyreeve_core::id::CredentialName;
 use toml::de::DeTable;
 
+use super::bindings;
 use super::caller;
 use super::credential;
 use super::environment;
@@ -14,7 +15,9 @@ use super::problem::{Fault, Origin, Problem, Problems};
 use super::scope::Scope;
 use super::sheet::{Explained, Named, Sheet};
 use super::tree::{Lines, entries};
-use super::types::{Bind, Config, CredentialConfig, Limits, Listener, Plan, SecretRef, StoreUrl, Surface};
+use super::types::{
+    Bind, CacheTier, Config, CredentialConfig, Home, Limits, Listener, Plan, SecretRef, StoreUrl, Surface,
+};
 use super::units::show_size;
 use super::value::show_secret;
 
@@ -30,6 +33,8 @@ const SURFACES: [(&str, Surface); 2] = [("api", Surface::Api), ("metrics", Surfa
 pub struct ReadOptions {
     /// Whether a secret may stand in the file itself: under `keyreeve dev`, and in tests.
     pub allow_literals: bool,
+    /// For where: what makes no sense there is a problem.
+    pub home: Home,
 }
 
 /// A configuration that may be used.
@@ -73,7 +78,7 @@ impl Config {
         env: &BTreeMap<String, String>,
         options: ReadOptions,
     ) -> Result<ConfigRead, Problems> {
-        let mut sheet = Sheet::new(file_name, options.allow_literals);
+        let mut sheet = Sheet::new(file_name, options.allow_literals, options.home);
         if text.len() > CONFIG_BYTES_MAX {
             let (found, most) = (show_size(text.len() as u64), show_size(CONFIG_BYTES_MAX as u64));
             let message = format!("the file is too large: {found} is more than {most}");
@@ -115,11 +120,10 @@ fn syntax(sheet: &mut Sheet, lines: &Lines, text: &str, message: &str, span: Opt
 }
 
 fn whole(sheet: &mut Sheet) -> Option<Config> {
-    let store = Scope::new(sheet, "store", "store").parsed("url", parse::store_url, |url| match url {
-        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
-        StoreUrl::Memory => "memory:".into(),
-    });
+    let store = store(sheet);
     let store_ms = Scope::new(sheet, "store", "store").number("timeout");
+    let (store_key, store_old_key) = store_keys(sheet, store.as_ref());
+    let caches = caches(sheet);
     let clock_url = Scope::new(sheet, "clock", "clock").parsed("url", parse::clock_url, Clone::clone);
     let seal_keys = Scope::new(sheet, "seal", "seal").secrets("keys");
     let listeners = listeners(sheet);
@@ -131,7 +135,74 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }
-    Some(Config { store: store?, store_ms, clock_url, seal_keys, listeners, credentials, callers, limits })
+    let config = Config {
+        store: store?,
+        store_key,
+        store_old_key,
+        caches,
+        store_ms,
+        clock_url,
+        seal_keys,
+        listeners,
+        credentials,
+        callers,
+        limits,
+    };
+    bindings::check(sheet, &config);
+    Some(config)
+}
+
+fn store(sheet: &mut Sheet) -> Option<StoreUrl> {
+    let home = sheet.home;
+    let usual = match home {
+        Home::Native => "sqlite:/var/lib/keyreeve/state.db",
+        Home::Worker => "do:KEYREEVE",
+    };
+    let parse = |text: &str| parse::store_url(text, home);
+    Scope::new(sheet, "store", "store").parsed_or("url", Some(usual), parse, ToString::to_string)
+}
+
+fn store_keys(sheet: &mut Sheet, store: Option<&StoreUrl>) -> (Option<SecretRef>, Option<SecretRef>) {
+    let mut scope = Scope::new(sheet, "store", "store");
+    let (key, old_key) = (scope.secret("key"), scope.secret("old_key"));
+    let is_written = scope.is_written("key");
+    match store {
+        Some(StoreUrl::Remote(_)) if !is_written => scope.missing("key"),
+        Some(StoreUrl::Sqlite(_) | StoreUrl::Memory) if is_written => {
+            scope.warn("key", "has no effect: only a register at an `https` address asks for it", "remove it");
+        }
+        _ => {}
+    }
+    if old_key.is_some() && !is_written {
+        scope.fault("old_key", &Fault::new("is there without a `key`", "the key that nodes are to use is `key`"));
+    }
+    if old_key.is_some() && old_key == key {
+        scope.fault("old_key", &Fault::new("is the same as `key`", "remove it, when all nodes have the new key"));
+    }
+    (key, old_key)
+}
+
+fn caches(sheet: &mut Sheet) -> Vec<CacheTier> {
+    if sheet.home == Home::Native {
+        return Vec::new();
+    }
+    let mut scope = Scope::new(sheet, "store", "store");
+    let Some(texts) = scope.texts("caches") else {
+        scope.explain("caches", format!("[{}]", CacheTier::Cache), Origin::Default);
+        return vec![CacheTier::Cache];
+    };
+    let mut caches: Vec<CacheTier> = Vec::with_capacity(texts.len());
+    for (at, (text, origin)) in texts.iter().enumerate() {
+        let tier = parse::cache(text).and_then(|tier| match caches.contains(&tier) {
+            true => Err(Fault::new(format!("is there twice: `{tier}`"), "remove one")),
+            false => Ok(tier),
+        });
+        match tier {
+            Ok(tier) => caches.push(tier),
+            Err(fault) => sheet.fault(&format!("store.caches[{at}]"), origin.clone(), &fault, None),
+        }
+    }
+    caches
 }
 
 fn seals(sheet: &mut Sheet, keys: &[SecretRef], credentials: &BTreeMap<CredentialName, CredentialConfig>) {
@@ -170,6 +241,9 @@ fn limits(sheet: &mut Sheet) -> Limits {
 
 fn listeners(sheet: &mut Sheet) -> Vec<Listener> {
     let named = sheet.named("listener[]");
+    if sheet.home == Home::Worker {
+        return Vec::new();
+    }
     if named.is_empty() {
         let listener = Listener {
             bind: Bind::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),

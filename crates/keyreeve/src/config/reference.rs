@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::environment::PREFIX;
 use super::settings::SETTINGS;
 use super::table::{Fallback, Kind, Setting};
+use super::types::Home;
 use super::units::{show_duration, show_size};
 use super::value::{JSON_DEPTH_MAX, LIFETIMES_MAX};
 
@@ -14,14 +15,15 @@ const INTRODUCTION: &str = "\
 <!-- Made from the table of settings in `crates/keyreeve/src/config/settings.rs`: `UPDATE_DOCS=1 cargo nextest run -p keyreeve config_reference` writes it. -->
 
 One TOML file of at most 1 MiB says everything. `keyreeve config check` reports all its problems at once, each with its
-line; `keyreeve config explain` prints each effective value and where it comes from. A JSON Schema for editors is in
-[`configuration.schema.json`](configuration.schema.json).
+line; `keyreeve config explain` prints each effective value and where it comes from. Both take `--home worker` for the
+configuration of a [Cloudflare Worker](../guide/worker.md), which has other stores and other secrets. A JSON Schema for
+editors is in [`configuration.schema.json`](configuration.schema.json).
 
 - **Unknown keys are errors.** The nearest right spelling is named.
 - **Times and sizes carry units**: `250ms`, `90s`, `20m`, `1h 30m`, `30d`; `512B`, `64KiB`, `10MiB`.
 - **Secrets are references**: `file:PATH` (the contents of a file), `env:NAME` (an environment variable), `name-in:VARIABLE`
-  (the variable holds the name of the variable with the secret), `binding:NAME` (Workers). A secret in the file itself is
-  refused, except under `keyreeve dev`.
+  (the variable holds the name of the variable with the secret); on a Worker `binding:NAME`, and nothing else. A secret
+  in the file itself is refused, except under `keyreeve dev`.
 - **The environment wins over the file.** `KEYREEVE__STORE__URL` is `store.url`. Two underscores stand between the parts; a
   name of yours is written in upper case, with `_` for everything but letters and digits
   (`KEYREEVE__CREDENTIAL__APNS_PROD__LIFE__LEAD`), and has to be in the file. Lists are separated by commas. Tables of free
@@ -88,10 +90,13 @@ fn tables(parent: &str, page: &mut String) {
 }
 
 fn owners(row: &Setting) -> String {
-    if row.only.is_empty() {
-        return String::new();
+    let sources = row.only.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let sources = if sources.is_empty() { sources } else { format!(" Only for {sources}.") };
+    match row.home {
+        None => sources,
+        Some((Home::Native, _)) => format!("{sources} Not on a Worker."),
+        Some((Home::Worker, _)) => format!("{sources} Only on a Worker."),
     }
-    format!(" Only for {}.", row.only.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "))
 }
 
 fn fallback(row: &Setting) -> String {

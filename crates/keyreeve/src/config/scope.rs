@@ -62,7 +62,11 @@ impl<'s> Scope<'s> {
 
     /// Notes an effective value that the table of settings cannot show by itself.
     pub(super) fn explain(&mut self, name: &str, value: String, origin: Origin) {
-        let doc = self.row(name).map_or("", |row| row.doc);
+        let row = self.row(name);
+        if row.is_some_and(|row| !row.lives_on(self.sheet.home)) {
+            return;
+        }
+        let doc = row.map_or("", |row| row.doc);
         let path = self.path(name);
         self.sheet.explain(path, value, origin, doc);
     }
@@ -151,11 +155,25 @@ impl<'s> Scope<'s> {
         parse: impl FnOnce(&str) -> Result<T, Fault>,
         show: impl FnOnce(&T) -> String,
     ) -> Option<T> {
+        self.parsed_or(name, None, parse, show)
+    }
+
+    /// Text that `computed` stands in for, parsed.
+    pub(super) fn parsed_or<T>(
+        &mut self,
+        name: &str,
+        computed: Option<&str>,
+        parse: impl FnOnce(&str) -> Result<T, Fault>,
+        show: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
         let path = self.path(name);
         let row = self.row(name)?;
         let (text, origin) = match (self.sheet.take(&path), &row.fallback) {
             (Taken::Written(Value::Text(text), origin), _) => (text, origin),
             (Taken::Absent, Fallback::Value(text)) => ((*text).to_owned(), Origin::Default),
+            (Taken::Absent, Fallback::Computed(_)) if computed.is_some() => {
+                (computed.unwrap_or_default().to_owned(), Origin::Default)
+            }
             (Taken::Absent, Fallback::Required) => {
                 self.missing(name);
                 return None;

@@ -2,6 +2,7 @@
 
 use super::table::Fallback::{Computed, Required, Unset, Value};
 use super::table::{Kind, Setting, Text, row};
+use super::types::Home::{Native, Worker};
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
@@ -27,7 +28,14 @@ const EXEC: &[&str] = &["exec"];
 const HTTP: &[&str] = &["http"];
 const CALLED: &[&str] = &["exec", "http"];
 
-const STORE: Text = Text::new("`sqlite:PATH` or `memory:`", "^(sqlite:.+|memory:)$", 4096).quiet();
+const STORE: Text = Text::new(
+    "`sqlite:PATH`, `https://HOST` or `memory:`; on a Worker `do:BINDING` or `r2:BINDING`",
+    "^(sqlite:.+|memory:|https?://[^/?#@]+/?|(do|r2):[A-Za-z_][A-Za-z0-9_]*)$",
+    4096,
+)
+.quiet();
+const CACHE: Text = Text::new("`cache` or `kv:BINDING`", "^(cache|kv:[A-Za-z_][A-Za-z0-9_]*)$", 256);
+const BINDING: Text = Text::new("`binding:NAME`", "^binding:[A-Za-z_][A-Za-z0-9_]*$", 256);
 const BIND: Text = Text::new("`ADDRESS:PORT` or `unix:PATH`", "^(unix:/.+|.+:[0-9]+)$", 256);
 const KEY_HASH: Text = Text::new("the SHA-256 of the key, 64 hexadecimal digits", "^[0-9a-fA-F]{64}$", 4096).quiet();
 const NAME_PATTERN: Text = Text::new("a name, or a start of names with `*` at its end", "^[a-z0-9._/-]*\\*?$", 128);
@@ -38,6 +46,12 @@ const SCOPE: Text = Text::new("a method and path", "^[A-Z]+ /.*$", 512);
 const ARGUMENT: Text = Text::new("text without NUL", "^[^\\u0000]*$", 4096).quiet();
 const VARIABLE: Text = Text::new("the name of an environment variable", "^[A-Za-z_][A-Za-z0-9_]*$", 128);
 const URL: Text = Text::new("an `https` URL, or `http` on loopback", "^https?://.+$", 2048).quiet();
+const SERVICE: Text = Text::new(
+    "an `https` URL, or `http` on loopback; on a Worker also `service:NAME/path`",
+    "^(https?://.+|service:[A-Za-z_][A-Za-z0-9_]*/.*)$",
+    2048,
+)
+.quiet();
 const HEADER: Text = Text::new("the value of a header", "^[\\t\\u0020-\\u007e]*$", 4096).quiet();
 const BODY: Text = Text::new("text", "", 16 * 1024).quiet();
 const POINTER: Text = Text::new("a JSON pointer", "^/([^~]|~[01])*$", 256);
@@ -74,8 +88,8 @@ pub static SETTINGS: &[Setting] = &[
     row(
         ("store", "url"),
         Kind::Text(STORE),
-        Value("sqlite:/var/lib/keyreeve/state.db"),
-        "Where the register is: a SQLite file that all processes of one machine share, or the memory of one process.",
+        Computed("`sqlite:/var/lib/keyreeve/state.db`; `do:KEYREEVE` on a Worker"),
+        "Where the register is. For a native node: a SQLite file that all processes of one machine share, the Worker at an `https` address (its register is shared by all that know `key`), or the memory of one process. For a Worker: its Durable Objects or a bucket, by their binding.",
         "\"sqlite:/var/lib/keyreeve/state.db\"",
     ),
     row(
@@ -86,12 +100,36 @@ pub static SETTINGS: &[Setting] = &[
         "\"2s\"",
     ),
     row(
+        ("store", "key"),
+        Kind::Secret,
+        Unset("needed with an `https` address; a Worker without one answers no native node"),
+        "The secret that signs what native nodes and a Worker say to each other about the register, at least 32 bytes, the same on both sides. `keyreeve config new-seal-key` makes one that fits; use another one than for `seal.keys`.",
+        "\"file:/etc/keyreeve/register.key\"",
+    ),
+    row(
+        ("store", "old_key"),
+        Kind::Secret,
+        Unset("none"),
+        "The `key` before this one, which the Worker takes from native nodes until all of them have changed over.",
+        "\"binding:REGISTER_KEY_OLD\"",
+    )
+    .on(Worker, "a node has one key: change the Worker's first, with the old one as its `old_key`, then the nodes'"),
+    row(
+        ("store", "caches"),
+        Kind::Texts(CACHE, 2),
+        Computed("`cache`"),
+        "What a Worker keeps sealed credentials in, besides the memory of each isolate: the Cache API of each data centre, a KV namespace. They only save time: what they forget or confuse is found out and asked of the register.",
+        "[\"cache\", \"kv:CREDENTIALS\"]",
+    )
+    .on(Worker, "remove it: a native node has its own memory, and then asks the store"),
+    row(
         ("", "clock"),
         Kind::Group("clock"),
         Computed("the system clock is trusted"),
         "What the system clock is measured by.",
         "[clock]",
-    ),
+    )
+    .on(Native, "remove it: Cloudflare keeps the clocks of Workers right"),
     row(
         ("clock", "url"),
         Kind::Text(URL),
@@ -113,7 +151,8 @@ pub static SETTINGS: &[Setting] = &[
         Computed("`127.0.0.1:7070` serves `api` and `metrics`"),
         "A socket to listen on.",
         "[[listener]]",
-    ),
+    )
+    .on(Native, "remove it: a Worker is called at the addresses that Cloudflare gives it"),
     row(
         ("listener[]", "bind"),
         Kind::Text(BIND),
@@ -149,7 +188,8 @@ pub static SETTINGS: &[Setting] = &[
         Unset("one of `key_sha256` and `uid` is needed"),
         "The user id of the calling process, on a Unix socket.",
         "1000",
-    ),
+    )
+    .on(Native, "a Worker has no Unix sockets: use `key_sha256`"),
     row(
         ("caller.*", "can"),
         Kind::Choices(&["list", "token", "report", "renew", "resolve", "history", "events", "metrics"], &[]),
@@ -185,7 +225,8 @@ pub static SETTINGS: &[Setting] = &[
         Value("10000"),
         "The most connections at once, per listener.",
         "10000",
-    ),
+    )
+    .on(Native, "remove it: Cloudflare limits the connections of Workers"),
     row(
         ("limits", "event_streams"),
         Kind::Count(1, 100_000),
@@ -317,12 +358,21 @@ pub static SETTINGS: &[Setting] = &[
     .only(EXEC),
     row(
         credential("url"),
-        Kind::Text(URL),
+        Kind::Text(SERVICE),
         Required,
-        "The address of the service: `https`, or `http` on loopback. No user name or password in it. `{generation}`, `{idempotency_key}` and `{expires_at}` stand for the values of each mint, here, in `headers` and in `body`.",
+        "The address of the service: `https`, or `http` on loopback; on a Worker also `service:NAME/path`, another Worker by its service binding. No user name or password in it. `{generation}`, `{idempotency_key}` and `{expires_at}` stand for the values of each mint, here, in `headers` and in `body`.",
         "\"https://tokens.example.org/renew\"",
     )
     .only(HTTP),
+    row(
+        credential("via"),
+        Kind::Text(BINDING),
+        Unset("no certificate"),
+        "The mTLS certificate binding that the request goes out with.",
+        "\"binding:VENDOR_CERTIFICATE\"",
+    )
+    .only(HTTP)
+    .on(Worker, "certificate bindings exist on Workers only"),
     row(
         credential("method"),
         Kind::Choice(&["GET", "POST"], &[]),

@@ -7,6 +7,7 @@ use super::problem::{Fault, Origin, PROBLEMS_MAX, Problem, Severity, nearest, sh
 use super::settings::{LATER, PRESETS, SETTINGS, SOURCES};
 use super::table::{Kind, Setting};
 use super::tree::{Entry, Node, Raw, join};
+use super::types::Home;
 use super::value::{Complaint, Value, ValueReader};
 
 /// Keys that look right and are not, with what to do instead: table, key, hint.
@@ -51,6 +52,7 @@ pub(super) struct Named {
 pub(super) struct Sheet {
     file: Arc<str>,
     allow_literals: bool,
+    pub(super) home: Home,
     found: BTreeMap<String, (Value, Origin)>,
     broken: BTreeSet<String>,
     /// Every table and value, with its line.
@@ -70,10 +72,11 @@ pub(super) enum Taken {
 }
 
 impl Sheet {
-    pub(super) fn new(file: &str, allow_literals: bool) -> Self {
+    pub(super) fn new(file: &str, allow_literals: bool, home: Home) -> Self {
         Self {
             file: file.into(),
             allow_literals,
+            home,
             found: BTreeMap::new(),
             broken: BTreeSet::new(),
             places: BTreeMap::new(),
@@ -186,6 +189,14 @@ impl Sheet {
                 self.report(&path, entry.origin.clone(), message, &format!("it is a setting of {owners}"));
                 continue;
             }
+            if let Some((home, hint)) = setting.home.filter(|(home, _)| *home != self.home) {
+                let message = match home {
+                    Home::Native => format!("`{path}` is not for a Worker"),
+                    Home::Worker => format!("`{path}` is for a Worker only"),
+                };
+                self.report(&path, entry.origin.clone(), message, hint);
+                continue;
+            }
             self.one(setting, entry, &path, flavour);
         }
     }
@@ -229,7 +240,8 @@ impl Sheet {
     }
 
     fn leaf(&mut self, setting: &'static Setting, node: &Node, path: &str) {
-        let mut reader = ValueReader { setting, path, allow_literals: self.allow_literals, complaints: Vec::new() };
+        let (allow_literals, home) = (self.allow_literals, self.home);
+        let mut reader = ValueReader { setting, path, allow_literals, home, complaints: Vec::new() };
         let value = reader.read(node);
         let complaints = std::mem::take(&mut reader.complaints);
         for Complaint { path, origin, fault } in complaints {
@@ -252,7 +264,8 @@ impl Sheet {
         }
         let key = entry.key.as_str();
         let around = if at.is_empty() { String::from("at the top of the file") } else { format!("in `{at}`") };
-        let is_here = |row: &&Setting| flavour.is_none_or(|source| row.belongs_to(source));
+        let home = self.home;
+        let is_here = |row: &&Setting| row.lives_on(home) && flavour.is_none_or(|source| row.belongs_to(source));
         let here: Vec<&str> = Setting::children_of(parent).filter(is_here).map(|row| row.name).collect();
         if LATER.contains(&(parent, key)) {
             let hint = format!("this version has {}", ticked(&here));

@@ -261,7 +261,13 @@ fn check_command(scope: &mut Scope<'_>, command: &[(String, Origin)]) {
 }
 
 fn http(scope: &mut Scope<'_>) -> Option<SourceConfig> {
-    let url = scope.parsed("url", parse::url, |url| shown_url(url));
+    let home = scope.sheet.home;
+    let url = scope.parsed("url", |text| parse::url(text, home), |url| shown_url(url));
+    let via = scope.parsed("via", parse::certificate, |name| format!("binding:{name}"));
+    if via.is_some() && url.as_ref().is_some_and(|url| url.starts_with("service:")) {
+        scope
+            .fault("via", &Fault::new("does not go with `service:`", "another Worker is reached by its binding alone"));
+    }
     let method = scope.text_or("method", "POST");
     let headers = headers(scope);
     let secret_headers = secret_headers(scope, &headers);
@@ -283,6 +289,7 @@ fn http(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let answer_bytes_max = usize::try_from(scope.number("answer")).unwrap_or(usize::MAX);
     Some(SourceConfig::Http {
         url: url?,
+        via,
         method,
         headers,
         secret_headers,
@@ -295,6 +302,9 @@ fn http(scope: &mut Scope<'_>) -> Option<SourceConfig> {
 
 fn shown_url(url: &str) -> String {
     // What follows the host may be a capability.
+    if let Some((name, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
+        return format!("service:{name}/..");
+    }
     parse::origin_of(url).map_or_else(|| "(a URL)".into(), |origin| format!("{origin}/.."))
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::settings::SETTINGS;
+use super::types::Home;
 
 /// The rows by their table: a file of a mebibyte asks for some hundred thousand.
 static BY_PARENT: LazyLock<BTreeMap<&'static str, Vec<&'static Setting>>> = LazyLock::new(|| {
@@ -28,6 +29,8 @@ pub struct Setting {
     pub fallback: Fallback,
     /// The sources it belongs to, where not to all; presets count as sources of their own.
     pub only: &'static [&'static str],
+    /// The only home where it makes sense, if one, and what to do elsewhere.
+    pub home: Option<(Home, &'static str)>,
     /// What it means, in one or two sentences.
     pub doc: &'static str,
     /// A right value, as TOML.
@@ -122,6 +125,16 @@ impl Setting {
         self.only.is_empty() || self.only.contains(&flavour)
     }
 
+    /// Whether it makes sense there.
+    pub(super) fn lives_on(&self, home: Home) -> bool {
+        self.home.is_none_or(|(only, _)| only == home)
+    }
+
+    pub(super) const fn on(mut self, home: Home, elsewhere: &'static str) -> Self {
+        self.home = Some((home, elsewhere));
+        self
+    }
+
     pub(super) const fn only(mut self, sources: &'static [&'static str]) -> Self {
         self.only = sources;
         self
@@ -136,7 +149,7 @@ pub(super) const fn row(
     doc: &'static str,
     example: &'static str,
 ) -> Setting {
-    Setting { parent: place.0, name: place.1, kind, fallback, only: &[], doc, example }
+    Setting { parent: place.0, name: place.1, kind, fallback, only: &[], home: None, doc, example }
 }
 
 impl Text {

@@ -1,6 +1,7 @@
 //! Valid settings. Made by the reader of this module's parent from TOML, environment and defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,18 +10,35 @@ use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
 
+/// Where keyreeve runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Home {
+    /// A process of an operating system.
+    #[default]
+    Native,
+    /// A Cloudflare Worker.
+    Worker,
+}
+
 /// The whole configuration of one node.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the register is.
     pub store: StoreUrl,
+    /// What the messages between native nodes and a Worker's register are signed with. There wherever `store` is
+    /// [`StoreUrl::Remote`]; a Worker without one answers no native node.
+    pub store_key: Option<SecretRef>,
+    /// The key before: a Worker still takes it from nodes that have not changed over.
+    pub store_old_key: Option<SecretRef>,
+    /// What a Worker keeps sealed credentials in, between its own memory and the register, in the order of asking.
+    pub caches: Vec<CacheTier>,
     /// After this long, in milliseconds, a store that has not answered is taken not to have answered.
     pub store_ms: u64,
     /// Whose `Date` the clock is measured by; without one the system clock is trusted.
     pub clock_url: Option<String>,
     /// Seal keys: the first seals, all open. Empty only where no credential needs the store.
     pub seal_keys: Vec<SecretRef>,
-    /// Where to listen.
+    /// Where to listen. Empty on a Worker.
     pub listeners: Vec<Listener>,
     /// The credentials, by name.
     pub credentials: BTreeMap<CredentialName, CredentialConfig>,
@@ -37,6 +55,44 @@ pub enum StoreUrl {
     Sqlite(PathBuf),
     /// `memory:`: this process only.
     Memory,
+    /// `https://HOST`: the register behind a keyreeve Worker. Without a slash at its end; `http` on loopback.
+    Remote(String),
+    /// `do:BINDING`: Durable Objects of this Worker, one for each credential.
+    DurableObject(String),
+    /// `r2:BINDING`: a bucket of this Worker.
+    Bucket(String),
+}
+
+impl fmt::Display for StoreUrl {
+    /// As it would be written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Memory => f.write_str("memory:"),
+            Self::Remote(url) => f.write_str(url),
+            Self::DurableObject(binding) => write!(f, "do:{binding}"),
+            Self::Bucket(binding) => write!(f, "r2:{binding}"),
+        }
+    }
+}
+
+/// A cache that all isolates of a Worker share, more or less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheTier {
+    /// `cache`: the Cache API of a data centre.
+    Cache,
+    /// `kv:BINDING`: a KV namespace.
+    Kv(String),
+}
+
+impl fmt::Display for CacheTier {
+    /// As it would be written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cache => f.write_str("cache"),
+            Self::Kv(binding) => write!(f, "kv:{binding}"),
+        }
+    }
 }
 
 /// Where a secret is. The secret itself is never in the configuration, except under `keyreeve dev`.
@@ -151,8 +207,10 @@ pub enum SourceConfig {
     },
     /// The user's own renewal service.
     Http {
-        /// Where; `https`, or `http` on loopback.
+        /// Where; `https`, or `http` on loopback. On a Worker also `service:NAME/path`.
         url: String,
+        /// The binding whose client certificate the requests go out with, on a Worker.
+        via: Option<String>,
         /// `GET` or `POST`.
         method: String,
         /// Plain headers; values may hold placeholders.
@@ -168,6 +226,19 @@ pub enum SourceConfig {
         /// The largest answer, in bytes.
         answer_bytes_max: usize,
     },
+}
+
+impl SourceConfig {
+    /// The name of the kind of source, as the API has it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Apns { .. } => "apns",
+            Self::Jwt { .. } => "jwt",
+            Self::Exec { .. } => "exec",
+            Self::Http { .. } => "http",
+        }
+    }
 }
 
 /// Where things are in the answer of an `http` source: JSON pointers (RFC 6901).

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::problem::{Fault, Origin, nearest, shown};
 use super::table::{Kind, Setting, Text};
 use super::tree::{Entry, Node, Raw, join};
-use super::types::{Keep, SecretRef};
+use super::types::{Home, Keep, SecretRef};
 use super::units::{duration_ms, show_duration, show_size, size_bytes, with_units};
 
 /// Tables and lists inside `header` and `claims` may be nested this deep.
@@ -46,6 +46,7 @@ pub(super) struct ValueReader<'r> {
     pub(super) setting: &'static Setting,
     pub(super) path: &'r str,
     pub(super) allow_literals: bool,
+    pub(super) home: Home,
     pub(super) complaints: Vec<Complaint>,
 }
 
@@ -68,16 +69,16 @@ impl ValueReader<'_> {
             }
             Kind::Choice(now, later) => choice(node, now, later).map(Value::Text),
             Kind::Choices(now, later) => {
-                return self.list(node, now.len(), |node, _| choice(node, now, later)).map(Value::Texts);
+                return self.list(node, now.len(), |node, _, _| choice(node, now, later)).map(Value::Texts);
             }
             Kind::Text(rule) => text(node, rule).map(Value::Text),
             Kind::Texts(rule, most) => {
-                return self.list(node, *most, |node, _| text(node, rule)).map(Value::Texts);
+                return self.list(node, *most, |node, _, _| text(node, rule)).map(Value::Texts);
             }
             Kind::TextMap(rule, most) => {
-                return self.map(node, *most, |node, _| text(node, rule)).map(Value::TextMap);
+                return self.map(node, *most, |node, _, _| text(node, rule)).map(Value::TextMap);
             }
-            Kind::Secret => secret(node, self.allow_literals).map(Value::Secret),
+            Kind::Secret => secret(node, self.allow_literals, self.home).map(Value::Secret),
             Kind::Secrets(most) => {
                 let items = self.list(node, *most, secret)?;
                 return Some(Value::Secrets(items.into_iter().map(|(item, _)| item).collect()));
@@ -103,7 +104,7 @@ impl ValueReader<'_> {
         &mut self,
         node: &Node,
         most: usize,
-        item: impl Fn(&Node, bool) -> Result<T, Fault>,
+        item: impl Fn(&Node, bool, Home) -> Result<T, Fault>,
     ) -> Option<Vec<(T, Origin)>> {
         let Raw::List(nodes) = &node.raw else {
             let is_quiet = self.is_quiet();
@@ -118,7 +119,7 @@ impl ValueReader<'_> {
         let before = self.complaints.len();
         let mut items = Vec::with_capacity(nodes.len());
         for (at, node) in nodes.iter().enumerate() {
-            match item(node, self.allow_literals) {
+            match item(node, self.allow_literals, self.home) {
                 Ok(value) => items.push((value, node.origin.clone())),
                 Err(fault) => {
                     let path = format!("{}[{at}]", self.path);
@@ -133,7 +134,7 @@ impl ValueReader<'_> {
         &mut self,
         node: &Node,
         most: usize,
-        item: impl Fn(&Node, bool) -> Result<T, Fault>,
+        item: impl Fn(&Node, bool, Home) -> Result<T, Fault>,
     ) -> Option<Vec<(String, T)>> {
         let Raw::Table(entries) = &node.raw else {
             let is_quiet = self.is_quiet();
@@ -148,7 +149,7 @@ impl ValueReader<'_> {
         let before = self.complaints.len();
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
-            match item(&entry.node, self.allow_literals) {
+            match item(&entry.node, self.allow_literals, self.home) {
                 Ok(value) => items.push((entry.key.clone(), value)),
                 Err(fault) => {
                     let path = join(self.path, &entry.key);
@@ -327,10 +328,13 @@ fn keep(node: &Node) -> Result<Value, Fault> {
 }
 
 /// Reads a reference to a secret. The text is never part of the complaint: it may be the secret.
-fn secret(node: &Node, allow_literals: bool) -> Result<SecretRef, Fault> {
-    const HINT: &str = "write `file:/path/to/it`, or `env:NAME` for an environment variable";
+fn secret(node: &Node, allow_literals: bool, home: Home) -> Result<SecretRef, Fault> {
+    let hint = match home {
+        Home::Native => "write `file:/path/to/it`, or `env:NAME` for an environment variable",
+        Home::Worker => "write `binding:NAME`, and give the secret to the Worker: `wrangler secret put NAME`",
+    };
     let Raw::Text(text) = &node.raw else {
-        return Err(Fault::new(format!("must be a reference to a secret, in quotes, not {}", node.raw.kind()), HINT));
+        return Err(Fault::new(format!("must be a reference to a secret, in quotes, not {}", node.raw.kind()), hint));
     };
     let name = |rest: &str| {
         if is_variable(rest) {
@@ -338,24 +342,38 @@ fn secret(node: &Node, allow_literals: bool) -> Result<SecretRef, Fault> {
         }
         Err(Fault::new(
             "does not name a variable: A-Z, a-z, 0-9 and `_`, at most 128 of them (the value is not shown)",
-            HINT,
+            hint,
         ))
     };
-    match text.split_once(':') {
-        Some(("env", rest)) => name(rest).map(SecretRef::Env),
-        Some(("binding", rest)) => name(rest).map(SecretRef::Binding),
-        Some(("name-in", rest)) => name(rest).map(SecretRef::NameIn),
+    let reference = match text.split_once(':') {
+        Some(("env", rest)) => SecretRef::Env(name(rest)?),
+        Some(("binding", rest)) => SecretRef::Binding(name(rest)?),
+        Some(("name-in", rest)) => SecretRef::NameIn(name(rest)?),
         Some(("file", rest)) if !rest.is_empty() && rest.len() <= PATH_BYTES_MAX && !rest.contains('\0') => {
-            Ok(SecretRef::File(PathBuf::from(rest)))
+            SecretRef::File(PathBuf::from(rest))
         }
-        Some(("file", _)) => Err(Fault::new(
-            format!("does not name a file: a path of 1 to {PATH_BYTES_MAX} bytes (the value is not shown)"),
-            HINT,
-        )),
-        _ if text.is_empty() => Err(Fault::new("must not be empty", HINT)),
-        _ if allow_literals => Ok(SecretRef::Literal(Secret::new(text.clone()))),
-        _ => Err(Fault::new("must be a reference to a secret, not the secret itself (the value is not shown)", HINT)),
-    }
+        Some(("file", _)) => {
+            return Err(Fault::new(
+                format!("does not name a file: a path of 1 to {PATH_BYTES_MAX} bytes (the value is not shown)"),
+                hint,
+            ));
+        }
+        _ if text.is_empty() => return Err(Fault::new("must not be empty", hint)),
+        _ if allow_literals => SecretRef::Literal(Secret::new(text.clone())),
+        _ => {
+            return Err(Fault::new(
+                "must be a reference to a secret, not the secret itself (the value is not shown)",
+                hint,
+            ));
+        }
+    };
+    let absent = match (home, &reference) {
+        (Home::Worker, SecretRef::File(_)) => "is a file, and a Worker has none",
+        (Home::Worker, SecretRef::Env(_) | SecretRef::NameIn(_)) => "is an environment variable, and a Worker has none",
+        (Home::Native, SecretRef::Binding(_)) => "is a binding, and those exist on Workers only",
+        _ => return Ok(reference),
+    };
+    Err(Fault::new(format!("{absent}: `{}`", show_secret(&reference)), hint))
 }
 
 /// Whether this can be the name of an environment variable.

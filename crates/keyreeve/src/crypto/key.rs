@@ -15,9 +15,11 @@ use crate::config::Algorithm;
 /// The largest key that is read, in bytes. An RSA key of 8192 bits has 6.5 KiB in PEM.
 pub const KEY_BYTES_MAX: usize = 16 * 1024;
 
+/// RFC 7518 3.3: with RS256 a key of this many bits or more must be used.
+pub const RSA_BITS_MIN: usize = 2048;
+
 const P256_EXPECTED: &str = "a P-256 private key in PEM (PKCS#8 `.p8`, SEC1) or JWK";
 const ED25519_EXPECTED: &str = "an Ed25519 private key in PEM (PKCS#8) or JWK";
-#[cfg(feature = "native")]
 pub(super) const RSA_EXPECTED: &str = "an RSA private key in PEM (PKCS#8, PKCS#1) or JWK";
 const HMAC_EXPECTED: &str = "an HMAC secret as plain bytes or JWK";
 
@@ -69,7 +71,6 @@ pub enum KeyError {
 enum Found {
     Pkcs8(Kind, Secret<Vec<u8>>),
     Sec1(Secret<Vec<u8>>),
-    #[cfg_attr(not(feature = "native"), expect(dead_code, reason = "only the native build signs with RSA"))]
     Pkcs1(Secret<Vec<u8>>),
     Jwk(Map<String, Value>),
     Other(String),
@@ -304,50 +305,69 @@ pub(super) fn hmac(bytes: &[u8], algorithm: Algorithm, limit: usize) -> Result<S
     Ok(secret)
 }
 
-/// An RSA key in a form that the library reads.
-#[cfg(feature = "native")]
-pub(super) enum RsaMaterial {
-    Pkcs8(Secret<Vec<u8>>),
-    Pkcs1(Secret<Vec<u8>>),
-    Jwk(Box<RsaMembers>),
-}
-
-/// The members of an RSA JWK (RFC 7518 6.3).
-#[cfg(feature = "native")]
-pub(super) struct RsaMembers {
-    pub(super) n: Secret<Vec<u8>>,
-    pub(super) e: Secret<Vec<u8>>,
-    pub(super) d: Secret<Vec<u8>>,
-    pub(super) p: Secret<Vec<u8>>,
-    pub(super) q: Secret<Vec<u8>>,
-    pub(super) dp: Secret<Vec<u8>>,
-    pub(super) dq: Secret<Vec<u8>>,
-    pub(super) qi: Secret<Vec<u8>>,
-}
-
-/// Finds an RSA private key; the library checks it.
-#[cfg(feature = "native")]
-pub(super) fn rsa(bytes: &[u8]) -> Result<RsaMaterial, KeyError> {
+/// Reads an RSA private key and gives it in the one form that every library takes: PKCS #8 (RFC 5958). Whoever uses it
+/// checks its numbers.
+///
+/// # Errors
+/// [`KeyError`] where it is something else.
+pub fn rsa_pkcs8(bytes: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
     let found = Found::read(bytes);
     match &found {
-        Found::Pkcs8(Kind::Rsa, der) => Ok(RsaMaterial::Pkcs8(der.clone())),
-        Found::Pkcs1(der) => Ok(RsaMaterial::Pkcs1(der.clone())),
+        Found::Pkcs8(Kind::Rsa, der) => Ok(der.clone()),
+        Found::Pkcs1(der) => Ok(pkcs8_of(der.expose())),
         Found::Jwk(jwk) if is(jwk, "RSA", None) => {
             may_sign(jwk, Algorithm::Rs256, RSA_EXPECTED)?;
-            let of = |name| member(jwk, name, RSA_EXPECTED);
-            Ok(RsaMaterial::Jwk(Box::new(RsaMembers {
-                n: of("n")?,
-                e: of("e")?,
-                d: of("d")?,
-                p: of("p")?,
-                q: of("q")?,
-                dp: of("dp")?,
-                dq: of("dq")?,
-                qi: of("qi")?,
-            })))
+            // RFC 8017 A.1.2, in this order; RFC 7518 6.3 has the same numbers.
+            let mut numbers = Zeroizing::new(TWO_PRIMES.to_vec());
+            for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
+                let number = member(jwk, name, RSA_EXPECTED)?;
+                let number = without_zeros(number.expose());
+                // X.690 8.3: without this byte a number with its first bit set would be negative.
+                let sign: &[u8] = if number.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
+                numbers.extend_from_slice(&der(INTEGER, &[sign, number]));
+            }
+            Ok(pkcs8_of(&der(SEQUENCE, &[&numbers])))
         }
         _ => Err(KeyError::Wrong { expected: RSA_EXPECTED, found: found.to_string() }),
     }
+}
+
+const INTEGER: u8 = 0x02;
+const OCTET_STRING: u8 = 0x04;
+const SEQUENCE: u8 = 0x30;
+/// The version 0, of a key with two primes.
+const TWO_PRIMES: &[u8] = &[INTEGER, 1, 0];
+/// The version 0, and the algorithm `rsaEncryption` with its NULL.
+const PKCS8_OF_RSA: &[u8] =
+    &[INTEGER, 1, 0, SEQUENCE, 13, 0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0];
+
+fn pkcs8_of(pkcs1: &[u8]) -> Secret<Vec<u8>> {
+    let key = der(OCTET_STRING, &[pkcs1]);
+    Secret::new(der(SEQUENCE, &[PKCS8_OF_RSA, &key]).to_vec())
+}
+
+fn without_zeros(number: &[u8]) -> &[u8] {
+    number.iter().position(|byte| *byte > 0).and_then(|at| number.get(at..)).unwrap_or_default()
+}
+
+/// One value in DER (X.690): tag, length, content.
+fn der(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    let length: usize = content.iter().map(|part| part.len()).sum();
+    let bytes = length.to_be_bytes();
+    // Room for all of it: a vector that grows leaves copies behind.
+    let mut out = Zeroizing::new(Vec::with_capacity(length.saturating_add(10)));
+    out.push(tag);
+    match (u8::try_from(length), without_zeros(&bytes)) {
+        (Ok(short), _) if short < 0x80 => out.push(short),
+        (_, long) => {
+            out.push(0x80 | u8::try_from(long.len()).unwrap_or(0x7f));
+            out.extend_from_slice(long);
+        }
+    }
+    for part in content {
+        out.extend_from_slice(part);
+    }
+    out
 }
 
 fn is(jwk: &Map<String, Value>, kty: &str, crv: Option<&str>) -> bool {

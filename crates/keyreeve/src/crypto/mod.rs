@@ -14,6 +14,6 @@ pub mod local;
 mod rsa;
 pub mod sign;
 
-pub use key::KeyError;
+pub use key::{KeyError, rsa_pkcs8};
 pub use local::LocalCrypto;
-pub use sign::{SignError, Signer, signer};
+pub use sign::{MakeSigner, SignError, Signer, signer};

@@ -2,33 +2,19 @@
 
 use async_trait::async_trait;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPairComponents, PublicKeyComponents};
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 
-use super::key::{self, KeyError, RsaMaterial};
+use super::key::{self, KeyError};
 use super::sign::{SignError, Signer};
 use crate::config::Algorithm;
 
-/// RFC 7518 3.3: a key of 2048 bits or larger must be used.
-const MODULUS_BYTES_MIN: usize = 256;
+const MODULUS_BYTES_MIN: usize = key::RSA_BITS_MIN / 8;
 
 pub(super) struct Rs256(RsaKeyPair);
 
 impl Rs256 {
     pub(super) fn new(bytes: &[u8]) -> Result<Self, KeyError> {
-        let pair = match key::rsa(bytes)? {
-            RsaMaterial::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.expose()),
-            RsaMaterial::Pkcs1(der) => RsaKeyPair::from_der(der.expose()),
-            RsaMaterial::Jwk(jwk) => RsaKeyPair::from_components(&KeyPairComponents {
-                public_key: PublicKeyComponents { n: jwk.n.expose(), e: jwk.e.expose() },
-                d: jwk.d.expose(),
-                p: jwk.p.expose(),
-                q: jwk.q.expose(),
-                dP: jwk.dp.expose(),
-                dQ: jwk.dq.expose(),
-                qInv: jwk.qi.expose(),
-            }),
-        };
+        let pair = RsaKeyPair::from_pkcs8(key::rsa_pkcs8(bytes)?.expose());
         // The library's reasons are words such as `TooSmall` or `InvalidEncoding`, never key material.
         let pair = pair.map_err(|cause| KeyError::Refused { expected: key::RSA_EXPECTED, cause: cause.to_string() })?;
         let found = pair.public_modulus_len();

@@ -46,6 +46,9 @@ impl Algorithm {
     }
 }
 
+/// What makes signers of keys: [`signer`], or what a platform puts in front of it for the keys of its own library.
+pub type MakeSigner = fn(Algorithm, &Secret<Vec<u8>>) -> Result<Arc<dyn Signer>, KeyError>;
+
 /// Reads a private key (PEM or JWK; an HMAC secret may be plain bytes) for `algorithm`.
 ///
 /// # Errors

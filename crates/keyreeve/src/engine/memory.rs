@@ -64,8 +64,11 @@ impl Register for Memory {
     }
 }
 
-/// Refuses a value above [`VALUE_BYTES_MAX`].
-pub(super) fn check_value(entry: &Entry) -> Result<(), StoreError> {
+/// Refuses a value above [`VALUE_BYTES_MAX`], for every engine.
+///
+/// # Errors
+/// [`StoreError::Refused`], with both sizes.
+pub fn check_value(entry: &Entry) -> Result<(), StoreError> {
     let found = entry.bytes.len();
     if found > VALUE_BYTES_MAX {
         return Err(StoreError::Refused(format!(

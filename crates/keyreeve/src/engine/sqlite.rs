@@ -19,14 +19,11 @@ use keyreeve_core::id::WriteId;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::lane::{Lane, Limits};
-use super::{VALUE_BYTES_MAX, memory};
+use super::{VALUE_BYTES_MAX, check_value, table};
 use crate::port::{Capabilities, Entry, Key, LIST_MAX, Register, StoreError, Swap};
 
 /// Written into the file's header, so that no other application's database is taken for ours. ASCII `krev`.
 const APPLICATION_ID: i32 = 0x6b72_6576;
-/// One step of the schema each; the file's `user_version` counts those it has. Forward only: never edit one.
-const MIGRATIONS: [&str; 1] =
-    ["CREATE TABLE register (key TEXT PRIMARY KEY, op BLOB NOT NULL, value BLOB NOT NULL) WITHOUT ROWID"];
 /// Most swaps in one transaction.
 const BATCH_MAX: usize = 64;
 const RETRY_EVERY: Duration = Duration::from_millis(10);
@@ -155,7 +152,7 @@ impl Register for Sqlite {
     }
 
     async fn swap(&self, key: &Key, expected: Option<WriteId>, next: Entry) -> Result<Swap, StoreError> {
-        memory::check_value(&next)?;
+        check_value(&next)?;
         self.writes.ask(Put { key: key.clone(), expected, next }).await
     }
 
@@ -193,14 +190,8 @@ fn write(connection: &mut Connection, puts: &[Put]) -> Vec<Result<Swap, StoreErr
 fn put_one(connection: &Connection, put: &Put) -> rusqlite::Result<Swap> {
     let (key, op, value) = (put.key.as_str(), put.next.op.0, &*put.next.bytes);
     let rows = match put.expected {
-        None => connection.execute(
-            "INSERT INTO register (key, op, value) VALUES (?1, ?2, ?3) ON CONFLICT (key) DO NOTHING",
-            params![key, op, value],
-        )?,
-        Some(expected) => connection.execute(
-            "UPDATE register SET op = ?2, value = ?3 WHERE key = ?1 AND op = ?4",
-            params![key, op, value, expected.0],
-        )?,
+        None => connection.execute(table::CREATE, params![key, op, value])?,
+        Some(expected) => connection.execute(table::REPLACE, params![key, op, value, expected.0])?,
     };
     Ok(if rows == 1 { Swap::Done } else { Swap::Lost })
 }
@@ -208,19 +199,13 @@ fn put_one(connection: &Connection, put: &Put) -> rusqlite::Result<Swap> {
 fn look_up(connection: &Connection, get: &Get) -> rusqlite::Result<Got> {
     match get {
         Get::Entry(key) => connection
-            .query_row(
-                // A value that nobody could have put there is not loaded.
-                "SELECT op, CASE WHEN length(value) <= ?2 THEN value END FROM register WHERE key = ?1",
-                params![key.as_str(), bounded(VALUE_BYTES_MAX)],
-                |row| Ok(Entry { op: WriteId(row.get(0)?), bytes: Bytes::from(row.get::<_, Vec<u8>>(1)?) }),
-            )
+            .query_row(table::READ, params![key.as_str(), bounded(VALUE_BYTES_MAX)], |row| {
+                Ok(Entry { op: WriteId(row.get(0)?), bytes: Bytes::from(row.get::<_, Vec<u8>>(1)?) })
+            })
             .optional()
             .map(Got::Entry),
         Get::Keys { prefix, after, limit } => {
-            // Keys are printable ASCII, so those that begin with the prefix lie between it and it with DEL behind.
-            let mut statement = connection.prepare(
-                "SELECT key FROM register WHERE key >= ?1 AND key < ?1 || char(127) AND key > ?2 ORDER BY key LIMIT ?3",
-            )?;
+            let mut statement = connection.prepare(table::LIST)?;
             let keys = statement.query_map(params![prefix, after, bounded(*limit)], |row| row.get::<_, String>(0))?;
             keys.filter_map(|key| key.map(Key::new).transpose()).collect::<rusqlite::Result<_>>().map(Got::Keys)
         }
@@ -260,7 +245,7 @@ impl From<rusqlite::Error> for Unready {
 impl Unready {
     fn into_open(self, path: &Path) -> OpenError {
         match self {
-            Self::Newer(found) => OpenError::Newer { path: path.display().to_string(), found, known: MIGRATIONS.len() },
+            Self::Newer(found) => OpenError::Newer { path: path.display().to_string(), found, known: table::VERSION },
             Self::Not(cause, hint) => unusable(path, cause.into(), hint),
             Self::Sql(e) => unusable(path, e.to_string(), hint(&e)),
         }
@@ -284,7 +269,7 @@ fn connect(path: &Path, options: Options) -> Result<Connection, Unready> {
     if connection.is_readonly("main")? {
         return Err(Unready::Not("it can only be read", "keyreeve needs to write to the file and its folder"));
     }
-    let version = version(&mut connection)?;
+    let missing = missing(&mut connection)?;
     let journal: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if journal != "wal" {
         return Err(Unready::Not("it has no write-ahead log", "put it on a local disk"));
@@ -295,14 +280,14 @@ fn connect(path: &Path, options: Options) -> Result<Connection, Unready> {
     let pages = options.file_bytes_max / u64::try_from(page_bytes).unwrap_or(1).max(1);
     connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
     connection.query_row("PRAGMA journal_size_limit = 16777216", [], |_| Ok(()))?;
-    if version < MIGRATIONS.len() {
+    if !missing.is_empty() {
         migrate(&mut connection)?;
     }
     Ok(connection)
 }
 
-/// The file's schema version, if it is ours or empty. Changes nothing.
-fn version(connection: &mut Connection) -> Result<usize, Unready> {
+/// The steps of the schema that the file lacks, if it is ours or empty. Changes nothing.
+fn missing(connection: &mut Connection) -> Result<&'static [&'static str], Unready> {
     // One transaction: another process may be creating the schema right now.
     let look = connection.transaction()?;
     let number = |sql| look.query_row(sql, [], |row| row.get::<_, i64>(0));
@@ -312,20 +297,20 @@ fn version(connection: &mut Connection) -> Result<usize, Unready> {
     if application != i64::from(APPLICATION_ID) && (application, version, tables) != (0, 0, 0) {
         return Err(Unready::Not("it belongs to another application", "give keyreeve a file of its own"));
     }
-    usize::try_from(version).ok().filter(|version| *version <= MIGRATIONS.len()).ok_or(Unready::Newer(version))
+    table::migrations_after(version).ok_or(Unready::Newer(version))
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), Unready> {
     let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     // Read again under the lock: whoever had it before may have done this.
-    let version: u32 = change.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let version = version as usize;
-    for migration in MIGRATIONS.iter().skip(version) {
+    let version = change.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let missing = table::migrations_after(version).ok_or(Unready::Newer(version))?;
+    for migration in missing {
         change.execute_batch(migration)?;
     }
-    if version < MIGRATIONS.len() {
-        let known = MIGRATIONS.len();
-        change.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {known};"))?;
+    if !missing.is_empty() {
+        let version = table::VERSION;
+        change.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"))?;
     }
     Ok(change.commit()?)
 }

@@ -137,7 +137,12 @@ impl Site {
         let mut paths: Vec<Path> = Vec::new();
         for row @ (_, route) in ROUTES.iter().enumerate() {
             let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
-            let is_there = route.endpoint != Endpoint::Metrics || api.metrics.is_some();
+            let is_there = match route.endpoint {
+                Endpoint::Metrics => api.metrics.is_some(),
+                // What happens to a credential happens where it is renewed.
+                Endpoint::Events => api.live().forward.is_none(),
+                _ => true,
+            };
             if !(is_served && is_there) {
                 continue;
             }

@@ -1,12 +1,14 @@
 //! A node that mints nothing: it serves what it holds, and fetches records from where they are made.
 //!
-//! Nothing here waits on another caller: on Workers a request that waits for another request's promise is ended by the
-//! runtime. Every caller without a credential asks for itself, and whoever is asked (an [`Origin`]) makes it one mint.
+//! Nothing here waits on another caller's promise: on Workers the runtime ends a request that does. Of the callers without a
+//! credential one asks, for all of them; the others look now and then, by timers of their own, whether it has come. Whoever
+//! is asked (an [`Origin`]) makes the questions of all nodes one mint.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
+use futures::channel::oneshot;
 use futures::future::{Either, select};
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::record::Record;
@@ -20,6 +22,9 @@ use crate::error::{Error, ErrorKind};
 
 /// One look for the next generation per node takes at most this long, in milliseconds: after it, another may begin.
 const LOOK_MS: u64 = 5000;
+/// How often a caller looks whether another one's question has been answered, in milliseconds: twice as long each time.
+const PAUSE_MS_MIN: u64 = 10;
+const PAUSE_MS_MAX: u64 = 160;
 
 /// What a follower wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +53,20 @@ impl Origin for Outbound {
         self.token(name.as_str(), wish.min_ttl_ms, deadline).await?;
         let none =
             || Error::new(ErrorKind::ConfigInvalid, format!("`{name}` is in slot mode: every node signs it by itself"));
+        let record = Self::record(self, name.as_str()).await?.ok_or_else(none)?;
+        let is_newer = record.newest().is_some_and(|newest| newest.generation > wish.newer_than);
+        let pass = self.inner.cells.get(name.as_str()).and_then(|cell| cell.follow_pass());
+        let Some(mut pass) = pass.filter(|_| !is_newer) else { return Ok(record) };
+        // What is asked for may be on its way.
+        let _ = select(Box::pin(pass.changed()), self.inner.host.sleep_until(deadline)).await;
         Self::record(self, name.as_str()).await?.ok_or_else(none)
     }
 }
 
-/// Fetches what `cell` lacks, for one caller.
+/// Gets what `cell` lacks, for one caller: asks the origin, or waits for the caller of this node who is asking already.
 pub(super) async fn fetch(
     inner: &Arc<Inner>,
-    origin: &dyn Origin,
+    origin: &Arc<dyn Origin>,
     cell: &Arc<Cell>,
     min_ttl_ms: u64,
     deadline: Mono,
@@ -63,14 +74,55 @@ pub(super) async fn fetch(
     if let Plan::Slot(slots) = cell.plan.as_ref() {
         // A signature and no more: it takes no time to share.
         slot::fill(inner, cell, slots).await;
-    } else {
-        // What is over is no reason to ask for something newer: the origin may serve it on, if its policy is to.
         let now = inner.host.now();
-        let newer_than = if cell.serve(now, 0).is_some() { cell.newest_generation() } else { 0 };
-        learn(inner, origin, cell, Wish { min_ttl_ms, newer_than }, deadline).await?;
+        return cell.serve(now, min_ttl_ms).ok_or_else(|| cell.last_error().unwrap_or_else(|| cell.out_of_time(now)));
     }
+    let mut pause_ms = PAUSE_MS_MIN;
+    loop {
+        let now = inner.host.now();
+        if let Some(served) = cell.serve(now, min_ttl_ms) {
+            return Ok(served);
+        }
+        if let Some(error) = cell.held_error(now.mono) {
+            return Err(error);
+        }
+        if now.mono >= deadline {
+            return Err(cell.out_of_time(now));
+        }
+        if cell.begin_fetch(now.mono, deadline) {
+            ask(inner, origin, cell, min_ttl_ms, deadline).await?;
+            let now = inner.host.now();
+            return cell.serve(now, min_ttl_ms).ok_or_else(|| cell.out_of_time(now));
+        }
+        // By a timer of one's own, never by a waker of somebody else's.
+        inner.host.sleep_until(now.mono.plus(pause_ms).min(deadline)).await;
+        pause_ms = pause_ms.saturating_mul(2).min(PAUSE_MS_MAX);
+    }
+}
+
+/// Asks the origin, in a task that goes on for the others should its caller leave.
+async fn ask(
+    inner: &Arc<Inner>,
+    origin: &Arc<dyn Origin>,
+    cell: &Arc<Cell>,
+    min_ttl_ms: u64,
+    deadline: Mono,
+) -> Result<(), Error> {
+    // What is over is no reason to ask for something newer: the origin may serve it on, if its policy is to.
     let now = inner.host.now();
-    cell.serve(now, min_ttl_ms).ok_or_else(|| cell.last_error().unwrap_or_else(|| cell.out_of_time(now)))
+    let newer_than = if cell.serve(now, 0).is_some() { cell.newest_generation() } else { 0 };
+    let (tell, told) = oneshot::channel();
+    let (at, to, of) = (Arc::clone(inner), Arc::clone(origin), Arc::clone(cell));
+    inner.host.spawn(Box::pin(async move {
+        let result = learn(&at, to.as_ref(), &of, Wish { min_ttl_ms, newer_than }, deadline).await;
+        of.end_fetch(at.host.now().mono, result.as_ref().err().cloned());
+        // The caller may be gone.
+        let _ = tell.send(result);
+    }));
+    match select(told, inner.host.sleep_until(deadline)).await {
+        Either::Left((Ok(result), _)) => result,
+        Either::Left((Err(_), _)) | Either::Right(_) => Err(cell.out_of_time(inner.host.now())),
+    }
 }
 
 /// Looks for the next generation while the present one is served on, once its renewal is due. Each node a little later than
@@ -133,6 +185,18 @@ async fn learn(inner: &Arc<Inner>, origin: &dyn Origin, cell: &Cell, wish: Wish,
 }
 
 impl Cell {
+    /// True for one caller at a time: who asks the origin, until `deadline` at the latest.
+    fn begin_fetch(&self, now: Mono, deadline: Mono) -> bool {
+        let until = self.fetching_until.load(Ordering::Relaxed);
+        until <= now.0
+            && self.fetching_until.compare_exchange(until, deadline.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn end_fetch(&self, now: Mono, error: Option<Error>) {
+        self.lock().finish(now, error);
+        self.fetching_until.store(0, Ordering::Relaxed);
+    }
+
     /// True for one look per `for_ms`.
     fn begin_look(&self, now: Mono, for_ms: u64) -> bool {
         let last = self.looked_at.load(Ordering::Relaxed);

@@ -36,6 +36,7 @@ use crate::source::Source;
 pub use cell::{Issued, Served};
 pub use follow::{Origin, Wish};
 pub use operate::{CredentialState, Reported};
+pub use pass::record_key;
 pub use tiers::Tiers;
 
 pub(crate) use cell::Rendered;
@@ -259,7 +260,7 @@ impl Outbound {
         match self.inner.serve(cell, now, min_ttl_ms) {
             Some(served) => Ok(served),
             None => match &self.inner.drive {
-                Drive::Follow(origin) => follow::fetch(&self.inner, origin.as_ref(), cell, min_ttl_ms, deadline).await,
+                Drive::Follow(origin) => follow::fetch(&self.inner, origin, cell, min_ttl_ms, deadline).await,
                 Drive::Timer | Drive::Turned => self.inner.wait_for(cell, min_ttl_ms, deadline).await,
             },
         }

@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use futures::future::{Either, select};
-use keyreeve_core::id::WriteId;
+use keyreeve_core::crypto::Crypto;
+use keyreeve_core::id::{CredentialName, WriteId};
 use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Step, Why};
 use keyreeve_core::operator::status;
 use keyreeve_core::record::{FaultClass, Record};
@@ -60,10 +61,8 @@ async fn run(inner: &Arc<Inner>, cell: &Arc<Cell>) {
 }
 
 impl Inner {
-    /// The register key of a credential's record.
     pub(super) fn record_key(&self, cell: &Cell) -> Key {
-        let digest = self.crypto.sha256(&[b"keyreeve record v1\0", cell.name.as_str().as_bytes()]);
-        Key::of_record(&hex(&digest))
+        record_key(self.crypto.as_ref(), &cell.name)
     }
 
     /// Waits for a store call, but not for ever.
@@ -440,6 +439,13 @@ impl Inner {
             self.timer.wake(cell, at);
         }
     }
+}
+
+/// The register key of a credential's record.
+#[must_use]
+pub fn record_key(crypto: &dyn Crypto, name: &CredentialName) -> Key {
+    let digest = crypto.sha256(&[b"keyreeve record v1\0", name.as_str().as_bytes()]);
+    Key::of_record(&hex(&digest))
 }
 
 /// The first sixteen bytes in hexadecimal.

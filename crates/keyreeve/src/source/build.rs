@@ -13,6 +13,7 @@ use super::http::{HttpService, HttpSettings};
 use super::jwt::Jwt;
 use super::{MintError, Source};
 use crate::config::{CredentialConfig, Plan, SourceConfig};
+use crate::crypto::MakeSigner;
 use crate::port::{Host, Http, Programs, Secrets};
 
 /// What sources reach the world with.
@@ -24,6 +25,8 @@ pub struct Tools {
     pub http: Arc<dyn Http>,
     /// Programs, where the platform can run any.
     pub programs: Option<Arc<dyn Programs>>,
+    /// Reads private keys.
+    pub signer: MakeSigner,
 }
 
 /// Makes the source of a credential. Keys and secrets are read here, once; a changed key file needs a reload.
@@ -48,14 +51,26 @@ fn source(
     Ok(match &config.source {
         SourceConfig::Apns { key, team_id, key_id } => Arc::new(Apns::new(&secrets.read(key)?, team_id, key_id)?),
         SourceConfig::Jwt { key, algorithm, header, claims } => {
-            Arc::new(Jwt::new(&secrets.read(key)?, *algorithm, header, claims)?)
+            let key = secrets.read(key)?;
+            let signer = (tools.signer)(*algorithm, &key).map_err(|cause| format!("`key`: {cause}"))?;
+            Arc::new(Jwt::new(signer, header, claims)?)
         }
         SourceConfig::Exec { argv, pass, secrets: references, output_bytes_max } => {
             let programs = tools.programs.clone().ok_or("source `exec` cannot run programs on this platform")?;
             let settings = ExecSettings { argv, pass, references, output_bytes_max: *output_bytes_max };
             Arc::new(Exec::new(name, settings, secrets, Arc::clone(&tools.host), programs)?)
         }
-        SourceConfig::Http { url, method, headers, secret_headers, body, mapping, is_idempotent, answer_bytes_max } => {
+        SourceConfig::Http {
+            url,
+            via,
+            method,
+            headers,
+            secret_headers,
+            body,
+            mapping,
+            is_idempotent,
+            answer_bytes_max,
+        } => {
             let skew_ms = match &config.plan {
                 Plan::Fleet(rules) => rules.skew_ms,
                 Plan::Slot(slots) => slots.skew_ms,
@@ -64,6 +79,7 @@ fn source(
                 name,
                 skew_ms,
                 url,
+                via: via.as_deref(),
                 method,
                 headers,
                 secret_headers,

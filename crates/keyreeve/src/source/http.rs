@@ -51,6 +51,8 @@ pub struct HttpSettings<'a> {
     pub skew_ms: u64,
     /// Where.
     pub url: &'a str,
+    /// The binding whose client certificate the requests go out with, on a Worker.
+    pub via: Option<&'a str>,
     /// `GET` or `POST`.
     pub method: &'a str,
     /// Plain headers; values may hold placeholders.
@@ -73,6 +75,7 @@ pub struct HttpService {
     skew_ms: u64,
     method: Method,
     url: Template,
+    via: Option<String>,
     headers: Vec<(HeaderName, Template)>,
     secret_headers: Vec<(HeaderName, Secret<String>)>,
     body: Option<Template>,
@@ -127,6 +130,7 @@ impl HttpService {
             skew_ms: settings.skew_ms,
             method,
             url,
+            via: settings.via.map(str::to_owned),
             headers,
             redactor: Redactor::new(secret_headers.iter().map(|(_, value)| value.expose().as_str())),
             secret_headers,
@@ -165,6 +169,7 @@ impl HttpService {
         HttpRequest {
             method: self.method.clone(),
             url: self.url.fill(Escape::Url, value_of),
+            via: self.via.clone(),
             headers,
             body: Secret::new(body.into_bytes()),
             answer_bytes_max: self.answer_bytes_max,
@@ -332,9 +337,13 @@ fn check_mapping(mapping: &HttpMapping) -> Result<(), String> {
     }
 }
 
-/// `https`, or `http` to this machine; no user information, because URLs end up in messages.
+/// `https`, `http` to this machine, or another Worker by its binding; no user information, because URLs end up in messages.
 fn check_url(url: &Template) -> Result<(), String> {
     let filled = url.fill(Escape::Url, |_| "0".into());
+    if let Some((name, path)) = filled.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
+        let is_good = !name.is_empty() && format!("https://service/{path}").parse::<Uri>().is_ok();
+        return if is_good { Ok(()) } else { Err("`url` is not `service:NAME/path`".into()) };
+    }
     let uri: Uri = filled.parse().map_err(|_| String::from("`url` is not a URL"))?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err("`url` must be absolute".into());

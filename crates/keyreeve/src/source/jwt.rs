@@ -9,14 +9,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keyreeve_core::lifecycle::Order;
 use keyreeve_core::record::FaultClass;
-use keyreeve_core::secret::Secret;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::template::{self, Template};
 use super::{Material, MintError, Minting, Nature, Source};
-use crate::config::Algorithm;
-use crate::crypto::{Signer, jws, signer};
+use crate::crypto::{Signer, jws};
 
 /// The placeholders of claims.
 pub const PLACEHOLDERS: [&str; 4] = ["iat", "exp", "generation", "jti"];
@@ -46,17 +44,16 @@ struct Values {
 }
 
 impl Jwt {
-    /// Takes the key, the algorithm, the header members besides `alg`, and the claims.
+    /// Takes the key, the header members besides `alg`, and the claims.
     ///
     /// # Errors
     /// A sentence that names the setting.
     pub fn new(
-        key: &Secret<Vec<u8>>,
-        algorithm: Algorithm,
+        signer: Arc<dyn Signer>,
         header: &Map<String, Value>,
         claims: &Map<String, Value>,
     ) -> Result<Self, String> {
-        let signer = signer(algorithm, key).map_err(|cause| format!("`key`: {cause}"))?;
+        let algorithm = signer.algorithm();
         let mut whole = Map::new();
         whole.insert("alg".to_owned(), Value::from(algorithm.as_str()));
         for (name, value) in header {

@@ -125,7 +125,7 @@ fn a_longer_call_gets_a_longer_lease_by_itself() {
 
 const SOURCES: &str = r#"
 store.url = "memory:"
-seal.keys = ["env:SEAL", "name-in:SEAL_NAME", "binding:SEAL"]
+seal.keys = ["env:SEAL", "name-in:SEAL_NAME"]
 [credential.gh]
 source = "jwt"
 preset = "github-app-jwt"
@@ -285,7 +285,7 @@ fn the_environment_wins_over_the_file_and_is_named_as_the_origin() {
 #[test]
 fn every_effective_value_is_explained_once_and_none_is_a_secret() {
     let text = SOURCES.replace("env:GH_KEY", "hunter2").replace("file:/p\"", "hunter2\"");
-    let options = ReadOptions { allow_literals: true };
+    let options = ReadOptions { allow_literals: true, ..ReadOptions::default() };
     let read = Config::read(&text, "dev.toml", &BTreeMap::new(), options).unwrap();
     let SourceConfig::Jwt { key: SecretRef::Literal(key), .. } = &read.config.credentials["gh"].source else {
         panic!("a literal key is read under `keyreeve dev`")

@@ -89,6 +89,20 @@ mistakes! {
     a_store_timeout_beyond_its_limits: ["store = { url = \"memory:\", timeout = \"49ms\" }\n"];
     a_clock_over_plain_http: ["clock.url = \"http://time.example.org/?key=hunter2\"\n"];
     a_clock_that_is_no_url: ["clock.url = \"pool.ntp.org\"\n"];
+    // A native node and a Worker.
+    a_durable_object_outside_a_worker: ["store.url = \"do:KEYREEVE\"\n"];
+    a_bucket_outside_a_worker: ["store.url = \"r2:RECORDS\"\n"];
+    a_register_without_compare_and_swap: ["store.url = \"kv:hunter2\"\n"];
+    a_worker_without_the_key: ["[store]\nurl = \"https://keyreeve.example.org\"\n"];
+    a_worker_at_more_than_an_origin: ["store = { url = \"https://keyreeve.example.org/v1?key=hunter2\", key = \"env:KEY\" }\n"];
+    a_worker_in_clear: ["store = { url = \"http://keyreeve.example.org\", key = \"env:KEY\" }\n"];
+    a_worker_with_a_password: ["store = { url = \"https://me:hunter2@keyreeve.example.org\", key = \"env:KEY\" }\n"];
+    a_register_key_in_the_file: ["store = { url = \"https://keyreeve.example.org\", key = \"hunter2hunter2\" }\n"];
+    an_old_key_outside_a_worker: ["store = { url = \"https://keyreeve.example.org\", key = \"env:A\", old_key = \"env:B\" }\n"];
+    caches_outside_a_worker: ["store.caches = [\"cache\"]\n"];
+    a_secret_binding_outside_a_worker: ["seal.keys = [\"binding:SEAL_KEY\"]\n"];
+    a_service_outside_a_worker: [BASE, HTTP, "url = \"service:RENEWAL/renew?key=hunter2\"\n"];
+    a_certificate_binding_outside_a_worker: [BASE, HTTP, "url = \"https://tokens.example.org\"\nvia = \"binding:CERTIFICATE\"\n"];
     // Listeners and callers.
     a_listener_by_name: ["[[listener]]\nbind = \"localhost:7070\"\nserve = [\"api\", \"console\"]\n"];
     a_listener_in_clear: ["[[listener]]\nbind = \"0.0.0.0:7070\"\n"];

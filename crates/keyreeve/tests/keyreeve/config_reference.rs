@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use keyreeve::config::table::{Fallback, Kind, Setting};
-use keyreeve::config::{Config, ReadOptions, SETTINGS, reference, schema};
+use keyreeve::config::{Config, Home, ReadOptions, SETTINGS, reference, schema};
 use serde_json::Value as Json;
 
 /// Compares a committed file with what the table says now; `UPDATE_DOCS=1` writes it instead.
@@ -76,6 +76,18 @@ fn every_setting_has_a_parent_a_meaning_and_a_place_of_its_own() {
     }
 }
 
+/// The home that a sample of the setting is for, and the sample.
+fn sample_at_home(row: &Setting) -> (ReadOptions, String) {
+    let home = row.home.map_or(Home::Native, |(home, _)| home);
+    let text = sample(row);
+    let text = if home == Home::Worker {
+        text.replace("env:", "binding:").replace("file:/etc/keyreeve/", "binding:")
+    } else {
+        text
+    };
+    (ReadOptions { home, ..ReadOptions::default() }, text)
+}
+
 /// A file with the least that the setting needs around it, and the setting with its example.
 fn sample(row: &Setting) -> String {
     let line = format!("{} = {}\n", row.name, row.example);
@@ -112,6 +124,7 @@ fn sample(row: &Setting) -> String {
             let lines = lines.replace("credential.*.", "");
             format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}")
         }
+        "store" if row.name == "old_key" => format!("[store]\nkey = \"binding:REGISTER_KEY\"\n{line}"),
         parent => format!("[{parent}]\n{line}"),
     }
 }
@@ -124,8 +137,8 @@ fn every_example_is_right_and_what_is_required_is_enough() {
         if is_table || row.name == "preset" || row.name == "source" {
             continue;
         }
-        let text = sample(row);
-        if let Err(problems) = Config::read(&text, "sample.toml", &BTreeMap::new(), ReadOptions::default()) {
+        let (options, text) = sample_at_home(row);
+        if let Err(problems) = Config::read(&text, "sample.toml", &BTreeMap::new(), options) {
             panic!("the example of {} is wrong: {problems}\n{text}", row.path());
         }
     }

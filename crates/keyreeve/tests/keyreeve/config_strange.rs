@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use keyreeve::config::{Config, Plan, ReadOptions};
+use keyreeve::config::{Bindings, Config, Home, Plan, ReadOptions};
 use proptest::prelude::*;
 
 /// Keys and values that are right somewhere, and wrong almost everywhere else: random text never gets this deep.
 const KEYS: &str = "store url seal keys listener bind serve caller push uid can credential source key params team_id claims \
-    life max lead slot skew mode keep map fields headers command preset limits body \"a/b\" \"\" x 0";
+    life max lead slot skew mode keep map fields headers command preset limits body via caches old_key \"a/b\" \"\" x 0";
 const VALUES: &str = "\"apns\" | \"jwt\" | \"exec\" | \"http\" | \"slot\" | \"exclusive\" | \"10m\" | \"0s\" | \"1h 1h\" | \
-    \"366d\" | \"64KiB\" | \"env:A\" | \"file:/a\" | \"memory:\" | [] | {} | [[]] | [{}] | true | -1 | 1e400 | nan | 0x_1 | \
+    \"366d\" | \"64KiB\" | \"env:A\" | \"file:/a\" | \"memory:\" | [] | {} | [[]] | [{}] | \"do:X\" | \"service:X/y\" | \"binding:X\" | [\"kv:X\"] | true | -1 | 1e400 | nan | 0x_1 | \
     99999999999999999999 | 2026-01-01 | \"\u{e9}\\u0000\" | [\"*\"] | [\"token\"] | \"github-app-jwt\" | \"\" | \
     { max = \"1s\", lead = \"366d\" } | { exp = \"{exp}\", \"\" = [[{}]] }";
 
@@ -26,8 +26,17 @@ fn lines() -> impl Strategy<Value = String> {
 }
 
 fn check(text: &str, env: &BTreeMap<String, String>) {
-    match Config::read(text, "strange.toml", env, ReadOptions { allow_literals: text.len().is_multiple_of(2) }) {
+    for home in [Home::Native, Home::Worker] {
+        check_at(home, text, env);
+    }
+}
+
+fn check_at(home: Home, text: &str, env: &BTreeMap<String, String>) {
+    let options = ReadOptions { allow_literals: text.len().is_multiple_of(2), home };
+    match Config::read(text, "strange.toml", env, options) {
         Ok(read) => {
+            let bindings = read.config.bindings();
+            assert!(home == Home::Worker || bindings == Bindings::default(), "{bindings:?}");
             for credential in read.config.credentials.values() {
                 match &credential.plan {
                     Plan::Fleet(rules) => assert!(rules.check().is_empty()),

@@ -1,8 +1,11 @@
 //! The two sources that sign here: `apns` and `jwt`.
 
+use std::sync::Arc;
+
 use keyreeve::config::Algorithm;
 use keyreeve::core::lifecycle::Order;
 use keyreeve::core::time::Timestamp;
+use keyreeve::crypto::{Signer, signer};
 use keyreeve::source::apns::Apns;
 use keyreeve::source::jwt::Jwt;
 use keyreeve::source::{Fields, Minting, Nature, Source};
@@ -10,6 +13,10 @@ use p256::ecdsa::signature::Verifier as _;
 use p256::pkcs8::DecodePublicKey as _;
 
 use crate::support::{P256, json, order, secret, taken_apart};
+
+fn es256() -> Arc<dyn Signer> {
+    signer(Algorithm::Es256, &secret(P256)).unwrap()
+}
 
 fn apns() -> Apns {
     Apns::new(&secret(P256), "DEF123GHIJ", "ABC123DEFG").unwrap()
@@ -27,7 +34,7 @@ async fn minted(source: &dyn Source, order: &Order) -> String {
 }
 
 fn jwt(claims: &str) -> Result<Jwt, String> {
-    Jwt::new(&secret(P256), Algorithm::Es256, &json(r#"{"kid":"K1","typ":"JWT"}"#), &json(claims))
+    Jwt::new(es256(), &json(r#"{"kid":"K1","typ":"JWT"}"#), &json(claims))
 }
 
 fn error(result: Result<impl Source, String>) -> String {
@@ -117,7 +124,7 @@ fn settings_that_cannot_be_meant_are_refused() {
     );
     let deep = format!("{{\"a\":{}1{}}}", "[".repeat(18), "]".repeat(18));
     assert_eq!(error(jwt(&deep)), "`claims.a` is nested deeper than 16 levels");
-    let with = |header: &str| Jwt::new(&secret(P256), Algorithm::Es256, &json(header), &json("{}"));
+    let with = |header: &str| Jwt::new(es256(), &json(header), &json("{}"));
     assert_eq!(error(with(r#"{"alg":"none"}"#)), "`header.alg` must be `ES256`, as `algorithm` says");
     assert_eq!(error(with(r#"{"crit":["b64"]}"#)), "`header.crit` is not supported");
     assert_eq!(error(with(r#"{"b64":false}"#)), "`header.b64` is not supported");

@@ -14,6 +14,11 @@ pub(crate) enum DemoCommand {
     /// `--strategy` the ways that people build this themselves are put through the same faults, for comparison; only
     /// keyreeve's own result decides the exit code then.
     Fleet(FleetArgs),
+    /// Put the Cloudflare Worker through the same in workerd: isolates of two Workers, then Workers and native nodes together.
+    ///
+    /// Runs in a checkout: it needs node and what `scripts/build-worker` makes. Exit code 1 if more than one token was valid at
+    /// once, a push failed, or a token was shown to Apple in vain.
+    Edge(EdgeArgs),
     /// One node of a strategy that keyreeve is compared with. `demo fleet` starts these.
     #[command(hide = true)]
     Node(NodeArgs),
@@ -72,6 +77,20 @@ pub(crate) struct FleetArgs {
     /// Keep the folder with keys, store, configuration and logs, and say where it is.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// `keyreeve demo edge`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EdgeArgs {
+    /// Which renewal is struck by what, and how far into the mint. The same seed gives the same plan.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(..=u64::from(u32::MAX)))]
+    pub(crate) seed: u64,
+    /// Print the result as JSON on standard output, and the timeline on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The checkout. Without it: the one that the working directory lies in, or this program.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) checkout: Option<PathBuf>,
 }
 
 /// `keyreeve demo node`.

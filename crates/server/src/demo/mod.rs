@@ -6,12 +6,14 @@
 //! - `place`, `children`: the folder and the processes of a run
 //! - `client`: those who push
 //! - `watch`, `strike`: who mints at this moment, and breaking it
+//! - `edge`: the same for the Cloudflare Worker, by a program of the checkout
 //! - `timeline`, `score`: what happened, and what it comes to
 //! - `peer`: the strategies that keyreeve is compared with
 
 mod args;
 mod children;
 mod client;
+mod edge;
 mod fleet;
 mod peer;
 mod place;
@@ -29,6 +31,7 @@ use crate::exit::Failure;
 pub(crate) async fn run(command: DemoCommand) -> Result<(), Failure> {
     match command {
         DemoCommand::Fleet(args) => fleet::run(args).await,
+        DemoCommand::Edge(args) => edge::run(args).await,
         DemoCommand::Node(args) => peer::run(args).await,
     }
 }

@@ -29,18 +29,20 @@ pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings
     for (name, settings) in &config.credentials {
         timing(name, settings, findings);
     }
-    if !load::needs_store(config) {
+    if !config.needs_store() {
         findings.ok("store", "not needed: every credential is in slot mode");
         return;
     }
-    match load::open_store(config, &ground.faults).await {
+    match load::open_store(config, ground).await {
         Ok(store) => {
             capabilities(config, &store, findings);
             if let Some(keys) = keys {
                 records(config, ground, store, keys, sources, findings).await;
             }
         }
-        Err(failure) => findings.fail("store", failure.message, "see that the path of `store.url` is right"),
+        Err(failure) => {
+            findings.fail("store", failure.message, "see that `store.url` is right, and what it points to readable")
+        }
     }
 }
 
@@ -74,7 +76,7 @@ async fn system_clock(config: &Config, ground: &Ground, findings: &mut Findings)
 }
 
 fn seal_keys(config: &Config, ground: &Ground, findings: &mut Findings) -> Option<KeyRing> {
-    match load::seal_keys(&config.seal_keys, ground.secrets.as_ref()) {
+    match keyreeve::seal::seal_keys(&config.seal_keys, ground.secrets.as_ref()) {
         Ok(keys) => {
             if let Some(keys) = &keys {
                 let others = keys.ids().skip(1).map(|id| format!("`{id}`")).collect::<Vec<_>>();
@@ -173,6 +175,8 @@ fn capabilities(config: &Config, store: &Store, findings: &mut Findings) {
             format!("`{}` opens, in write-ahead mode and with a schema that this version knows", path.display())
         }
         StoreUrl::Memory => "the memory of this process".to_owned(),
+        // Whether it answers, and takes the key and the clock of this machine, shows when its records are read.
+        other => format!("the register behind `{other}` is asked for each record"),
     };
     findings.ok("store", place);
     if !is_shared {
@@ -185,7 +189,7 @@ fn capabilities(config: &Config, store: &Store, findings: &mut Findings) {
             findings.ok(name.as_str(), "the store keeps what exclusive mode needs: atomic, durable, shared");
         } else {
             let said = "exclusive mode needs a store that is atomic, durable and shared, and this one is not";
-            findings.fail(name.as_str(), said, "use `sqlite:PATH`, or another mode");
+            findings.fail(name.as_str(), said, "use `sqlite:PATH` or `https://HOST`, or another mode");
         }
     }
 }

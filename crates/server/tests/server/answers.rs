@@ -1,14 +1,16 @@
 //! The `http` source against the counting issuer, through the real client.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use keyreeve::config::{CredentialConfig, HttpMapping, Keep, Plan, SecretRef, SourceConfig};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::record::FaultClass;
 use keyreeve::core::schedule::Slots;
 use keyreeve::core::secret::Secret;
-use keyreeve::port::Host as _;
+use keyreeve::core::time::Mono;
+use keyreeve::port::{Host as _, Http, HttpAnswer, HttpError, HttpRequest};
 use keyreeve::source::{MintError, Minting, Nature, Source, Tools, build};
 use keyreeve_picky::upstream::{self, ExpiryForm, Fault, Faults, Upstream, WrongExpiry};
 use keyreeve_server::fetch::{Fetch, FetchSettings};
@@ -22,6 +24,7 @@ const ANSWER_BYTES_MAX: usize = 4096;
 fn settings(url: &str) -> SourceConfig {
     SourceConfig::Http {
         url: url.into(),
+        via: None,
         method: "POST".into(),
         headers: BTreeMap::new(),
         secret_headers: [("x-api-key".into(), SecretRef::Literal(Secret::new("s3cr3t-value".into())))].into(),
@@ -38,6 +41,10 @@ fn settings(url: &str) -> SourceConfig {
 }
 
 fn built(host: &Arc<OsHost>, source: SourceConfig) -> Result<Arc<dyn Source>, String> {
+    built_over(host, Arc::new(Fetch::new(host.clone(), &FetchSettings::default()).unwrap()), source)
+}
+
+fn built_over(host: &Arc<OsHost>, http: Arc<dyn Http>, source: SourceConfig) -> Result<Arc<dyn Source>, String> {
     let slots = Slots {
         period_ms: 1,
         backdate_ms: 0,
@@ -48,8 +55,7 @@ fn built(host: &Arc<OsHost>, source: SourceConfig) -> Result<Arc<dyn Source>, St
         min_interval_ms: 0,
     };
     let config = CredentialConfig { source, plan: Plan::Slot(slots), keep: Keep::Always, wait_ms: 1000 };
-    let http = Arc::new(Fetch::new(host.clone(), &FetchSettings::default()).unwrap());
-    let tools = Tools { host: host.clone(), http, programs: None };
+    let tools = Tools { host: host.clone(), http, programs: None, signer: keyreeve::crypto::signer };
     build(&config, &CredentialName::parse("lake").unwrap(), &OsSecrets, &tools)
 }
 
@@ -228,6 +234,7 @@ async fn a_request_carries_what_was_configured() {
     let host = host();
     let source = SourceConfig::Http {
         url: format!("{}?g={{generation}}&k={{idempotency_key}}", parrot.url()),
+        via: None,
         method: "GET".into(),
         headers: [("x-until".into(), "in {generation}".into())].into(),
         secret_headers: [("x-api-key".into(), SecretRef::Literal(Secret::new("plain words".into())))].into(),
@@ -251,6 +258,41 @@ async fn a_request_carries_what_was_configured() {
     // The service repeats the key, as some do; the history must not.
     assert!(error.message.contains("x-api-key: ***") && !error.message.contains("plain"), "{}", error.message);
     assert!(error.message.len() < 300);
+}
+
+/// Keeps what it is asked to send, and sends nothing.
+#[derive(Default)]
+struct Kept(Mutex<Vec<HttpRequest>>);
+
+#[async_trait]
+impl Http for Kept {
+    async fn send(&self, request: HttpRequest, _deadline: Mono) -> Result<HttpAnswer, HttpError> {
+        self.0.lock().unwrap().push(request);
+        Err(HttpError::NotSent("kept".into()))
+    }
+}
+
+#[tokio::test]
+async fn another_worker_and_a_client_certificate_are_named_to_the_platform() {
+    let (host, kept) = (host(), Arc::new(Kept::default()));
+    let named = |url: &str, binding: Option<&str>| {
+        let mut source = settings(url);
+        if let SourceConfig::Http { via, .. } = &mut source {
+            *via = binding.map(str::to_owned);
+        }
+        built_over(&host, kept.clone(), source)
+    };
+    let service = named("service:RENEWAL/renew/{generation}?k={idempotency_key}", None).unwrap();
+    let bank = named("https://bank.example.org/token", Some("BANK_CERTIFICATE")).unwrap();
+    for source in [service, bank] {
+        assert!(!source.mint(&order(&host, 20_000), "a b").await.unwrap_err().may_have_minted);
+    }
+    let asked: Vec<_> = kept.0.lock().unwrap().iter().map(|it| (it.url.clone(), it.via.clone())).collect();
+    assert_eq!(asked[0], ("service:RENEWAL/renew/7?k=a%20b".into(), None));
+    assert_eq!(asked[1], ("https://bank.example.org/token".into(), Some("BANK_CERTIFICATE".into())));
+    for wrong in ["service:/renew", "service:RENEWAL/a b"] {
+        assert_eq!(named(wrong, None).err().unwrap(), "credential `lake`: `url` is not `service:NAME/path`");
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ fn get(url: &str) -> HttpRequest {
     HttpRequest {
         method: Method::GET,
         url: url.into(),
+        via: None,
         headers: Vec::new(),
         body: Secret::new(Vec::new()),
         answer_bytes_max: 1000,
@@ -152,4 +153,14 @@ async fn a_proxy_is_used_where_it_is_configured() {
     assert_eq!(answer.body.expose().as_slice(), b"GET http://service.invalid/mint HTTP/1.1");
     let settings = FetchSettings { proxy: Some("http://a:hunter2@[".into()), ..FetchSettings::default() };
     assert_eq!(Fetch::new(host(), &settings).err().unwrap(), "the proxy is not a URL");
+}
+
+#[tokio::test]
+async fn a_certificate_binding_or_another_worker_is_nothing_that_a_native_node_could_reach() {
+    let settings = FetchSettings::default();
+    let via = HttpRequest { via: Some("BANK".into()), ..get("http://127.0.0.1:1/") };
+    let error = send(&settings, via, 5000).await.err().unwrap();
+    assert_eq!(error, HttpError::NotSent("the certificate binding `BANK` exists on Workers only".into()));
+    let error = send(&settings, get("service:RENEWAL/renew"), 5000).await.err().unwrap();
+    assert!(matches!(error, HttpError::NotSent(_)), "{error}");
 }

@@ -17,3 +17,4 @@ mod scripts;
 mod secrets;
 mod slots;
 mod support;
+mod worker;

@@ -3,6 +3,7 @@
 
 mod broken;
 mod processes;
+mod remote;
 
 use std::sync::Arc;
 

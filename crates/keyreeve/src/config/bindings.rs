@@ -1,0 +1,147 @@
+//! What a Worker has to be given besides its code: the bindings that a configuration names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::problem::Fault;
+use super::sheet::Sheet;
+use super::tree::join;
+use super::types::{CacheTier, Config, Home, Plan, SecretRef, SourceConfig, StoreUrl};
+
+/// The bindings of a Worker, by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bindings {
+    /// The Durable Object class `Keyreeve`, where it is the register and any credential needs one.
+    pub durable_object: Option<String>,
+    /// The bucket, where it is the register and any credential needs one.
+    pub bucket: Option<String>,
+    /// The KV namespace that caches, where any credential is kept in a register.
+    pub kv: Option<String>,
+    /// Other Workers that mint.
+    pub services: BTreeSet<String>,
+    /// Client certificates.
+    pub certificates: BTreeSet<String>,
+    /// Secrets.
+    pub secrets: BTreeSet<String>,
+}
+
+/// One place of a configuration that names a binding.
+struct Use {
+    path: String,
+    kind: &'static str,
+    name: String,
+}
+
+const OBJECT: &str = "a Durable Object";
+const BUCKET: &str = "a bucket";
+const KV: &str = "a KV namespace";
+const SERVICE: &str = "another Worker";
+const CERTIFICATE: &str = "a client certificate";
+const SECRET: &str = "a secret";
+
+impl Config {
+    /// Whether any credential is coordinated through the store.
+    #[must_use]
+    pub fn needs_store(&self) -> bool {
+        self.credentials.values().any(|credential| matches!(credential.plan, Plan::Fleet(_)))
+    }
+
+    /// Every binding that this configuration needs on a Worker.
+    ///
+    /// ```
+    /// use keyreeve::config::{Config, Home, ReadOptions};
+    ///
+    /// let text = r#"
+    /// store.url = "do:KEYREEVE"
+    /// seal.keys = ["binding:SEAL_KEY"]
+    /// [credential.vendor]
+    /// source = "http"
+    /// url = "service:RENEWAL/renew"
+    /// "#;
+    /// let options = ReadOptions { home: Home::Worker, ..ReadOptions::default() };
+    /// let config = Config::read(text, "keyreeve.toml", &Default::default(), options).unwrap().config;
+    /// let bindings = config.bindings();
+    /// assert_eq!(bindings.durable_object.as_deref(), Some("KEYREEVE"));
+    /// assert!(bindings.services.contains("RENEWAL") && bindings.secrets.contains("SEAL_KEY"));
+    /// ```
+    #[must_use]
+    pub fn bindings(&self) -> Bindings {
+        let mut bindings = Bindings::default();
+        for Use { kind, name, .. } in uses(self) {
+            match kind {
+                OBJECT => bindings.durable_object = Some(name),
+                BUCKET => bindings.bucket = Some(name),
+                KV => bindings.kv = Some(name),
+                SERVICE => drop(bindings.services.insert(name)),
+                CERTIFICATE => drop(bindings.certificates.insert(name)),
+                _ => drop(bindings.secrets.insert(name)),
+            }
+        }
+        bindings
+    }
+}
+
+/// Reports a name that stands for two different things.
+pub(super) fn check(sheet: &mut Sheet, config: &Config) {
+    if sheet.home != Home::Worker {
+        return;
+    }
+    let mut seen: BTreeMap<String, (&'static str, String)> = BTreeMap::new();
+    for Use { path, kind, name } in uses(config) {
+        match seen.get(&name) {
+            Some((other, place)) if *other != kind => {
+                let must = format!("names {kind} by the binding `{name}`, which is {other} in `{place}`");
+                let origin = sheet.place(&path);
+                sheet.fault(&path, origin, &Fault::new(must, "give one of them another name"), None);
+            }
+            _ => drop(seen.insert(name, (kind, path))),
+        }
+    }
+}
+
+fn uses(config: &Config) -> Vec<Use> {
+    let mut uses = Vec::new();
+    let mut add = |path: String, kind, name: &str| uses.push(Use { path, kind, name: name.to_owned() });
+    if config.needs_store() {
+        match &config.store {
+            StoreUrl::DurableObject(name) => add("store.url".into(), OBJECT, name),
+            StoreUrl::Bucket(name) => add("store.url".into(), BUCKET, name),
+            StoreUrl::Sqlite(_) | StoreUrl::Memory | StoreUrl::Remote(_) => {}
+        }
+        for tier in &config.caches {
+            if let CacheTier::Kv(name) = tier {
+                add("store.caches".into(), KV, name);
+            }
+        }
+    }
+    let mut secret = |path: String, reference: &SecretRef| {
+        if let SecretRef::Binding(name) = reference {
+            add(path, SECRET, name);
+        }
+    };
+    config.store_key.iter().for_each(|key| secret("store.key".into(), key));
+    config.store_old_key.iter().for_each(|key| secret("store.old_key".into(), key));
+    config.seal_keys.iter().for_each(|key| secret("seal.keys".into(), key));
+    for (name, credential) in &config.credentials {
+        let at = join("credential", name.as_str());
+        match &credential.source {
+            SourceConfig::Apns { key, .. } | SourceConfig::Jwt { key, .. } => secret(format!("{at}.key"), key),
+            SourceConfig::Exec { secrets, .. } => {
+                secrets.values().for_each(|one| secret(format!("{at}.secrets"), one));
+            }
+            SourceConfig::Http { secret_headers, .. } => {
+                secret_headers.values().for_each(|one| secret(format!("{at}.secret_headers"), one));
+            }
+        }
+    }
+    for (name, credential) in &config.credentials {
+        let at = join("credential", name.as_str());
+        let SourceConfig::Http { url, via, .. } = &credential.source else { continue };
+        if let Some((service, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
+            add(format!("{at}.url"), SERVICE, service);
+        }
+        if let Some(certificate) = via {
+            add(format!("{at}.via"), CERTIFICATE, certificate);
+        }
+    }
+    uses
+}
