@@ -82,8 +82,8 @@ test("upstreams that hang, fail and lie are a problem in time; alarms try again,
 test("caches that were deleted, damaged, swapped or set back cost a question, over restarts, and never an older generation", async () => {
   // The first generation falls due after 4 s, the second one after this test.
   const upstream = await paths((name, call) => good(`good-token-${name}-${call}`, name === "mine" && call === 1 ? 8 : 3600));
-  const life = { lead: "50s", jitter: "0s", spread: "0s" };
-  const tail = section(upstream, "mine", { life }) + section(upstream, "other", { life });
+  const more = { wait: "5s", life: { lead: "50s", jitter: "0s", spread: "0s" } };
+  const tail = section(upstream, "mine", more) + section(upstream, "other", more);
   const world = await World.start({ isolates: 2, config: configured(upstream, { tail }), secrets: SECRETS });
   try {
     const kept = async () => {
