@@ -23,6 +23,6 @@ for file in root.glob("miniflare-CacheObject/*.sqlite"):
                 "key": key,
                 "expires_at_ms": expiration,
                 "headers": dict(json.loads(metadata)["headers"]),
-                "text": body.read_text("latin-1"),
+                "text": body.read_bytes().decode("latin-1"),
             })
 print(json.dumps(entries))

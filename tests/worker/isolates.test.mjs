@@ -12,9 +12,10 @@ import { World, environment } from "./world.mjs";
 const ISOLATES = 4;
 // The platform allows a second to load the modules and to run what stands outside of functions.
 const START_CPU_MS_MAX = 50;
-// The first request of an isolate also reads the configuration and the key, and the runtime compiles each function of the
-// wasm when it is first called.
+// The first request of an isolate also reads the key and makes the site, and the runtime compiles each function of the wasm
+// when it is first called.
 const FIRST_CPU_MS_MAX = 150;
+const RUNS = 4;
 const apple = generateKeyPairSync("ec", { namedCurve: "P-256" });
 const SLOTS = {
   // No object, no cache, no KV: no isolate asks anybody.
@@ -54,34 +55,33 @@ test("isolates that share nothing but a key compute the same token", async () =>
   }
 });
 
-/** CPU that workerd has used when an isolate is there, and what the first answer takes: a token, signed. */
+/** CPU that workerd has used when an isolate is there, and what the first answer takes: a token. */
 async function cpu(build) {
   const world = await World.start({ ...SLOTS, isolates: 1, build });
   try {
     const startMs = world.cpuMs();
-    assert.equal((await world.ask(0, TOKEN, AUTHORIZED)).status, 200);
+    const answer = await world.ask(0, TOKEN, AUTHORIZED);
+    assert.equal(answer.status, 200, answer.text);
     return { startMs, firstMs: world.cpuMs() - startMs };
   } finally {
     await world.stop();
   }
 }
 
-const median = (numbers) => numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
-
 test(`start-up takes no more than ${START_CPU_MS_MAX} ms of CPU`, async (t) => {
   // workerd itself takes CPU to start, so the Worker's share is what it takes beyond a Worker that does nothing.
   const nothing = mkdtempSync(join(tmpdir(), "keyreeve-nothing-"));
   try {
     writeFileSync(join(nothing, "index.js"), `export default { fetch: () => new Response("{}") };`);
-    const starts = [];
-    const firsts = [];
-    for (let run = 0; run < 3; run += 1) {
-      const idle = await cpu(nothing);
-      const ours = await cpu(environment("KEYREEVE_WORKER"));
-      starts.push(ours.startMs - idle.startMs);
-      firsts.push(ours.firstMs - idle.firstMs);
+    const [idle, ours] = [[], []];
+    for (let run = 0; run < RUNS; run += 1) {
+      idle.push(await cpu(nothing));
+      ours.push(await cpu(environment("KEYREEVE_WORKER")));
     }
-    const [startMs, firstMs] = [median(starts), median(firsts)];
+    // Whatever else the machine does only ever adds.
+    const least = (runs, what) => Math.min(...runs.map((run) => run[what]));
+    const startMs = least(ours, "startMs") - least(idle, "startMs");
+    const firstMs = least(ours, "firstMs") - least(idle, "firstMs");
     t.diagnostic(`CPU of start-up: ${startMs.toFixed(1)} ms; of the first token in a new isolate: ${firstMs.toFixed(1)} ms`);
     assert.ok(startMs <= START_CPU_MS_MAX, `start-up: ${startMs} ms`);
     assert.ok(firstMs <= FIRST_CPU_MS_MAX, `first token: ${firstMs} ms`);

@@ -1,5 +1,6 @@
 //! From the configuration in the bundle to the parts of an isolate or an object.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,12 +32,30 @@ const FILE: &str = "keyreeve.toml";
 /// The namespace of the objects where the records are kept elsewhere.
 const OBJECTS: &str = "KEYREEVE";
 
+thread_local! {
+    static READ: OnceCell<Result<Arc<Config>, String>> = const { OnceCell::new() };
+}
+
+/// The configuration in the bundle, read once per isolate.
+///
+/// # Errors
+/// Every problem of the configuration.
+pub(crate) fn config() -> Result<Arc<Config>, String> {
+    READ.with(|read| read.get_or_init(read_config).clone())
+}
+
+fn read_config() -> Result<Arc<Config>, String> {
+    let options = ReadOptions { home: Home::Worker, ..ReadOptions::default() };
+    let read = Config::read(&config_text()?, FILE, &BTreeMap::new(), options);
+    Ok(Arc::new(read.map_err(|problems| problems.to_string())?.config))
+}
+
 /// What a configuration and its bindings give.
 pub(crate) struct Ground {
     pub(crate) env: Env,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) crypto: Arc<dyn Crypto>,
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     pub(crate) keys: Option<KeyRing>,
     secrets: BoundSecrets,
     tools: Tools,
@@ -49,9 +68,7 @@ impl Ground {
     /// Every problem of the configuration, or the binding that is missing.
     pub(crate) async fn new(env: Env) -> Result<Self, String> {
         let host: Arc<dyn Host> = Arc::new(WorkerHost::new());
-        let options = ReadOptions { home: Home::Worker, ..ReadOptions::default() };
-        let read = Config::read(&config_text()?, FILE, &BTreeMap::new(), options);
-        let config = read.map_err(|problems| problems.to_string())?.config;
+        let config = config()?;
         let names = config.bindings().secrets;
         let secrets = BoundSecrets::new(env.clone()).with_stored(host.as_ref(), names).await?;
         let keys = seal_keys(&config.seal_keys, &secrets).map_err(|problems| problems.join("\n"))?;
@@ -64,10 +81,11 @@ impl Ground {
     /// The namespace of the objects in which credentials are minted; `None` where nothing is minted in any.
     pub(crate) fn objects(&self) -> Option<&str> {
         let is_coordinated = self.config.credentials.values().any(|one| matches!(one.plan, Plan::Fleet(_)));
-        is_coordinated.then(|| match &self.config.store {
+        let binding = match &self.config.store {
             StoreUrl::DurableObject(binding) => binding.as_str(),
             _ => OBJECTS,
-        })
+        };
+        is_coordinated.then_some(binding)
     }
 
     /// What native nodes sign their requests to the register with: the key, and the one before it.

@@ -28,6 +28,13 @@ use worker::{Context, Env, HttpRequest, Response, ScheduleContext, ScheduledEven
 
 use host::{Anchor, within};
 
+/// Reads the configuration when the modules are loaded: that is start-up, and no request's CPU.
+#[event(start)]
+fn start() {
+    // What is wrong with it is told to whoever asks first.
+    let _ = ground::config();
+}
+
 /// Answers one HTTP request of an outside caller or of a service binding.
 #[event(fetch)]
 async fn fetch(request: HttpRequest, env: Env, context: Context) -> worker::Result<Response> {
