@@ -35,11 +35,11 @@ export class Upstream {
   }
 }
 
-/** `keyreeve picky apns`: a fake Apple that enforces the real rules. keys: `TEAM:KEYID:PEMFILE`. */
+/** `keyreeve picky apns`: a fake Apple that enforces the real rules. keys: `TEAM:KEYID:PEMFILE`. more: options as they are. */
 export class PickyApns {
-  static async start({ keys, scale = 1 }) {
+  static async start({ keys, scale = 1, more = [] }) {
     const picky = new PickyApns();
-    const options = ["picky", "apns", "--json", "--control", "127.0.0.1:0", "--scale", String(scale)];
+    const options = ["picky", "apns", "--json", "--control", "127.0.0.1:0", "--scale", String(scale), ...more];
     picky.child = spawn(environment("KEYREEVE_BIN"), [...options, ...keys.flatMap((key) => ["--key", key])], {
       stdio: ["ignore", "pipe", "inherit"],
     });

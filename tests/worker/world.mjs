@@ -60,7 +60,7 @@ export class World {
 
   /**
    * isolates: how many take requests. build: a folder of scripts/build-worker.
-   * config: the text of keyreeve.toml, secrets: texts by binding name. objects: Durable Object classes by binding name.
+   * config: the text of keyreeve.toml, or that of each isolate by its number (undefined: the objects' own), secrets: texts by binding name. objects: Durable Object classes by binding name.
    * workers: more workers, as Miniflare's options; they reach isolate 0 by `serviceBindings: { X: "isolate-0" }`.
    * bindings: more options of Miniflare for the isolates themselves.
    */
@@ -71,9 +71,9 @@ export class World {
     world.folder = mkdtempSync(join(tmpdir(), "keyreeve-world-"));
     world.isolates = isolates;
     const { Miniflare, Log, LogLevel } = await npm("miniflare");
-    const one = (name, home) => ({
+    const one = (name, home, at) => ({
       name,
-      modules: modulesOf(build, config),
+      modules: modulesOf(build, typeof config === "function" ? config(at) : config),
       compatibilityDate: COMPATIBILITY_DATE,
       bindings: secrets,
       kvNamespaces: { [KV]: "kv" },
@@ -82,7 +82,7 @@ export class World {
       ...bindings,
     });
     const fronts = Array.from({ length: isolates }, (_, at) => ({
-      ...one(isolate(at), { scriptName: HOME }),
+      ...one(isolate(at), { scriptName: HOME }, at),
       unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
     }));
     world.#options = {

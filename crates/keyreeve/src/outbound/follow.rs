@@ -163,7 +163,8 @@ fn is_due(inner: &Inner, cell: &Cell, now: Moment) -> bool {
     let head_ms = match cell.plan.as_ref() {
         // The slot after this one is signed before it begins.
         Plan::Slot(slots) => return now.wall >= newest.refresh_at.minus(slots.ready_ms()),
-        Plan::Fleet(_) => newest.expires_at.since(newest.refresh_at) / 4,
+        // In exclusive mode this is short: there the old one may be refused as soon as somebody uses the new one.
+        Plan::Fleet(rules) => rules.wake_spread_ms.min(newest.expires_at.since(newest.refresh_at) / 4),
     };
     now.wall >= newest.refresh_at.plus(spread(inner.me.boot ^ newest.generation, head_ms))
 }
