@@ -199,6 +199,7 @@ test("a panic in a request or in the object of a credential is one caller's 500,
     const renew = { method: "POST", headers: AUTHORIZED.headers };
     await until("a renewal", async () => (await world.ask(0, "/v1/credentials/slow/renew", renew)).status < 300);
     await until("the next generation", async () => (await world.ask(0, historyOf("slow"), AUTHORIZED)).json.generation === 2);
+    await until("it on the isolate that was asked", async () => (await world.ask(0, tokenOf("slow"), AUTHORIZED)).json.generation === 2);
     assert.equal(upstream.by.slow.asked.length, 2);
     assert.equal(world.log.filter((line) => line.includes("Rust panic")).length, 8);
   } finally {
