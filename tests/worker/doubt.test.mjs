@@ -10,8 +10,8 @@ import { WAIT_MS, SLACK_MS, tokenOf, historyOf, section, paths, good, gaps } fro
 import { PickyApns } from "./upstream.mjs";
 import { World, environment, until } from "./world.mjs";
 
-/** Asks until it is answered: a world that crashes does not answer for a second. */
-async function persistently(ask) {
+/** What `ask` brings, or nothing: a world that crashes does not answer for a second. */
+async function ifAnswered(ask) {
   try {
     return await ask();
   } catch {
@@ -20,7 +20,7 @@ async function persistently(ask) {
 }
 
 /** Presents tokens to the fake Apple as a sender of notifications does. */
-async function sender(picky) {
+function sender(picky) {
   const session = connect(picky.url, { ca: readFileSync(picky.ca_file) });
   session.on("error", () => {});
   const send = (token) =>
@@ -37,7 +37,8 @@ async function sender(picky) {
 
 test("objects killed between intent and commit are in doubt, and go on by their policy: never two tokens", async (t) => {
   const MIN_INTERVAL_MS = 5000;
-  // The scaled Apple wants 20 minutes, which are 12 s, between tokens; and its hour ends 36 s after it was started.
+  // Twenty minutes of this Apple are 12 s. Its clock runs away from the real one that tokens are signed by: after 36 s it would
+  // find the newest of them an hour old.
   const SCALE = 100;
   const HANGS = { lease: 1, same: 1, one: 2, operator: 1, alone: 1 };
   const upstream = await paths((name, call) => {
@@ -67,12 +68,12 @@ life = { max = "27s", lead = "14s", handover = "4s", min_interval = "12500ms", b
   const pem = join(world.folder, "apple.pem");
   writeFileSync(pem, publicKey.export({ type: "spki", format: "pem" }));
   const picky = await PickyApns.start({ keys: [`DEF123GHIJ:ABC123DEFG:${pem}`], scale: SCALE });
-  const apple = await sender(picky);
+  const apple = sender(picky);
   let isOver = false;
   try {
     const { by } = upstream;
     const names = Object.keys(HANGS);
-    const ask = (at, path, init = AUTHORIZED) => persistently(() => world.ask(at, path, init));
+    const ask = (at, path, init = AUTHORIZED) => ifAnswered(() => world.ask(at, path, init));
     const history = async (name) => (await ask(1, historyOf(name)))?.json;
     const token = async (name) => {
       const { json, status } = (await ask(0, tokenOf(name))) ?? {};
@@ -198,6 +199,7 @@ test("a panic in a request or in the object of a credential is one caller's 500,
     const renew = { method: "POST", headers: AUTHORIZED.headers };
     await until("a renewal", async () => (await world.ask(0, "/v1/credentials/slow/renew", renew)).status < 300);
     await until("the next generation", async () => (await world.ask(0, historyOf("slow"), AUTHORIZED)).json.generation === 2);
+    await until("it on the isolate that was asked", async () => (await world.ask(0, tokenOf("slow"), AUTHORIZED)).json.generation === 2);
     assert.equal(upstream.by.slow.asked.length, 2);
     assert.equal(world.log.filter((line) => line.includes("Rust panic")).length, 8);
   } finally {

@@ -38,11 +38,16 @@ pub(super) fn applies(later: &Later) -> Option<Arc<dyn Forward>> {
     later.live.outbound.is_followed(&later.name).then(|| Arc::clone(forward))
 }
 
-/// Sends the request on. A report that was accepted makes this node look for the next generation as well.
+/// Sends the request on. A report or a wish for a renewal that was accepted makes this node look for the next generation
+/// as well.
 pub(super) async fn send(later: &Later, to: &dyn Forward, head: Head, body: Body) -> Result<Answer, Problem> {
     let Ok(name) = CredentialName::parse(&later.name) else { return Err(Problem::unknown_name(&later.name)) };
     let body = input::body_bytes(later, &head, body).await?;
-    let reported = (later.route.endpoint == Endpoint::Report).then(|| reported_generation(&body)).flatten();
+    let replaced = match later.route.endpoint {
+        Endpoint::Report => reported_generation(&body),
+        Endpoint::Renew => later.live.outbound.state(name.as_str()).and_then(|state| state.generation),
+        _ => None,
+    };
     let host = &later.api.host;
     let limit_ms = later.live.limits.request_ms_max;
     let until = host.now().mono.plus(limit_ms);
@@ -58,7 +63,7 @@ pub(super) async fn send(later: &Later, to: &dyn Forward, head: Head, body: Body
         }
         Either::Right(_) => return Err(unanswered(format!("did not answer within {}", Span(limit_ms)))),
     };
-    if let Some(generation) = reported.filter(|_| answer.status().is_success()) {
+    if let Some(generation) = replaced.filter(|_| answer.status().is_success()) {
         later.live.outbound.look_beyond(name.as_str(), generation);
     }
     Ok(answer)
