@@ -1,8 +1,10 @@
 //! One pass: reads the register and does what the core says, until there is nothing to do.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use futures::FutureExt as _;
 use futures::future::{Either, select};
 use keyreeve_core::crypto::Crypto;
 use keyreeve_core::id::{CredentialName, WriteId};
@@ -343,8 +345,11 @@ impl Pass<'_> {
 
     async fn ask_source(&self, order: &Order) -> Result<Minting, MintError> {
         let key = self.inner.idempotency_key(self.cell, order);
-        let call = self.cell.source.mint(order, &key);
-        match select(call, self.inner.host.sleep_until(order.answer_by)).await {
+        // A source that panics must not leave this node believing that its mint is still under way.
+        let call = AssertUnwindSafe(self.cell.source.mint(order, &key)).catch_unwind().map(|result| {
+            result.unwrap_or_else(|_| Err(MintError::in_doubt(FaultClass::Transient, "the source panicked")))
+        });
+        match select(Box::pin(call), self.inner.host.sleep_until(order.answer_by)).await {
             Either::Left((result, _)) => result,
             Either::Right(_) => {
                 Err(MintError::in_doubt(FaultClass::Transient, "the source had not answered at its deadline"))

@@ -79,6 +79,7 @@ pub(crate) enum Behaviour {
     Hang,
     /// Mints, and the answer is lost.
     LoseAnswer,
+    Panic,
 }
 
 /// An upstream that remembers when it was called.
@@ -141,6 +142,7 @@ impl Source for Upstream {
                 Err(MintError { retry_after_ms, ..MintError::nothing_minted(class, "the upstream answered 500") })
             }
             Behaviour::Hang => std::future::pending().await,
+            Behaviour::Panic => panic!("a source that panics, on purpose"),
             Behaviour::Mint | Behaviour::LoseAnswer => {
                 let now = self.now_ms();
                 self.mints.lock().unwrap().push(now);

@@ -396,3 +396,15 @@ async fn the_next_credential_is_there_before_the_switch_and_a_switch_is_never_un
         pass(30 * SECOND).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_panics_is_a_mint_in_doubt_and_not_the_end_of_renewals() {
+    let fleet = Fleet::new(1, lease());
+    fleet.upstream.set(Behaviour::Panic);
+    let error = fleet.nodes[0].token().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InDoubt, "{error}");
+    assert!(error.message.contains("the source panicked"), "{error}");
+    fleet.upstream.set(Behaviour::Mint);
+    pass(2 * MINUTE).await;
+    assert_eq!(fleet.nodes[0].token().await.unwrap().generation, 2);
+}
