@@ -148,6 +148,8 @@ pub(super) struct Cell {
     used_at: AtomicU64,
     /// Monotonic milliseconds at which a follower last began to look for the next generation.
     pub(super) looked_at: AtomicU64,
+    /// The newest generation that a follower was told is refused upstream; 0 for none.
+    pub(super) refused: AtomicU64,
     /// Until when a caller of a follower is asking the origin, in monotonic milliseconds; 0 for nobody.
     pub(super) fetching_until: AtomicU64,
     state: Mutex<State>,
@@ -179,6 +181,7 @@ impl Cell {
             used_at: AtomicU64::new(IDLE),
             looked_at: AtomicU64::new(0),
             fetching_until: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }

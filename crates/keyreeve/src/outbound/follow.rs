@@ -22,6 +22,8 @@ use crate::error::{Error, ErrorKind};
 
 /// One look for the next generation per node takes at most this long, in milliseconds: after it, another may begin.
 const LOOK_MS: u64 = 5000;
+/// While what is held is refused upstream, a node looks for the next this often, in milliseconds.
+const REFUSED_MS: u64 = 1000;
 /// How often a caller looks whether another one's question has been answered, in milliseconds: twice as long each time.
 const PAUSE_MS_MIN: u64 = 10;
 const PAUSE_MS_MAX: u64 = 160;
@@ -128,14 +130,18 @@ async fn ask(
 /// Looks for the next generation while the present one is served on, once its renewal is due. Each node a little later than
 /// that, so that they do not ask at once.
 pub(super) fn look_ahead(inner: &Arc<Inner>, origin: &Arc<dyn Origin>, cell: &Arc<Cell>, now: Moment) {
-    if !is_due(inner, cell, now) || !cell.begin_look(now.mono, LOOK_MS) {
-        return;
+    let newest = cell.newest_generation();
+    let is_refused = newest > 0 && newest <= cell.refused.load(Ordering::Relaxed);
+    let every_ms = if is_refused { REFUSED_MS } else { LOOK_MS };
+    if (is_refused || is_due(inner, cell, now)) && cell.begin_look(now.mono, every_ms) {
+        look(inner, origin, cell, newest);
     }
-    look(inner, origin, cell, cell.newest_generation());
 }
 
-/// Looks at once for what comes after `generation`, which is refused upstream.
+/// Looks for what comes after `generation`, which is refused upstream: at once, and with every use until it has come. The
+/// upstream may not allow it yet.
 pub(super) fn look_beyond(inner: &Arc<Inner>, origin: &Arc<dyn Origin>, cell: &Arc<Cell>, generation: u64) {
+    cell.refused.fetch_max(generation, Ordering::Relaxed);
     if cell.newest_generation() <= generation {
         look(inner, origin, cell, generation);
     }

@@ -16,7 +16,7 @@ use keyreeve::core::seal::{KeyRing, SealKey};
 use keyreeve::core::time::{Mono, Timestamp};
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::error::{Error, ErrorKind};
-use keyreeve::outbound::{Credential, Drive, Origin, Outbound, Parts, Tiers, Wish};
+use keyreeve::outbound::{Credential, Drive, Origin, Outbound, Parts, Reported, Tiers, Wish};
 use keyreeve::port::{Host, Key, Shared};
 use keyreeve::source::{Fields, Source};
 
@@ -342,6 +342,31 @@ async fn what_is_refused_upstream_is_replaced_behind_every_cache() {
         assert_eq!(edge.ask(follower).await.unwrap(), "token-2");
     }
     assert_eq!(edge.fleet.upstream.call_count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_looked_for_until_the_upstream_allows_the_next() {
+    let edge = Edge::new(1, &lease());
+    edge.ask(0).await.unwrap();
+    let reported = edge.fleet.nodes[0].outbound.report("push", 1).await.unwrap();
+    assert!(matches!(reported, Reported::FloorWait(_)), "{reported:?}");
+    edge.followers[0].1.look_beyond("push", 1);
+    pass(SECOND).await;
+    assert_eq!(edge.ask(0).await.unwrap(), "token-1", "there is no other yet");
+    let mut seen = Vec::new();
+    for _ in 0..60 {
+        seen.push(edge.ask(0).await.unwrap());
+        pass(SECOND).await;
+    }
+    assert_eq!(seen.last().map(String::as_str), Some("token-2"));
+    assert!(edge.asked() <= 60, "{} questions in a minute", edge.asked());
+    // And then there is nothing left to look for.
+    let asked = edge.asked();
+    for _ in 0..60 {
+        edge.ask(0).await.unwrap();
+        pass(SECOND).await;
+    }
+    assert_eq!(edge.asked(), asked);
 }
 
 #[tokio::test(start_paused = true)]
