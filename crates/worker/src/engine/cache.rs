@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use keyreeve::engine::VALUE_BYTES_MAX;
 use keyreeve::port::{Key, Shared};
 use worker::send::SendFuture;
 use worker::{Cache, ResponseBuilder};
 
-use crate::js::{self, Unread};
+use super::entry;
+use crate::js;
 
 /// A cache of its own: what the zone's other Workers and pages cache is elsewhere.
 const NAME: &str = "keyreeve";
@@ -34,11 +34,7 @@ impl Shared for EdgeCache {
             let cache = Cache::open(NAME.to_owned()).await;
             let Some(response) = cache.get(url(key), false).await.map_err(reason)? else { return Ok(None) };
             let Some(stream) = web_sys::Response::from(response).body() else { return Ok(Some(Bytes::new())) };
-            match js::read(&stream, VALUE_BYTES_MAX).await {
-                Ok(bytes) => Ok(Some(Bytes::from(bytes))),
-                Err(Unread::TooLarge) => Err(format!("an entry has more than {VALUE_BYTES_MAX} bytes")),
-                Err(Unread::Broken(cause)) => Err(cause),
-            }
+            entry(&stream).await.map(Some)
         })
         .await
     }

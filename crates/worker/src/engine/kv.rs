@@ -5,14 +5,14 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use keyreeve::engine::VALUE_BYTES_MAX;
 use keyreeve::port::{Key, Shared};
 use worker::Env;
 use worker::kv::{KvError, KvStore};
 use worker::send::SendFuture;
 use worker::wasm_bindgen::JsValue;
 
-use crate::js::{self, Unread};
+use super::entry;
+use crate::js;
 
 /// Before the key: a namespace may hold other things.
 const FOLDER: &str = "keyreeve/";
@@ -44,11 +44,7 @@ impl Shared for Kv {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, String> {
         SendFuture::new(async {
             let Some(stream) = self.store.get(&name(key)).stream().await.map_err(reason)? else { return Ok(None) };
-            match js::read(&stream, VALUE_BYTES_MAX).await {
-                Ok(bytes) => Ok(Some(Bytes::from(bytes))),
-                Err(Unread::TooLarge) => Err(format!("an entry has more than {VALUE_BYTES_MAX} bytes")),
-                Err(Unread::Broken(cause)) => Err(cause),
-            }
+            entry(&stream).await.map(Some)
         })
         .await
     }
