@@ -17,6 +17,7 @@ pub mod config;
 pub mod crypto;
 pub mod engine;
 pub mod error;
+pub mod hex;
 pub mod http;
 pub mod outbound;
 pub mod port;

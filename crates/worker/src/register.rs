@@ -7,7 +7,6 @@
 //! ```
 //! Between isolate and object of one deployment; what native nodes speak is [`wire`](keyreeve::engine::wire).
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,6 +15,7 @@ use http::{HeaderName, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use keyreeve::core::id::WriteId;
 use keyreeve::engine::VALUE_BYTES_MAX;
+use keyreeve::hex;
 use keyreeve::port::{Capabilities, Entry, Key, Register, StoreError, Swap};
 use worker::send::SendFuture;
 use worker::{HttpRequest, HttpResponse, Response, ResponseBuilder};
@@ -40,7 +40,7 @@ impl Register for Registers {
         SendFuture::new(async {
             let request = Request::get(format!("{OBJECT}{PATH}?key={key}")).body(Full::default()).map_err(unsent)?;
             let (head, bytes) = self.send(key, request).await?;
-            let op = head.headers.get(OP).and_then(|op| op.to_str().ok()).and_then(parse_op);
+            let op = head.headers.get(OP).and_then(|op| op.to_str().ok()).and_then(write_id);
             match (head.status, op) {
                 (StatusCode::NOT_FOUND, _) => Ok(None),
                 (StatusCode::OK, Some(op)) => Ok(Some(Entry { op, bytes })),
@@ -52,8 +52,8 @@ impl Register for Registers {
 
     async fn swap(&self, key: &Key, expected: Option<WriteId>, next: Entry) -> Result<Swap, StoreError> {
         SendFuture::new(async {
-            let expected = expected.map_or_else(|| "none".to_owned(), hex);
-            let url = format!("{OBJECT}{PATH}?key={key}&expected={expected}&op={}", hex(next.op));
+            let expected = expected.map_or_else(|| "none".to_owned(), |op| hex::encode(&op.0));
+            let url = format!("{OBJECT}{PATH}?key={key}&expected={expected}&op={}", hex::encode(&next.op.0));
             let request = Request::post(url).body(Full::new(next.bytes)).map_err(unsent)?;
             let (head, bytes) = self.send(key, request).await?;
             match (head.status, &*bytes) {
@@ -93,7 +93,7 @@ pub(crate) async fn answer(register: &dyn Register, request: HttpRequest) -> wor
     if head.method == Method::GET {
         return match register.read(&key).await {
             Ok(Some(entry)) => {
-                let builder = ResponseBuilder::new().with_header(OP.as_str(), &hex(entry.op))?;
+                let builder = ResponseBuilder::new().with_header(OP.as_str(), &hex::encode(&entry.op.0))?;
                 Ok(builder.fixed(entry.bytes.to_vec()))
             }
             Ok(None) => Ok(ResponseBuilder::new().with_status(StatusCode::NOT_FOUND.as_u16()).fixed(Vec::new())),
@@ -102,9 +102,9 @@ pub(crate) async fn answer(register: &dyn Register, request: HttpRequest) -> wor
     }
     let expected = query(&head.uri, "expected").and_then(|text| match text {
         "none" => Some(None),
-        text => parse_op(text).map(Some),
+        text => write_id(text).map(Some),
     });
-    let (Some(expected), Some(op)) = (expected, query(&head.uri, "op").and_then(parse_op)) else { return wrong() };
+    let (Some(expected), Some(op)) = (expected, query(&head.uri, "op").and_then(write_id)) else { return wrong() };
     let Ok(bytes) = Limited::new(body, VALUE_BYTES_MAX).collect().await else {
         return refused("the value did not arrive, or is too large");
     };
@@ -132,24 +132,8 @@ fn query<'a>(uri: &'a Uri, wanted: &str) -> Option<&'a str> {
     pairs.into_iter().find_map(|(name, value)| (name == wanted).then_some(value))
 }
 
-fn hex(op: WriteId) -> String {
-    op.0.iter().fold(String::with_capacity(32), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn parse_op(text: &str) -> Option<WriteId> {
-    let bytes = text.as_bytes();
-    let mut op = [0; 16];
-    if bytes.len() != 32 || !bytes.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    for (byte, pair) in op.iter_mut().zip(bytes.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(WriteId(op))
+fn write_id(text: &str) -> Option<WriteId> {
+    hex::decode(text).map(WriteId)
 }
 
 #[cfg(test)]
@@ -159,11 +143,11 @@ mod tests {
     #[test]
     fn a_write_id_comes_through_its_text() {
         let op = WriteId(*b"\x00\x01\x7f\x80\xff0123456789a");
-        assert_eq!(parse_op(&hex(op)), Some(op));
+        assert_eq!(write_id(&hex::encode(&op.0)), Some(op));
         assert!(
             ["", "0", "zz", &"0".repeat(31), &"g".repeat(32), &"é".repeat(16)]
                 .iter()
-                .all(|bad| parse_op(bad).is_none())
+                .all(|bad| write_id(bad).is_none())
         );
         let uri = Uri::from_static("https://object.invalid/register?key=cr/0a&expected=none");
         assert_eq!(

@@ -30,6 +30,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::VALUE_BYTES_MAX;
 use crate::crypto::LocalCrypto;
+use crate::hex;
 use crate::port::{Entry, KEY_BYTES_MAX, Key, LIST_MAX, Register, StoreError, Swap};
 
 /// The version that this side speaks.
@@ -84,7 +85,7 @@ impl SigningKey {
             .zip(&lengths)
             .flat_map(|(field, length)| [length.as_slice(), *field])
             .collect();
-        hex(&LocalCrypto.hmac_sha256(self.0.expose(), &parts))
+        hex::encode(&LocalCrypto.hmac_sha256(self.0.expose(), &parts))
     }
 }
 
@@ -119,7 +120,7 @@ impl Signed {
     /// Signs. No two requests may have the same nonce.
     pub(super) fn new(key: &SigningKey, ask: &Ask, now: Timestamp, nonce: [u8; 16]) -> Self {
         let body = ask.encode();
-        let (time, nonce) = (now.0.to_string(), hex(&nonce));
+        let (time, nonce) = (now.0.to_string(), hex::encode(&nonce));
         let code = code_of_request(key, "POST", PATH, &time, &nonce, &body);
         Self { header: format!("1;t={time};n={nonce};s={code}"), body }
     }
@@ -389,8 +390,4 @@ fn op(d: &mut Decoder<'_>) -> Result<WriteId, minicbor::decode::Error> {
 fn start(text: &str) -> &str {
     let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     text.get(..end).unwrap_or_default()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -19,6 +19,7 @@ use super::cell::{Cell, Issued, Snapshot};
 use super::{Inner, slot};
 use crate::config::Plan;
 use crate::error::{Error, ErrorKind};
+use crate::hex;
 use crate::port::{Entry, Key, Register, StoreError, Swap, fresh_write_id};
 use crate::source::{Material, MintError, Minting};
 
@@ -435,7 +436,7 @@ impl Inner {
             &order.generation.to_be_bytes(),
             &order.issued_at.0.to_be_bytes(),
         ]);
-        hex(&digest)
+        name_of(&digest)
     }
 
     pub(super) fn wake(&self, cell: &Arc<Cell>, at: Mono) {
@@ -450,10 +451,11 @@ impl Inner {
 #[must_use]
 pub fn record_key(crypto: &dyn Crypto, name: &CredentialName) -> Key {
     let digest = crypto.sha256(&[b"keyreeve record v1\0", name.as_str().as_bytes()]);
-    Key::of_record(&hex(&digest))
+    Key::of_record(&name_of(&digest))
 }
 
-/// The first sixteen bytes in hexadecimal.
-fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+/// Half of a digest is enough to tell names apart.
+fn name_of(digest: &[u8; 32]) -> String {
+    let [half, _] = digest.as_chunks::<16>().0 else { return String::new() };
+    hex::encode(half)
 }

@@ -18,6 +18,7 @@ use keyreeve_core::time::{Mono, Timestamp};
 
 use super::follow::{Origin, Wish};
 use crate::error::Error;
+use crate::hex;
 use crate::port::{Host, Key, Shared};
 
 /// A cache that has not answered after this long, in milliseconds, is passed over.
@@ -64,7 +65,7 @@ impl Tiers {
     /// Where a credential's entry is kept: a keyed hash of its name, so that whoever lists keys learns nothing.
     fn key(&self, name: &CredentialName) -> Option<Key> {
         let digest = self.keys.load().keyed(self.crypto.as_ref(), "keyreeve cache key v1", name.as_str().as_bytes());
-        Key::new(digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        Key::new(hex::encode(&digest))
     }
 
     async fn cached(&self, cache: &dyn Shared, key: &Key, name: &CredentialName, wish: Wish) -> Option<Record> {

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::template::{self, Template};
 use super::{Material, MintError, Minting, Nature, Source};
 use crate::crypto::{Signer, jws};
+use crate::hex;
 
 /// The placeholders of claims.
 pub const PLACEHOLDERS: [&str; 4] = ["iat", "exp", "generation", "jti"];
@@ -91,7 +92,7 @@ impl Source for Jwt {
             iat: order.issued_at.seconds(),
             exp: order.expires_at.seconds(),
             generation: order.generation,
-            jti: Sha256::digest(idempotency_key).iter().map(|byte| format!("{byte:02x}")).collect(),
+            jti: hex::encode(&Sha256::digest(idempotency_key)),
         };
         let token = jws::compact(self.signer.as_ref(), &self.header, &filled(&self.claims, &values))
             .await
