@@ -2,6 +2,7 @@
 //!
 //! * [`apns`]: a fake Apple over TLS and HTTP/2 that really verifies provider tokens and judges how often they change.
 //! * [`upstream`]: a plain HTTP issuer that counts its mints and misbehaves on demand.
+//! * [`issuers`]: an authorization server, AWS STS and GitHub, each with the rules of its protocol.
 //! * [`clock`]: simulated wall time, so that an hour of rules passes in seconds or under a test's hand.
 //! * [`faults`]: which requests are spoiled, shared by both upstreams.
 //!
@@ -11,6 +12,7 @@
 pub mod apns;
 pub mod clock;
 pub mod faults;
+pub mod issuers;
 pub mod upstream;
 
 mod serve;

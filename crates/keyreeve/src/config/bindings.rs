@@ -131,13 +131,19 @@ fn uses(config: &Config) -> Vec<Use> {
             SourceConfig::Http { secret_headers, .. } => {
                 secret_headers.values().for_each(|one| secret(format!("{at}.secret_headers"), one));
             }
+            asked => asked.asked_secrets().into_iter().for_each(|(field, one)| secret(format!("{at}.{field}"), one)),
         }
     }
     for (name, credential) in &config.credentials {
         let at = join("credential", name.as_str());
-        let SourceConfig::Http { url, via, .. } = &credential.source else { continue };
-        if let Some((service, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
-            add(format!("{at}.url"), SERVICE, service);
+        let (urls, via) = match &credential.source {
+            SourceConfig::Http { url, via, .. } => (vec![("url", url.as_str())], via.as_deref()),
+            asked => (asked.asked_urls(), asked.asked_via()),
+        };
+        for (field, url) in urls {
+            if let Some((service, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
+                add(format!("{at}.{field}"), SERVICE, service);
+            }
         }
         if let Some(certificate) = via {
             add(format!("{at}.via"), CERTIFICATE, certificate);

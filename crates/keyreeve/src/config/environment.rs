@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::problem::{Fault, Origin, nearest, shown};
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::sheet::Sheet;
 use super::table::{Kind, Setting};
 use super::tree::{Entry, Node, Raw, join};
@@ -166,7 +166,7 @@ fn shown_path(steps: &[Step]) -> String {
 
 fn unknown(rest: &str, name: &str, origin: Origin, tree: &[Entry], sheet: &mut Sheet) {
     let mut known = Vec::new();
-    for row in SETTINGS.iter().filter(|row| !matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..))) {
+    for row in settings().filter(|row| !matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..))) {
         let path = row.path().replace("[]", ".0").replace('.', BETWEEN).to_ascii_uppercase();
         match row.parent.split_once('*') {
             None => known.push(path),

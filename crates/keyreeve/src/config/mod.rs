@@ -6,6 +6,7 @@
 //!
 //! This module opens no file and no secret: it knows where secrets are, and never what they are.
 
+mod asked;
 mod bindings;
 mod caller;
 mod credential;
@@ -27,12 +28,16 @@ pub mod types;
 mod units;
 mod value;
 
+pub use asked::{
+    AssertionConfig, AwsConfig, ClientConfig, ClientProof, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,
+    RefreshConfig, SignedAssertion, TokenConfig,
+};
 pub use bindings::Bindings;
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};
 pub use reference::reference;
 pub use schema::schema;
-pub use settings::SETTINGS;
+pub use settings::settings;
 pub use sheet::Explained;
 pub use types::*;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::environment::PREFIX;
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::table::{Fallback, Kind, Setting};
 use super::types::Home;
 use super::units::{show_duration, show_size};
@@ -74,7 +74,7 @@ fn tables(parent: &str, page: &mut String) {
             let _ = writeln!(page, "Without one: {}.", fallback(setting));
         }
         let _ = writeln!(page, "\n| setting | value | default | meaning |\n|---|---|---|---|");
-        for row in SETTINGS.iter().filter(|row| row.parent == inside) {
+        for row in settings().filter(|row| row.parent == inside) {
             if matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..)) {
                 continue;
             }

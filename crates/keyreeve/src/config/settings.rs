@@ -1,5 +1,7 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
+mod asked;
+
 use super::table::Fallback::{Computed, Required, Unset, Value};
 use super::table::{Kind, Setting, Text, row};
 use super::types::Home::{Native, Worker};
@@ -12,9 +14,20 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// The sources of this version.
-pub(super) const SOURCES: &[&str] = &["apns", "jwt", "exec", "http"];
-const SOURCES_LATER: &[&str] =
-    &["aws-web-identity", "oauth2-client", "oauth2-refresh", "github-app", "google-service-account"];
+pub(super) const SOURCES: &[&str] = &[
+    "apns",
+    "jwt",
+    "exec",
+    "http",
+    "oauth2-client",
+    "oauth2-refresh",
+    "token-exchange",
+    "github-app",
+    "google-service-account",
+    "aws-web-identity",
+    "gcp-workload-identity",
+    "azure-federated",
+];
 /// The `PS` family is random: it would give other bytes on every node.
 const ALGORITHMS_LATER: &[&str] = &["RS384", "RS512", "ES384", "ES512", "PS256", "PS384", "PS512"];
 /// The presets of `source = "jwt"`.
@@ -26,7 +39,38 @@ const ANY_JWT: &[&str] = &["jwt", "app-store-connect", "github-app-jwt"];
 const SIGNED: &[&str] = &["apns", "jwt", "app-store-connect", "github-app-jwt"];
 const EXEC: &[&str] = &["exec"];
 const HTTP: &[&str] = &["http"];
-const CALLED: &[&str] = &["exec", "http"];
+/// Sources whose private key is `key`.
+const KEYED: &[&str] = &["apns", "jwt", "app-store-connect", "github-app-jwt", "github-app", "google-service-account"];
+/// Sources that send a request which may have to carry a client certificate.
+const SENT: &[&str] = &["http", "oauth2-client", "oauth2-refresh", "token-exchange"];
+/// Sources that know what to do by `params`.
+const WITH_PARAMS: &[&str] = &[
+    "apns",
+    "jwt",
+    "app-store-connect",
+    "github-app-jwt",
+    "oauth2-client",
+    "oauth2-refresh",
+    "token-exchange",
+    "github-app",
+    "google-service-account",
+    "aws-web-identity",
+    "gcp-workload-identity",
+    "azure-federated",
+];
+/// Sources that ask somebody else.
+const CALLED: &[&str] = &[
+    "exec",
+    "http",
+    "oauth2-client",
+    "oauth2-refresh",
+    "token-exchange",
+    "github-app",
+    "google-service-account",
+    "aws-web-identity",
+    "gcp-workload-identity",
+    "azure-federated",
+];
 
 const STORE: Text = Text::new(
     "`sqlite:PATH`, `https://HOST` or `memory:`; on a Worker `do:BINDING` or `r2:BINDING`",
@@ -88,7 +132,12 @@ pub(super) const LATER: &[(&str, &str)] = &[
 ];
 
 /// Every setting, in the order of the reference page.
-pub static SETTINGS: &[Setting] = &[
+pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
+    OUTBOUND.iter().chain(asked::SETTINGS)
+}
+
+/// Everything but what is asked of others by their own protocols.
+static OUTBOUND: &[Setting] = &[
     row(("", "store"), Kind::Group("store"), Unset(""), "Where the fleet keeps its records.", "[store]"),
     row(
         ("store", "url"),
@@ -248,9 +297,9 @@ pub static SETTINGS: &[Setting] = &[
     ),
     row(
         credential("source"),
-        Kind::Choice(SOURCES, SOURCES_LATER),
+        Kind::Choice(SOURCES, &[]),
         Required,
-        "How it is minted: `apns` signs Apple's push provider token, `jwt` any other self-signed assertion, `exec` runs a script of yours, `http` calls a service of yours.",
+        "How it is minted: `apns` signs Apple's push provider token, `jwt` any other self-signed assertion, `exec` runs a script of yours, `http` calls a service of yours; the others ask an authorization server or a cloud by its own protocol.",
         "\"apns\"",
     ),
     row(
@@ -265,10 +314,10 @@ pub static SETTINGS: &[Setting] = &[
         credential("key"),
         Kind::Secret,
         Required,
-        "The private key: a `.p8` for `apns`; PEM, JWK or an HMAC secret for `jwt`. A reference: `file:PATH`, `env:NAME`, `name-in:VARIABLE`, or `binding:NAME` on Workers.",
+        "The private key: a `.p8` for `apns`; PEM, JWK or an HMAC secret for `jwt`; the PEM of the app for `github-app`; the JSON key file for `google-service-account`. A reference: `file:PATH`, `env:NAME`, `name-in:VARIABLE`, or `binding:NAME` on Workers.",
         "\"file:/etc/keyreeve/AuthKey_ABC123DEFG.p8\"",
     )
-    .only(SIGNED),
+    .only(KEYED),
     row(
         credential("params"),
         Kind::Group("credential.*.params"),
@@ -276,7 +325,7 @@ pub static SETTINGS: &[Setting] = &[
         "What the source has to know.",
         "params = { team_id = \"DEF123GHIJ\", key_id = \"ABC123DEFG\" }",
     )
-    .only(SIGNED),
+    .only(WITH_PARAMS),
     row(param("team_id"), Kind::Text(APPLE_ID), Required, "The team that the key belongs to.", "\"DEF123GHIJ\"")
         .only(APNS),
     row(param("key_id"), Kind::Text(APPLE_ID), Required, "The id that Apple gave to the key.", "\"ABC123DEFG\"")
@@ -304,7 +353,7 @@ pub static SETTINGS: &[Setting] = &[
         "The id or the client id of the GitHub App.",
         "\"Iv23liABCDEFGHIJKLMN\"",
     )
-    .only(&["github-app-jwt"]),
+    .only(&["github-app-jwt", "github-app"]),
     row(
         param("alg"),
         Kind::Choice(&["ES256", "EdDSA", "RS256", "HS256", "HS384", "HS512"], ALGORITHMS_LATER),
@@ -376,7 +425,7 @@ pub static SETTINGS: &[Setting] = &[
         "The mTLS certificate binding that the request goes out with.",
         "\"binding:VENDOR_CERTIFICATE\"",
     )
-    .only(HTTP)
+    .only(SENT)
     .on(Worker, "certificate bindings exist on Workers only"),
     row(
         credential("method"),
@@ -476,7 +525,7 @@ pub static SETTINGS: &[Setting] = &[
     row(
         credential("on_doubt"),
         Kind::Choice(&["retry-same", "wait", "reauth"], &[]),
-        Computed("`retry-same` in replay mode, else `wait`"),
+        Computed("`retry-same` in replay mode; `reauth` for `oauth2-refresh`, unless `rotates = false`; else `wait`"),
         "What happens after a mint whose answer was lost: ask again for the same, wait until a second mint is safe, or wait for an operator.",
         "\"wait\"",
     ),
@@ -519,7 +568,7 @@ pub static SETTINGS: &[Setting] = &[
         life("max"),
         Kind::Duration(SECOND, 366 * DAY),
         Computed("`55m` for `apns`, `15m` for `jwt` and `app-store-connect`, `9m` for `github-app-jwt`, else `1h`"),
-        "How long a credential lives from its issue. For `exec` and `http` the most that is believed.",
+        "How long a credential lives from its issue. For what others mint the most that is believed, or what they are asked for.",
         "\"55m\"",
     ),
     row(
@@ -560,7 +609,7 @@ pub static SETTINGS: &[Setting] = &[
     row(
         life("backdate"),
         Kind::Duration(0, HOUR),
-        Computed("`60s`, or `skew` + `upstream_skew` where that is more; none for `exec` and `http`"),
+        Computed("`60s`, or `skew` + `upstream_skew` where that is more; none for what others sign"),
         "How much earlier than now a signed token says it was issued, so that no verifier's clock finds it early.",
         "\"60s\"",
     )
