@@ -168,7 +168,10 @@ impl Shared {
         let asked: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
         let is_hidden = |name: &Value| name == "forbidden";
         if asked.get("repositories").and_then(Value::as_array).is_some_and(|names| names.iter().any(is_hidden)) {
-            return Err(Refused(StatusCode::UNPROCESSABLE_ENTITY, "There is at least one repository that does not exist"));
+            return Err(Refused(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "There is at least one repository that does not exist",
+            ));
         }
         let token = format!("ghs_picky{}", self.desk.next_number());
         Ok(Issued { token, expires_at_ms: self.desk.clock.now_ms().saturating_add(LIFE_MS), refresh: None })

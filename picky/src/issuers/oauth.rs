@@ -254,7 +254,11 @@ impl Shared {
             let is_its = ["iss", "sub"].iter().all(|name| claims.get(*name).is_some_and(|value| *value == *id));
             let jti = claims.get("jti").and_then(Value::as_str).ok_or(WRONG)?;
             let is_new = lock(&self.families).assertions.insert(jti.to_owned());
-            return if is_its && is_new && jwt::is_for(&claims, url) && self.is_timely(&claims) { Ok(()) } else { Err(WRONG) };
+            return if is_its && is_new && jwt::is_for(&claims, url) && self.is_timely(&claims) {
+                Ok(())
+            } else {
+                Err(WRONG)
+            };
         }
         // A client without any proof of its own says its name, which is all it can.
         let is_right = client.secret == secret && (secret.is_some() || client.keys.is_empty());

@@ -225,7 +225,7 @@ fn error(status: StatusCode, code: &str) -> Response<Full<Bytes>> {
     let kind = if status.is_server_error() { "Receiver" } else { "Sender" };
     let xml = format!(
         "<ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Type>{kind}</Type><Code>{code}</Code>\
-         <Message>picky says {code}</Message></Error><RequestId>picky</RequestId></ErrorResponse>"
+         <Message>picky says no</Message></Error><RequestId>picky</RequestId></ErrorResponse>"
     );
     serve::answer(status, "text/xml", xml)
 }

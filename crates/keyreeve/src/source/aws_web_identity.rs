@@ -83,9 +83,12 @@ impl AwsWebIdentity {
         let document = texts(heard.answer.body.expose()).ok();
         let text = |name: &str| document.as_ref().and_then(|found| found.text(name)).unwrap_or_default().to_owned();
         let (code, message) = (text("Error/Code"), text("Error/Message"));
-        let said = [code.as_str(), message.as_str()].into_iter().filter(|part| !part.is_empty());
-        let complaint = redactor.start(&said.collect::<Vec<_>>().join(": "), COMPLAINT_BYTES_MAX);
-        self.upstream.refused(heard, class_of(&code), &complaint)
+        let class = class_of(&code);
+        // A code that is known is no secret, though it may look like one.
+        let code = if class.is_some() { code } else { redactor.start(&code, COMPLAINT_BYTES_MAX) };
+        let message = redactor.start(&message, COMPLAINT_BYTES_MAX);
+        let said: Vec<String> = [code, message].into_iter().filter(|part| !part.is_empty()).collect();
+        self.upstream.refused(heard, class, &said.join(": "))
     }
 }
 
