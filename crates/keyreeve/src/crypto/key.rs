@@ -5,8 +5,9 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use keyreeve_core::secret::Secret;
-use p256::elliptic_curve::sec1::ToSec1Point as _;
+use p256::ecdsa::SigningKey;
 use p256::pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
+use sec1::{EcParameters, EcPrivateKey};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -16,7 +17,7 @@ use crate::config::Algorithm;
 pub const KEY_BYTES_MAX: usize = 16 * 1024;
 
 /// RFC 7518 3.3: with RS256 a key of this many bits or more must be used.
-pub const RSA_BITS_MIN: usize = 2048;
+const RSA_BITS_MIN: usize = 2048;
 
 const P256_EXPECTED: &str = "a P-256 private key in PEM (PKCS#8 `.p8`, SEC1) or JWK";
 const ED25519_EXPECTED: &str = "an Ed25519 private key in PEM (PKCS#8) or JWK";
@@ -223,21 +224,25 @@ fn kind_of(der: &[u8]) -> Option<Kind> {
 }
 
 /// Reads a P-256 private key.
-pub(super) fn p256(bytes: &[u8]) -> Result<p256::SecretKey, KeyError> {
+///
+/// Making a key computes its public half, which takes milliseconds in wasm: what the file says of that half is compared with it
+/// here, so that it is computed once.
+pub(super) fn p256(bytes: &[u8]) -> Result<SigningKey, KeyError> {
     let found = Found::read(bytes);
     let refused = |cause: &str| KeyError::Refused { expected: P256_EXPECTED, cause: cause.to_owned() };
     match &found {
         Found::Pkcs8(Kind::P256, der) => {
             let info = PrivateKeyInfoRef::try_from(der.expose().as_slice()).map_err(|_| refused("not PKCS#8"))?;
-            p256::SecretKey::try_from(info).map_err(|_| refused("the number is not a key of the curve"))
+            p256_of_sec1(info.private_key.as_bytes()).ok_or_else(|| refused("the number is not a key of the curve"))
         }
-        Found::Sec1(der) => p256::SecretKey::from_sec1_der(der.expose())
-            .map_err(|_| refused("another curve, or the number is not a key of the curve")),
+        Found::Sec1(der) => {
+            p256_of_sec1(der.expose()).ok_or_else(|| refused("another curve, or the number is not a key of the curve"))
+        }
         Found::Jwk(jwk) if is(jwk, "EC", Some("P-256")) => {
             may_sign(jwk, Algorithm::Es256, P256_EXPECTED)?;
             let d = member(jwk, "d", P256_EXPECTED)?;
-            let key = p256::SecretKey::from_slice(d.expose()).map_err(|_| refused("`d` is not a key of the curve"))?;
-            let point = key.public_key().to_sec1_point(false);
+            let key = SigningKey::from_slice(d.expose()).map_err(|_| refused("`d` is not a key of the curve"))?;
+            let point = key.verifying_key().to_sec1_point(false);
             let (x, y) = (point.x().map(|x| x.to_vec()), point.y().map(|y| y.to_vec()));
             for (name, is) in [("x", x), ("y", y)] {
                 if jwk.contains_key(name) && Some(member(jwk, name, P256_EXPECTED)?.expose()) != is.as_ref() {
@@ -248,6 +253,20 @@ pub(super) fn p256(bytes: &[u8]) -> Result<p256::SecretKey, KeyError> {
         }
         _ => Err(KeyError::Wrong { expected: P256_EXPECTED, found: found.to_string() }),
     }
+}
+
+/// RFC 5915 3: the curve and the public key may be there; then they must be the right ones.
+fn p256_of_sec1(der: &[u8]) -> Option<SigningKey> {
+    let read = EcPrivateKey::try_from(der).ok()?;
+    if matches!(read.parameters, Some(EcParameters::NamedCurve(curve)) if curve != PRIME256V1) {
+        return None;
+    }
+    let key = SigningKey::from_slice(read.private_key).ok()?;
+    let is_its_own = read.public_key.is_none_or(|public| {
+        let is_compressed = matches!(public.first(), Some(2 | 3));
+        key.verifying_key().to_sec1_point(is_compressed).as_bytes() == public
+    });
+    is_its_own.then_some(key)
 }
 
 /// Reads an Ed25519 private key.
@@ -305,12 +324,22 @@ pub(super) fn hmac(bytes: &[u8], algorithm: Algorithm, limit: usize) -> Result<S
     Ok(secret)
 }
 
-/// Reads an RSA private key and gives it in the one form that every library takes: PKCS #8 (RFC 5958). Whoever uses it
-/// checks its numbers.
+/// Reads an RSA private key that is long enough for RS256, and gives it in the one form that every library takes: PKCS #8
+/// (RFC 5958). Whoever uses it checks whether its numbers belong together.
 ///
 /// # Errors
-/// [`KeyError`] where it is something else.
+/// [`KeyError`] where it is something else, or too short.
 pub fn rsa_pkcs8(bytes: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
+    let key = any_rsa_pkcs8(bytes)?;
+    let damaged = || KeyError::Refused { expected: RSA_EXPECTED, cause: "its numbers cannot be read".to_owned() };
+    let found = rsa_bits(key.expose()).ok_or_else(damaged)?;
+    if found < RSA_BITS_MIN {
+        return Err(KeyError::Short { algorithm: "RS256", found, limit: RSA_BITS_MIN });
+    }
+    Ok(key)
+}
+
+fn any_rsa_pkcs8(bytes: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
     let found = Found::read(bytes);
     match &found {
         Found::Pkcs8(Kind::Rsa, der) => Ok(der.clone()),
@@ -330,6 +359,31 @@ pub fn rsa_pkcs8(bytes: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
         }
         _ => Err(KeyError::Wrong { expected: RSA_EXPECTED, found: found.to_string() }),
     }
+}
+
+/// How many bits the modulus of an RSA key in PKCS #8 has; `None` where none can be read.
+fn rsa_bits(pkcs8: &[u8]) -> Option<usize> {
+    let info = PrivateKeyInfoRef::try_from(pkcs8).ok()?;
+    // RFC 8017 A.1.2: a sequence of the version, the modulus, and what does not matter here.
+    let (numbers, _) = der_value(SEQUENCE, info.private_key.as_bytes())?;
+    let (_, numbers) = der_value(INTEGER, numbers)?;
+    let modulus = without_zeros(der_value(INTEGER, numbers)?.0);
+    let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    modulus.len().checked_mul(8)?.checked_sub(unused)
+}
+
+/// The content of the first value in `der`, which must have this tag, and what follows it (X.690 8.1).
+fn der_value(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[_, short], rest) = der.split_first_chunk().filter(|([found, _], _)| *found == tag)?;
+    let (length, rest) = if short < 0x80 {
+        (usize::from(short), rest)
+    } else {
+        // Longer than four bytes would be longer than any key that is read.
+        let (length, rest) =
+            rest.split_at_checked(usize::from(short & 0x7f)).filter(|(length, _)| length.len() <= 4)?;
+        (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+    };
+    rest.split_at_checked(length)
 }
 
 const INTEGER: u8 = 0x02;

@@ -8,8 +8,6 @@ use super::key::{self, KeyError};
 use super::sign::{SignError, Signer};
 use crate::config::Algorithm;
 
-const MODULUS_BYTES_MIN: usize = key::RSA_BITS_MIN / 8;
-
 pub(super) struct Rs256(RsaKeyPair);
 
 impl Rs256 {
@@ -17,10 +15,6 @@ impl Rs256 {
         let pair = RsaKeyPair::from_pkcs8(key::rsa_pkcs8(bytes)?.expose());
         // The library's reasons are words such as `TooSmall` or `InvalidEncoding`, never key material.
         let pair = pair.map_err(|cause| KeyError::Refused { expected: key::RSA_EXPECTED, cause: cause.to_string() })?;
-        let found = pair.public_modulus_len();
-        if found < MODULUS_BYTES_MIN {
-            return Err(KeyError::Short { algorithm: "RS256", found: found * 8, limit: MODULUS_BYTES_MIN * 8 });
-        }
         Ok(Self(pair))
     }
 }

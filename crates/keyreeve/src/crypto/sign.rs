@@ -56,7 +56,7 @@ pub type MakeSigner = fn(Algorithm, &Secret<Vec<u8>>) -> Result<Arc<dyn Signer>,
 pub fn signer(algorithm: Algorithm, material: &Secret<Vec<u8>>) -> Result<Arc<dyn Signer>, KeyError> {
     let bytes = material.expose();
     Ok(match algorithm {
-        Algorithm::Es256 => Arc::new(Es256(key::p256(bytes)?.into())),
+        Algorithm::Es256 => Arc::new(Es256(key::p256(bytes)?)),
         Algorithm::EdDsa => Arc::new(EdDsa(key::ed25519(bytes)?)),
         Algorithm::Rs256 => rs256(bytes)?,
         Algorithm::Hs256 => Arc::new(Hs256(mac(&key::hmac(bytes, algorithm, 32)?))),
