@@ -10,6 +10,7 @@
 //! - [`rules`]: the numbers of one credential, and which of them contradict each other
 //! - [`view`]: which generation a node serves at a moment
 //! - [`schedule`]: when to renew, and the slots of store-less mode
+//! - [`quiet`]: windows in which no renewal falls due
 //! - [`clock`]: how wrong a clock is, and whether to correct it
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
@@ -19,6 +20,7 @@ pub mod crypto;
 pub mod id;
 pub mod lifecycle;
 pub mod operator;
+pub mod quiet;
 pub mod record;
 pub mod rules;
 pub mod schedule;

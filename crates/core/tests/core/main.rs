@@ -5,6 +5,7 @@ mod crypto;
 mod fleet;
 mod given;
 mod operator;
+mod quiet;
 mod record;
 mod renewal;
 mod rules;
