@@ -98,6 +98,23 @@ test("no route is open without a key, and a stranger learns nothing", async () =
   });
 });
 
+test("a list is true on an isolate that has seen nothing, and after every object was thrown away", async () => {
+  await around({ more: `mode = "lease"`, isolates: 2 }, async (world) => {
+    const listed = async (at) => {
+      const { status, json, text } = await world.ask(at, "/v1/credentials", AUTHORIZED);
+      assert.equal(status, 200, text);
+      return json.credentials.map(({ name, status, generation, is_wanted, error }) => ({ name, status, generation, is_wanted, error }));
+    };
+    assert.deepEqual(await listed(1), [{ name: "up", status: null, generation: null, is_wanted: false, error: null }]);
+    await world.ask(0, TOKEN, AUTHORIZED);
+    const held = [{ name: "up", status: "ready", generation: 1, is_wanted: true, error: null }];
+    assert.deepEqual(await listed(1), held);
+    await world.restart();
+    assert.deepEqual(await listed(1), held, "by what the object has stored");
+    assert.deepEqual(complaints(world), []);
+  });
+});
+
 test("reports renew once for all isolates; a stale one is ignored", async () => {
   await around({ more: `mode = "lease"\n${SHORT_LIFE.replace("12s", "20m").replace("8s", "5m")}`, isolates: 2, lifeS: 1200 }, async (world, upstream) => {
     const { json } = await world.ask(0, TOKEN, AUTHORIZED);

@@ -154,9 +154,13 @@ async fn a_list_tells_where_credentials_stand_at_the_nodes_that_renew_them() {
         ("/v1/credentials", "elsewhere", 0),
     ] {
         let before = pair.forwarded();
-        let here = pair.front.get(path, who).await;
-        assert_eq!(told(&here), told(&pair.origin.get(path, who).await), "{path} by `{who}`");
+        let here = pair.front.get(path, who).await.json();
         // The one in slot mode is nobody's but one's own.
+        let others = |list: serde_json::Value| {
+            let rows = list["credentials"].as_array().unwrap().iter().filter(|one| one["name"] != "slotted");
+            (rows.cloned().collect::<Vec<_>>(), list["next_after"].clone())
+        };
+        assert_eq!(others(here), others(pair.origin.get(path, who).await.json()), "{path} by `{who}`");
         assert_eq!(pair.forwarded() - before, asked, "{path} by `{who}`");
     }
     assert_eq!(pair.way.sent.lock().unwrap()[0], "acme/lake: GET /v1/credentials/acme%2Flake");
