@@ -30,7 +30,10 @@ pub fn answer_now(
     if_none_match: Option<String>,
 ) -> Option<String> {
     let headers = [(header::AUTHORIZATION, authorization), (header::IF_NONE_MATCH, if_none_match)];
-    let (head, ()) = request(&url, headers)?.into_parts();
+    let request = request(&url, headers)?;
+    #[cfg(feature = "testing")]
+    crate::testing::misbehave_now(&request);
+    let (head, ()) = request.into_parts();
     let anchor = Anchor::of_event(&Context::new(context));
     text(within_now(anchor, || front::answer_now(&head))?)
 }

@@ -13,6 +13,8 @@ const isAbort = (error) => error instanceof WebAssembly.RuntimeError;
 function endAll(error) {
   console.error(`the wasm has aborted: ${error.message}`);
   for (const end of inFlight) end(error);
+  // Starts the wasm anew. The next call must not be the one to do it: its texts would be put into the memory of the old one.
+  glue.__worker_init_state();
 }
 addEventListener("error", ({ error }) => isAbort(error) && endAll(error));
 
