@@ -21,7 +21,10 @@ after(() => world?.stop());
 for (const [what, times, usMax] of [
   ["es256-rust", 200, 6000],
   ["es256-web", 2000, 400],
+  ["es256-verify-rust", 200, 10000],
+  ["es256-verify-web", 2000, 600],
   ["eddsa-rust", 1000, 600],
+  ["eddsa-verify-rust", 500, 1500],
   ["hs256-rust", 5000, 100],
   ["rs256-web", 200, 6000],
   ["seal-rust", 2000, 300],
