@@ -24,6 +24,12 @@ pub trait Keys: Send + Sync {
     /// The keys that are known now. `None` before the first look.
     fn known(&self) -> Option<Arc<KeySet>>;
 
+    /// A number that changes whenever a key leaves: whoever keeps verdicts drops them then. Keys that never change need
+    /// none.
+    fn epoch(&self) -> u64 {
+        0
+    }
+
     /// Looks for keys: because none are known, or because a token names one, `missing`, that the known ones lack. Answers with
     /// what is known afterwards, which may be what was known before: how often it really looks is its own affair, and
     /// strangers must not be able to make it look.
@@ -34,7 +40,8 @@ pub trait Keys: Send + Sync {
 }
 
 /// Keys that never change, shared.
-pub(super) struct Fixed(pub(super) Arc<KeySet>);
+#[derive(Clone)]
+pub struct Fixed(pub Arc<KeySet>);
 
 #[async_trait]
 impl Keys for Fixed {

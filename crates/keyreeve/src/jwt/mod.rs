@@ -14,6 +14,6 @@ pub use keyreeve_core::jwt::{
     Algorithm, Claims, Draft, Expected, Header, Jwk, JwkSet, PublicKey, Refusal, Thumbprint, TokenType, Unverified,
     Verified,
 };
-pub use keys::{Key, KeySet, Keys, Unavailable, key_of, key_set};
+pub use keys::{Fixed, Key, KeySet, Keys, Unavailable, key_of, key_set};
 pub use signing::SigningKey;
 pub use verifier::{Verifier, VerifyError};
