@@ -382,8 +382,9 @@ impl JwkSet {
             .partition::<Vec<_>, _>(|jwk| jwk.id.as_deref().is_some_and(|id| damaged.contains(&Shown::of(id))));
         self.keys = keys;
         let cause = JwkError::Form("another key of this set has the same id");
-        self.skipped
-            .extend(twins.into_iter().map(|jwk| Skipped { id: jwk.id.as_deref().map(Shown::of), cause: cause.clone() }));
+        self.skipped.extend(
+            twins.into_iter().map(|jwk| Skipped { id: jwk.id.as_deref().map(Shown::of), cause: cause.clone() }),
+        );
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use keyreeve::core::json::Json;
 use keyreeve::core::jwt::{Key, KeySet, Selected, Signed, Unverified};
 use keyreeve::core::time::Timestamp;
 use keyreeve::crypto::{Check, KeyError, MakeCheck, check, verify};
@@ -41,8 +40,4 @@ pub(crate) fn judged(selected: Selected<'_, '_, Check>) -> Result<Signed, Refusa
     let Check::Now(key) = selected.key().check() else { panic!("answers later") };
     let is_good = key.verify(selected.message(), selected.signature()).is_ok();
     selected.judged(is_good)
-}
-
-pub(crate) fn document(text: &str) -> Json {
-    Json::parse(text.as_bytes().to_vec()).unwrap()
 }

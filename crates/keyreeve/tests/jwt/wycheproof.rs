@@ -14,12 +14,8 @@ use crate::given::{STACKS, key, keys, root, signed};
 const REFUSED_ON_PURPOSE: [u64; 2] = [372, 373];
 /// RFC 7520 figures 20 and 27: the file's key says `PS256` or `ES521`, the token `PS384` or `ES512`. The key's word counts
 /// here, so they are refused with the key as it is, and verify where whoever configures the key says what it is for.
-const KEY_SAYS_OTHERWISE: [(u64, Algorithm); 4] = [
-    (346, Algorithm::Ps384),
-    (347, Algorithm::Es512),
-    (350, Algorithm::Ps384),
-    (351, Algorithm::Es512),
-];
+const KEY_SAYS_OTHERWISE: [(u64, Algorithm); 4] =
+    [(346, Algorithm::Ps384), (347, Algorithm::Es512), (350, Algorithm::Ps384), (351, Algorithm::Es512)];
 
 /// Said to be padded and therefore invalid, but what the file holds is, byte for byte, the token of case 357, which is valid.
 const SAME_TOKEN: &str =
@@ -109,7 +105,13 @@ fn of_401_signatures_397_are_judged_as_wycheproof_does_two_refused_on_purpose_an
         let Some((score, count)) = judged("json_web_signature_test.json", make, has_rsa) else { return };
         assert_eq!(count, 401);
         let wanted = if has_rsa {
-            Score { agreed: 393, agreed_when_told: 4, refused_on_purpose: 2, contradicted_by_the_file: 2, ..Score::default() }
+            Score {
+                agreed: 393,
+                agreed_when_told: 4,
+                refused_on_purpose: 2,
+                contradicted_by_the_file: 2,
+                ..Score::default()
+            }
         } else {
             // What is valid by RSA: 33, 259 to 275, 287, 288, 320 to 323, 325 to 328, 345, 346, 349, 350.
             Score {
