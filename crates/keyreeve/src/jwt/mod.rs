@@ -1,11 +1,13 @@
 //! Tokens for Rust programs, and for keyreeve's own gates and issuers.
 //!
+//! - [`generate`]: new key pairs
 //! - [`keys`]: trusted keys ready to verify, and where they come from
 //! - [`verifier`]: tokens in, [`Verified`] claims out
 //! - [`signing`]: claims in, tokens out
 //!
 //! What is decided about a token is in [`keyreeve_core::jwt`]; here is what computes and what waits.
 
+pub mod generate;
 pub mod keys;
 pub mod signing;
 pub mod verifier;
