@@ -4,7 +4,7 @@
 //! cargo run --release -- warm   time of one warm get, two threads, 1 and 1,024 credentials
 //! cargo run --release -- cold   upstream calls for 1,000 cold callers, answering and failing
 //! cargo run --release -- rss    memory for 100,000 credentials
-//! cargo run --release -- jwt    tokens signed and verified per CPU second, beside jsonwebtoken, jwt-simple and the raw libraries
+//! cargo run --release -- jwt [ALG..]   tokens signed and verified per CPU second, beside jsonwebtoken, jwt-simple and the raw libraries
 //! cargo run --release -- http --keyreeve PATH   GET /token beside a bare hyper "hello"
 //! ```
 
@@ -24,7 +24,7 @@ fn main() {
         Some("warm") => warm::run(&runtime),
         Some("cold") => runtime.block_on(cold::run()),
         Some("rss") => rss::run(&runtime),
-        Some("jwt") => jwt::run(),
+        Some("jwt") => jwt::run(&arguments[1..]),
         Some("http") => http::run(&runtime, &arguments[1..]),
         Some("hello") => runtime.block_on(http::hello()),
         _ => {

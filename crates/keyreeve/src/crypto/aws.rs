@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{self as aws, EcdsaKeyPair, ParsedPublicKey, RsaKeyPair, RsaPublicKeyComponents};
+use aws_lc_rs::signature::{
+    self as aws, EcdsaKeyPair, Ed25519KeyPair, ParsedPublicKey, RsaKeyPair, RsaPublicKeyComponents,
+};
 use keyreeve_core::jwt::{Algorithm, BadSignature, Curve, Verify};
 use keyreeve_core::secret::Secret;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
@@ -109,6 +111,27 @@ impl Signer for Ec {
         let signature = self.pair.sign(&SystemRandom::new(), message);
         let signature = signature.map_err(|_| SignError(format!("{} failed inside the library", self.algorithm)))?;
         Ok(signature.as_ref().to_vec())
+    }
+}
+
+struct EdDsa(Ed25519KeyPair);
+
+/// The same bytes as those of pure Rust (RFC 8032), in half the time.
+pub(super) fn ed25519_signer(bytes: &[u8]) -> Result<Arc<dyn Signer>, KeyError> {
+    let key = key::ed25519(bytes)?;
+    let pair = Ed25519KeyPair::from_seed_and_public_key(key.as_bytes(), key.verifying_key().as_bytes());
+    let pair = pair.map_err(|cause| KeyError::Refused { expected: "an Ed25519 key", cause: cause.to_string() })?;
+    Ok(Arc::new(EdDsa(pair)))
+}
+
+#[async_trait]
+impl Signer for EdDsa {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::EdDsa
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        Ok(self.0.sign(message).as_ref().to_vec())
     }
 }
 

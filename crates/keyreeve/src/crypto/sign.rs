@@ -65,6 +65,8 @@ pub fn any_signer(algorithm: Algorithm, material: &Secret<Vec<u8>>) -> Result<Ar
     match algorithm {
         #[cfg(feature = "native")]
         Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 => super::aws::ec_signer(algorithm, material.expose()),
+        #[cfg(feature = "native")]
+        Algorithm::EdDsa => super::aws::ed25519_signer(material.expose()),
         Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 => rsa(algorithm, material.expose()),
         other => signer(other, material),
     }

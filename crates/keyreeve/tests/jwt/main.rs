@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attacks;
+mod dpop;
 mod given;
+mod kit;
 mod rfc;
 mod wycheproof;
