@@ -114,7 +114,8 @@ fn a_proof_brings_a_public_key_of_its_own() {
         change(&mut header);
         Proof::parse(&signed(&header, &claims())).map(|_| ()).unwrap_err().to_string()
     };
-    let cases: [(&dyn Fn(&mut Value), &str); 7] = [
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(Change<'_>, &str); 7] = [
         (&|h| h["typ"] = "JWT".into(), "the token's `typ` is `JWT`, wanted `dpop+jwt`"),
         (&|h| h["alg"] = "HS256".into(), "`alg` of the header of a proof is not a secret's"),
         (&|h| h["alg"] = "none".into(), "the token is not signed: its `alg` is `none`"),
