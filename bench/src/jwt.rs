@@ -128,7 +128,7 @@ pub fn ours(algorithm: Algorithm) -> Ours {
 }
 
 /// `only` names algorithms; none of them is all of them.
-pub fn run(only: &[String]) {
+pub fn run(only: &[&str]) {
     println!("tokens per CPU second of one thread, median of {ROUNDS} rounds of {ROUND_MS} ms in turn\n");
     println!("{:<8} {:<8} {:<28} {:>12} {:>10}", "", "", "", "per second", "of ours");
     let mut tokens = serde_json::Map::new();
@@ -140,7 +140,7 @@ pub fn run(only: &[String]) {
         Algorithm::Es256,
         Algorithm::EdDsa,
     ] {
-        if !only.is_empty() && !only.iter().any(|name| name == algorithm.as_str()) {
+        if !only.is_empty() && !only.contains(&algorithm.as_str()) {
             continue;
         }
         let ours = ours(algorithm);

@@ -10,6 +10,7 @@
 //! - [`rules`]: the numbers of one credential, and which of them contradict each other
 //! - [`view`]: which generation a node serves at a moment
 //! - [`schedule`]: when to renew, and the slots of store-less mode
+//! - [`quiet`]: windows in which no renewal falls due
 //! - [`clock`]: how wrong a clock is, and whether to correct it
 //! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
 //! - [`json`]: JSON from strangers, read once and strictly
@@ -23,6 +24,7 @@ pub mod json;
 pub mod jwt;
 pub mod lifecycle;
 pub mod operator;
+pub mod quiet;
 pub mod record;
 pub mod rules;
 pub mod schedule;

@@ -6,6 +6,7 @@ mod fleet;
 mod given;
 mod json;
 mod operator;
+mod quiet;
 mod record;
 mod renewal;
 mod rules;

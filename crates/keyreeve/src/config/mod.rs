@@ -13,6 +13,7 @@ mod environment;
 mod parse;
 mod plan;
 mod problem;
+mod quiet;
 mod read;
 mod reference;
 mod schema;

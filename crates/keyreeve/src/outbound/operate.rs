@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::{Context, Why};
 use keyreeve_core::operator::{self, Ask, Asker, Status, Verdict};
+use keyreeve_core::quiet;
 use keyreeve_core::record::{Credential as Published, Record};
 use keyreeve_core::rules::Rules;
 use keyreeve_core::seal::{KeyRing, SealContext, key_of};
@@ -39,6 +40,8 @@ pub struct CredentialState {
     pub refresh_at: Option<Timestamp>,
     /// Until when it must have been renewed, so that every node is served without a gap: its expiry, less the skew.
     pub renew_by: Option<Timestamp>,
+    /// The maintenance window that is on, or else the next one: its start and its end. Renewals come before it.
+    pub quiet: Option<(Timestamp, Timestamp)>,
     /// When this node looks again; `None` while it is looking, and where nobody wants the credential.
     pub looks_at: Option<Timestamp>,
     /// Why it does nothing until then; `None` where it has not looked yet, and in slot mode.
@@ -197,6 +200,23 @@ impl Outbound {
         self.inner.fleet(cell)?.read().await
     }
 
+    /// Takes over what the register holds of a credential of which this node knows nothing yet, so that it can say where it
+    /// stands. Renews nothing. For a node that is gone whenever nobody asks: a Durable Object.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record), and [`ErrorKind::SealKeyMissing`].
+    pub async fn recall(&self, name: &str) -> Result<(), Error> {
+        let cell = self.inner.cell(name)?;
+        if cell.holds_any() || matches!(cell.plan.as_ref(), Plan::Slot(_)) {
+            return Ok(());
+        }
+        let fleet = self.inner.fleet(cell)?;
+        let Some(record) = fleet.read().await? else { return Ok(()) };
+        let status = operator::status(fleet.rules, Some(&record), self.inner.host.now());
+        cell.lock().status.get_or_insert(status);
+        self.inner.adopt(cell, fleet.keys, &record)
+    }
+
     /// The status of a credential by its stored record and this node's clock.
     #[must_use]
     pub fn status_of(&self, name: &str, record: Option<&Record>) -> Option<Status> {
@@ -261,9 +281,11 @@ impl Inner {
         let view = snapshot.as_ref().map(|snapshot| snapshot.view).unwrap_or_default();
         let served = cell.serve(now, 0);
         let next = view.next.filter(|next| !next.is_in_use(now));
-        let (mode, faults_absorbed) = match cell.plan.as_ref() {
-            Plan::Slot(_) => ("slot", None),
-            Plan::Fleet(rules) => (rules.mode.as_str(), Some(rules.faults_absorbed())),
+        let (mode, faults_absorbed, quiet) = match cell.plan.as_ref() {
+            Plan::Slot(_) => ("slot", None, None),
+            Plan::Fleet(rules) => {
+                (rules.mode.as_str(), Some(rules.faults_absorbed()), quiet::next(&rules.quiet, now.wall))
+            }
         };
         let (status, why, wake_at) = {
             let state = cell.lock();
@@ -279,6 +301,7 @@ impl Inner {
             expires_at: served.as_ref().map(|served| served.expires_at),
             refresh_at: served.as_ref().map(|served| served.refresh_at),
             renew_by: served.as_ref().map(|served| served.expires_at.minus(cell.skew_ms())),
+            quiet,
             looks_at: wake_at.filter(|_| is_wanted).map(|at| now.wall.plus(at.since(now.mono))),
             why,
             next: next.map(|next| (next.generation, next.use_from)),
