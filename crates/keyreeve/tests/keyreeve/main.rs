@@ -17,6 +17,7 @@ mod http_health;
 mod http_openapi;
 mod http_problems;
 mod http_world;
+mod identity;
 mod keys;
 mod life;
 mod material;

@@ -76,7 +76,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         Kind::Choice(&["basic", "post", "private-key-jwt", "mtls", "none"], &[]),
         Computed("`basic` with `client_secret`, `private-key-jwt` with `client_key`, `mtls` with `via`, else `none`"),
         "How the client shows who it is: its secret in a header or in the body (RFC 6749 2.3.1), an assertion signed with its key (RFC 7523), a client certificate (RFC 8705, by `via`), or not at all.",
-        "\"none\"",
+        "\"post\"",
     )
     .only(OAUTH),
     row(
