@@ -215,7 +215,9 @@ pub(super) fn read(scope: &mut Scope<'_>, flavour: Flavour) -> Option<SourceConf
 
 fn oauth2_client(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let token = token(scope)?;
-    if token.client.proof == ClientProof::Name && token.via.is_none() {
+    let params = scope.inner("params");
+    let is_tried = params.is_written("client_secret") || params.is_written("client_key");
+    if token.client.proof == ClientProof::Name && token.via.is_none() && !is_tried {
         // RFC 6749 4.4: this grant is for clients that can keep a secret.
         let fault = Fault::new(
             "cannot be `none`: a client that shows nothing gets no token of its own",
@@ -354,6 +356,7 @@ fn github(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let repositories = params.texts("repositories").unwrap_or_default();
     for (at, (name, origin)) in repositories.iter().enumerate() {
         if let Err(fault) = word(name, b"._-", "the name of a repository, without its owner") {
+            let fault = Fault::new(fault.must, "for example `repositories = [\"keyreeve\"]`");
             let path = format!("{}[{at}]", params.path("repositories"));
             params.sheet.fault(&path, origin.clone(), &fault, None);
         }

@@ -118,7 +118,7 @@ fn sign_assertions(sheet: &mut Sheet, credentials: &mut BTreeMap<CredentialName,
             } else {
                 ("is not there", "add it: `[credential.NAME]` with `source = \"jwt\"`")
             };
-            let path = join(&join("credential", at.as_str()), "params.assertion");
+            let path = format!("{}.params.assertion", join("credential", at.as_str()));
             let origin = sheet.place(&path);
             sheet.fault(&path, origin, &Fault::new(format!("names `{name}`, which {must}"), hint), None);
         }

@@ -204,7 +204,7 @@ params = { team_id = "DEF123GHIJ", key_id = "ABC" }  # 14
 life = { max = "55m", lead = "70m" }           # 15
 mode = "reply"                                 # 16
 [credential.ci]
-source = "github-app"                          # 18
+source = "github-apps"                         # 18
 "#;
 
 #[test]
