@@ -7,7 +7,7 @@
 //! - `client`: commands that talk to a running node
 //! - `build_worker`: the Worker as a folder that wrangler deploys
 //! - `jwt_cmd`: keys and tokens without a node
-//! - `config_cmd`, `doctor`, `picky_cmd`: the rest
+//! - `config_cmd`, `doctor`, `picky_cmd`, `picky_issuers`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
 //! - `faults`: switches for tests with real processes
 
@@ -27,6 +27,7 @@ mod logs;
 mod new_key;
 mod notify;
 mod picky_cmd;
+mod picky_issuers;
 mod serve;
 mod signal;
 mod timekeeping;
@@ -68,6 +69,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Keys(command) => jwt_cmd::keys(command),
         Command::Jwt(command) => on_one_core(jwt_cmd::run(command)),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
+        Command::Picky(PickyCommand::Oauth(args)) => on_all_cores(picky_issuers::oauth(args)),
+        Command::Picky(PickyCommand::Sts(args)) => on_all_cores(picky_issuers::sts(args)),
+        Command::Picky(PickyCommand::Github(args)) => on_all_cores(picky_issuers::github(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),
         Command::Completions { shell } => {
