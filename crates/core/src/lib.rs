@@ -12,12 +12,16 @@
 //! - [`schedule`]: when to renew, and the slots of store-less mode
 //! - [`quiet`]: windows in which no renewal falls due
 //! - [`clock`]: how wrong a clock is, and whether to correct it
+//! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
+//! - [`json`]: JSON from strangers, read once and strictly
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
 pub mod clock;
 pub mod crypto;
 pub mod id;
+pub mod json;
+pub mod jwt;
 pub mod lifecycle;
 pub mod operator;
 pub mod quiet;

@@ -6,6 +6,7 @@
 //! - `demo`: fleets that are broken on purpose
 //! - `client`: commands that talk to a running node
 //! - `build_worker`: the Worker as a folder that wrangler deploys
+//! - `jwt_cmd`: keys and tokens without a node
 //! - `config_cmd`, `doctor`, `picky_cmd`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
 //! - `faults`: switches for tests with real processes
@@ -19,6 +20,7 @@ mod dev;
 mod doctor;
 mod exit;
 mod faults;
+mod jwt_cmd;
 mod listen;
 mod load;
 mod logs;
@@ -63,6 +65,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::NewKey { name, json }) => new_key::api_key(&name, json),
         Command::Config(ConfigCommand::NewSealKey { json }) => new_key::seal_key(json),
         Command::Build(BuildCommand::Worker(args)) => build_worker::run(&args),
+        Command::Keys(command) => jwt_cmd::keys(command),
+        Command::Jwt(command) => on_one_core(jwt_cmd::run(command)),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),

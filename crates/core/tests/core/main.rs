@@ -4,6 +4,7 @@
 mod crypto;
 mod fleet;
 mod given;
+mod json;
 mod operator;
 mod quiet;
 mod record;

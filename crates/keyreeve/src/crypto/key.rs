@@ -4,14 +4,12 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use keyreeve_core::jwt::Algorithm;
 use keyreeve_core::secret::Secret;
-use p256::ecdsa::SigningKey;
 use p256::pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
 use sec1::{EcParameters, EcPrivateKey};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize as _, Zeroizing};
-
-use crate::config::Algorithm;
 
 /// The largest key that is read, in bytes. An RSA key of 8192 bits has 6.5 KiB in PEM.
 pub const KEY_BYTES_MAX: usize = 16 * 1024;
@@ -20,6 +18,8 @@ pub const KEY_BYTES_MAX: usize = 16 * 1024;
 const RSA_BITS_MIN: usize = 2048;
 
 const P256_EXPECTED: &str = "a P-256 private key in PEM (PKCS#8 `.p8`, SEC1) or JWK";
+const P384_EXPECTED: &str = "a P-384 private key in PEM (PKCS#8, SEC1) or JWK";
+const P521_EXPECTED: &str = "a P-521 private key in PEM (PKCS#8, SEC1) or JWK";
 const ED25519_EXPECTED: &str = "an Ed25519 private key in PEM (PKCS#8) or JWK";
 pub(super) const RSA_EXPECTED: &str = "an RSA private key in PEM (PKCS#8, PKCS#1) or JWK";
 const HMAC_EXPECTED: &str = "an HMAC secret as plain bytes or JWK";
@@ -66,6 +66,9 @@ pub enum KeyError {
     /// This build cannot sign with it.
     #[error("{0} cannot be signed by this build of keyreeve\nhint: use ES256, EdDSA or an HMAC")]
     Platform(&'static str),
+    /// Its signatures are random, and the same one is needed each time.
+    #[error("a signature of {0} is another one each time, so no node could repeat it\nhint: use ES256, EdDSA or RS256")]
+    Random(&'static str),
 }
 
 /// What a key file turned out to hold.
@@ -223,51 +226,60 @@ fn kind_of(der: &[u8]) -> Option<Kind> {
     })
 }
 
-/// Reads a P-256 private key.
-///
-/// Making a key computes its public half, which takes milliseconds in wasm: what the file says of that half is compared with it
-/// here, so that it is computed once.
-pub(super) fn p256(bytes: &[u8]) -> Result<SigningKey, KeyError> {
-    let found = Found::read(bytes);
-    let refused = |cause: &str| KeyError::Refused { expected: P256_EXPECTED, cause: cause.to_owned() };
-    match &found {
-        Found::Pkcs8(Kind::P256, der) => {
-            let info = PrivateKeyInfoRef::try_from(der.expose().as_slice()).map_err(|_| refused("not PKCS#8"))?;
-            p256_of_sec1(info.private_key.as_bytes()).ok_or_else(|| refused("the number is not a key of the curve"))
-        }
-        Found::Sec1(der) => {
-            p256_of_sec1(der.expose()).ok_or_else(|| refused("another curve, or the number is not a key of the curve"))
-        }
-        Found::Jwk(jwk) if is(jwk, "EC", Some("P-256")) => {
-            may_sign(jwk, Algorithm::Es256, P256_EXPECTED)?;
-            let d = member(jwk, "d", P256_EXPECTED)?;
-            let key = SigningKey::from_slice(d.expose()).map_err(|_| refused("`d` is not a key of the curve"))?;
-            let point = key.verifying_key().to_sec1_point(false);
-            let (x, y) = (point.x().map(|x| x.to_vec()), point.y().map(|y| y.to_vec()));
-            for (name, is) in [("x", x), ("y", y)] {
-                if jwk.contains_key(name) && Some(member(jwk, name, P256_EXPECTED)?.expose()) != is.as_ref() {
-                    return Err(refused("`x` and `y` do not belong to `d`"));
+macro_rules! ec_key {
+    ($name:ident, $kind:ident, $oid:ident, $curve:literal, $algorithm:ident, $expected:ident) => {
+        #[doc = concat!("Reads a ", $curve, " private key.")]
+        ///
+        /// Making a key computes its public half, which takes milliseconds in wasm: what the file says of that half is compared
+        /// with it here, so that it is computed once.
+        pub(super) fn $name(bytes: &[u8]) -> Result<$name::ecdsa::SigningKey, KeyError> {
+            /// RFC 5915 3: the curve and the public key may be there; then they must be the right ones.
+            fn of_sec1(der: &[u8]) -> Option<$name::ecdsa::SigningKey> {
+                let read = EcPrivateKey::try_from(der).ok()?;
+                if matches!(read.parameters, Some(EcParameters::NamedCurve(curve)) if curve != $oid) {
+                    return None;
                 }
+                let key = $name::ecdsa::SigningKey::from_slice(read.private_key).ok()?;
+                let is_its_own = read.public_key.is_none_or(|public| {
+                    let is_compressed = matches!(public.first(), Some(2 | 3));
+                    key.verifying_key().to_sec1_point(is_compressed).as_bytes() == public
+                });
+                is_its_own.then_some(key)
             }
-            Ok(key)
+
+            let found = Found::read(bytes);
+            let refused = |cause: &str| KeyError::Refused { expected: $expected, cause: cause.to_owned() };
+            match &found {
+                Found::Pkcs8(Kind::$kind, der) => {
+                    let info =
+                        PrivateKeyInfoRef::try_from(der.expose().as_slice()).map_err(|_| refused("not PKCS#8"))?;
+                    of_sec1(info.private_key.as_bytes()).ok_or_else(|| refused("the number is not a key of the curve"))
+                }
+                Found::Sec1(der) => of_sec1(der.expose())
+                    .ok_or_else(|| refused("another curve, or the number is not a key of the curve")),
+                Found::Jwk(jwk) if is(jwk, "EC", Some($curve)) => {
+                    may_sign(jwk, Algorithm::$algorithm, $expected)?;
+                    let d = member(jwk, "d", $expected)?;
+                    let key = $name::ecdsa::SigningKey::from_slice(d.expose())
+                        .map_err(|_| refused("`d` is not a key of the curve"))?;
+                    let point = key.verifying_key().to_sec1_point(false);
+                    let (x, y) = (point.x().map(|x| x.to_vec()), point.y().map(|y| y.to_vec()));
+                    for (name, is) in [("x", x), ("y", y)] {
+                        if jwk.contains_key(name) && Some(member(jwk, name, $expected)?.expose()) != is.as_ref() {
+                            return Err(refused("`x` and `y` do not belong to `d`"));
+                        }
+                    }
+                    Ok(key)
+                }
+                _ => Err(KeyError::Wrong { expected: $expected, found: found.to_string() }),
+            }
         }
-        _ => Err(KeyError::Wrong { expected: P256_EXPECTED, found: found.to_string() }),
-    }
+    };
 }
 
-/// RFC 5915 3: the curve and the public key may be there; then they must be the right ones.
-fn p256_of_sec1(der: &[u8]) -> Option<SigningKey> {
-    let read = EcPrivateKey::try_from(der).ok()?;
-    if matches!(read.parameters, Some(EcParameters::NamedCurve(curve)) if curve != PRIME256V1) {
-        return None;
-    }
-    let key = SigningKey::from_slice(read.private_key).ok()?;
-    let is_its_own = read.public_key.is_none_or(|public| {
-        let is_compressed = matches!(public.first(), Some(2 | 3));
-        key.verifying_key().to_sec1_point(is_compressed).as_bytes() == public
-    });
-    is_its_own.then_some(key)
-}
+ec_key!(p256, P256, PRIME256V1, "P-256", Es256, P256_EXPECTED);
+ec_key!(p384, P384, SECP384R1, "P-384", Es384, P384_EXPECTED);
+ec_key!(p521, P521, SECP521R1, "P-521", Es512, P521_EXPECTED);
 
 /// Reads an Ed25519 private key.
 pub(super) fn ed25519(bytes: &[u8]) -> Result<ed25519_dalek::SigningKey, KeyError> {
@@ -324,28 +336,28 @@ pub(super) fn hmac(bytes: &[u8], algorithm: Algorithm, limit: usize) -> Result<S
     Ok(secret)
 }
 
-/// Reads an RSA private key that is long enough for RS256, and gives it in the one form that every library takes: PKCS #8
-/// (RFC 5958). Whoever uses it checks whether its numbers belong together.
+/// Reads an RSA private key for `algorithm` that is long enough for it, and gives it in the one form that every library takes:
+/// PKCS #8 (RFC 5958). Whoever uses it checks whether its numbers belong together.
 ///
 /// # Errors
 /// [`KeyError`] where it is something else, or too short.
-pub fn rsa_pkcs8(bytes: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
-    let key = any_rsa_pkcs8(bytes)?;
+pub fn rsa_pkcs8(bytes: &[u8], algorithm: Algorithm) -> Result<Secret<Vec<u8>>, KeyError> {
+    let key = any_rsa_pkcs8(bytes, algorithm)?;
     let damaged = || KeyError::Refused { expected: RSA_EXPECTED, cause: "its numbers cannot be read".to_owned() };
     let found = rsa_bits(key.expose()).ok_or_else(damaged)?;
     if found < RSA_BITS_MIN {
-        return Err(KeyError::Short { algorithm: "RS256", found, limit: RSA_BITS_MIN });
+        return Err(KeyError::Short { algorithm: algorithm.as_str(), found, limit: RSA_BITS_MIN });
     }
     Ok(key)
 }
 
-fn any_rsa_pkcs8(bytes: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
+fn any_rsa_pkcs8(bytes: &[u8], algorithm: Algorithm) -> Result<Secret<Vec<u8>>, KeyError> {
     let found = Found::read(bytes);
     match &found {
         Found::Pkcs8(Kind::Rsa, der) => Ok(der.clone()),
         Found::Pkcs1(der) => Ok(pkcs8_of(der.expose())),
         Found::Jwk(jwk) if is(jwk, "RSA", None) => {
-            may_sign(jwk, Algorithm::Rs256, RSA_EXPECTED)?;
+            may_sign(jwk, algorithm, RSA_EXPECTED)?;
             // RFC 8017 A.1.2, in this order; RFC 7518 6.3 has the same numbers.
             let mut numbers = Zeroizing::new(TWO_PRIMES.to_vec());
             for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
@@ -422,6 +434,21 @@ fn der(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
         out.extend_from_slice(part);
     }
     out
+}
+
+/// The numbers of an RSA key in PKCS #8 (RFC 5958, RFC 8017 A.1.2) as a library writes it: n, e, d, p, q, dp, dq, qi.
+#[cfg(feature = "native")]
+pub(super) fn rsa_numbers(pkcs8: &[u8]) -> Option<Vec<Secret<Vec<u8>>>> {
+    let info = PrivateKeyInfoRef::try_from(pkcs8).ok()?;
+    let (mut numbers, _) = der_value(SEQUENCE, info.private_key.as_bytes())?;
+    let mut found = Vec::with_capacity(9);
+    while !numbers.is_empty() {
+        let (number, rest) = der_value(INTEGER, numbers)?;
+        found.push(Secret::new(without_zeros(number).to_vec()));
+        numbers = rest;
+    }
+    // The first is the version.
+    (found.len() == 9).then(|| found.split_off(1))
 }
 
 fn is(jwk: &Map<String, Value>, kty: &str, crv: Option<&str>) -> bool {

@@ -17,4 +17,5 @@ mod scripts;
 mod secrets;
 mod slots;
 mod support;
+mod tokens;
 mod worker;
