@@ -230,10 +230,7 @@ async fn until_stop(args: &IssuerArgs, url: &str, score: impl Fn() -> Score) -> 
 }
 
 fn print_score(score: &Score) {
-    say(&format!(
-        "score: {} calls, {} issued, {} at once at the most",
-        score.calls, score.issued, score.in_flight_max
-    ));
+    say(&format!("score: {} calls, {} issued, {} at once at the most", score.calls, score.issued, score.in_flight_max));
     for (code, count) in &score.refused {
         say(&format!("  {count:>6} x {code}"));
     }
