@@ -11,12 +11,14 @@
 //! - [`view`]: which generation a node serves at a moment
 //! - [`schedule`]: when to renew, and the slots of store-less mode
 //! - [`clock`]: how wrong a clock is, and whether to correct it
+//! - [`issuer`]: the signing keys of an issuer, their phases and who changes them
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
 pub mod clock;
 pub mod crypto;
 pub mod id;
+pub mod issuer;
 pub mod lifecycle;
 pub mod operator;
 pub mod record;

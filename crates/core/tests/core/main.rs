@@ -4,6 +4,8 @@
 mod crypto;
 mod fleet;
 mod given;
+mod issuer;
+mod issuer_walk;
 mod operator;
 mod record;
 mod renewal;
