@@ -1,10 +1,12 @@
 //! What the core claims, in the words of its callers: one test binary, one module a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod cache;
 mod crypto;
 mod fleet;
 mod given;
 mod operator;
+mod policy;
 mod record;
 mod renewal;
 mod rules;
