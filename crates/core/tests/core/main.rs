@@ -1,12 +1,14 @@
 //! What the core claims, in the words of its callers: one test binary, one module a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod cache;
 mod crypto;
 mod fleet;
 mod given;
 mod issuer;
 mod issuer_walk;
 mod operator;
+mod policy;
 mod record;
 mod renewal;
 mod rules;

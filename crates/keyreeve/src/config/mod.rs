@@ -32,6 +32,6 @@ pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};
 pub use reference::reference;
 pub use schema::schema;
-pub use settings::SETTINGS;
+pub use settings::settings;
 pub use sheet::Explained;
 pub use types::*;

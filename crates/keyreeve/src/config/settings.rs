@@ -1,5 +1,7 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
+mod inbound;
+
 use super::table::Fallback::{Computed, Required, Unset, Value};
 use super::table::{Kind, Setting, Text, row};
 use super::types::Home::{Native, Worker};
@@ -72,9 +74,6 @@ const fn param(name: &'static str) -> (&'static str, &'static str) {
 pub(super) const LATER: &[(&str, &str)] = &[
     ("", "issuer"),
     ("", "token"),
-    ("", "verifier"),
-    ("", "gate"),
-    ("", "policy"),
     ("", "revocation"),
     ("", "tenant"),
     ("", "audit"),
@@ -83,7 +82,12 @@ pub(super) const LATER: &[(&str, &str)] = &[
 ];
 
 /// Every setting, in the order of the reference page.
-pub static SETTINGS: &[Setting] = &[
+pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
+    OUTBOUND.iter().chain(inbound::SETTINGS)
+}
+
+/// Everything but tokens of others.
+static OUTBOUND: &[Setting] = &[
     row(("", "store"), Kind::Group("store"), Unset(""), "Where the fleet keeps its records.", "[store]"),
     row(
         ("store", "url"),
@@ -148,7 +152,7 @@ pub static SETTINGS: &[Setting] = &[
     row(
         ("", "listener"),
         Kind::Groups("listener[]", 16),
-        Computed("`127.0.0.1:7070` serves `api` and `metrics`"),
+        Computed("`127.0.0.1:7070` serves everything"),
         "A socket to listen on.",
         "[[listener]]",
     )
@@ -162,9 +166,9 @@ pub static SETTINGS: &[Setting] = &[
     ),
     row(
         ("listener[]", "serve"),
-        Kind::Choices(&["api", "metrics"], &["console", "gate", "s3", "oauth2"]),
-        Computed("`api` and `metrics`"),
-        "What is served there: `api` is `/v1`, `metrics` is `/metrics`. The probes `/livez` and `/readyz` are on every listener.",
+        Kind::Choices(&["api", "metrics", "gate"], &["console", "s3", "oauth2"]),
+        Computed("all of them"),
+        "What is served there: `api` is `/v1`, `metrics` is `/metrics`, `gate` is `/auth`. The probes `/livez` and `/readyz` are on every listener.",
         "[\"api\", \"metrics\"]",
     ),
     row(
@@ -192,7 +196,7 @@ pub static SETTINGS: &[Setting] = &[
     .on(Native, "a Worker has no Unix sockets: use `key_sha256`"),
     row(
         ("caller.*", "can"),
-        Kind::Choices(&["list", "token", "report", "renew", "resolve", "history", "events", "metrics"], &[]),
+        Kind::Choices(&["list", "token", "report", "renew", "resolve", "history", "events", "metrics", "verify"], &[]),
         Required,
         "What the caller may do. Everything else is denied.",
         "[\"token\", \"report\"]",
@@ -200,7 +204,7 @@ pub static SETTINGS: &[Setting] = &[
     row(
         ("caller.*", "credentials"),
         Kind::Texts(NAME_PATTERN, 256),
-        Unset("needed unless `can` is only `metrics`"),
+        Unset("needed unless `can` is only `metrics` and `verify`"),
         "To which credentials: names, or the start of names with `*` at its end.",
         "[\"apns-*\"]",
     ),
