@@ -45,7 +45,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     row(
         issuer("audience"),
-        Kind::Texts(AUDIENCE, 64),
+        Kind::OneOrMore(AUDIENCE, 64),
         Required,
         "Who its tokens can be for. A client that asks for none of them gets the first of those it may have.",
         "[\"internal-api\"]",
@@ -141,7 +141,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     row(client("scopes"), Kind::Texts(SCOPE, 64), Unset("none"), "The scopes that its tokens can have.", "[\"orders:read\", \"orders:write\"]"),
     row(
         client("audience"),
-        Kind::Texts(AUDIENCE, 64),
+        Kind::OneOrMore(AUDIENCE, 64),
         Computed("that of the issuer"),
         "Who its tokens can be for, out of the issuer's `audience`.",
         "[\"internal-api\"]",
