@@ -14,6 +14,9 @@
 //! - [`cache`]: a bounded map whose entries expire
 //! - [`clock`]: how wrong a clock is, and whether to correct it
 //! - [`issuer`]: the signing keys of an issuer, their phases and who changes them
+//! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
+//! - [`json`]: JSON from strangers, read once and strictly
+//! - [`revoked`]: which tokens of an issuer are refused before their time
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
@@ -22,10 +25,13 @@ pub mod clock;
 pub mod crypto;
 pub mod id;
 pub mod issuer;
+pub mod json;
+pub mod jwt;
 pub mod lifecycle;
 pub mod operator;
 pub mod policy;
 pub mod record;
+pub mod revoked;
 pub mod rules;
 pub mod schedule;
 pub mod seal;

@@ -11,6 +11,7 @@ mod operator;
 mod policy;
 mod record;
 mod renewal;
+mod revoked;
 mod rules;
 mod schedule;
 mod seal;
