@@ -147,9 +147,8 @@ fn one(
 
 fn proof(scope: &mut Scope<'_>) -> Option<ClientProof> {
     const WAYS: [&str; 3] = ["secret_sha256", "jwks", "certificate_sha256"];
-    let short = |hash: &[u8; 32]| {
-        hash.iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte:02x}")) + ".."
-    };
+    let short =
+        |hash: &[u8; 32]| hash.iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte:02x}")) + "..";
     let secret = scope.parsed("secret_sha256", parse::sha256, short).map(ClientProof::SecretSha256);
     let jwks = scope.secret("jwks").map(ClientProof::Jwks);
     let certificate = scope.parsed("certificate_sha256", parse::sha256, short).map(ClientProof::CertificateSha256);
@@ -213,7 +212,8 @@ fn audience(scope: &mut Scope<'_>, issuer: Option<&IssuerConfig>) -> Option<Vec<
         scope.fault("audience", &Fault::new("must not be empty", "leave it out, or name who its tokens are for"));
         return None;
     }
-    for text in written.iter().filter(|text| !issuer?.audience.contains(text).then_some(true).unwrap_or_default()) {
+    let there_is = &issuer?.audience;
+    for text in written.iter().filter(|text| !there_is.contains(text)) {
         let fault = Fault::new(
             format!("is not an audience of its issuer: {}", shown(text)),
             "add it to `audience` of the issuer, which says who its tokens can be for",

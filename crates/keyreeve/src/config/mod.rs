@@ -8,8 +8,10 @@
 
 mod bindings;
 mod caller;
+mod client;
 mod credential;
 mod environment;
+mod issuer;
 mod parse;
 mod plan;
 mod problem;
@@ -27,7 +29,9 @@ mod units;
 mod value;
 
 pub use bindings::Bindings;
+pub use client::{ClientConfig, ClientProof, Grant, OWN_CLAIMS, Trusted};
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;
+pub use issuer::IssuerConfig;
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};
 pub use reference::reference;

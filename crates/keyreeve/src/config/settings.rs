@@ -3,6 +3,8 @@
 mod inbound;
 mod issuing;
 
+pub(super) use issuing::ALGORITHMS as ISSUER_ALGORITHMS;
+
 use super::table::Fallback::{Computed, Required, Unset, Value};
 use super::table::{Kind, Setting, Text, row};
 use super::types::Home::{Native, Worker};
@@ -72,14 +74,8 @@ const fn param(name: &'static str) -> (&'static str, &'static str) {
 }
 
 /// Tables and keys that the design names and this version does not have, by their table.
-pub(super) const LATER: &[(&str, &str)] = &[
-    ("", "token"),
-    ("", "revocation"),
-    ("", "tenant"),
-    ("", "audit"),
-    ("", "observe"),
-    ("listener[]", "tls"),
-];
+pub(super) const LATER: &[(&str, &str)] =
+    &[("", "token"), ("", "revocation"), ("", "tenant"), ("", "audit"), ("", "observe"), ("listener[]", "tls")];
 
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {

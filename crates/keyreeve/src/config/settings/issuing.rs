@@ -30,12 +30,19 @@ const fn client(name: &'static str) -> (&'static str, &'static str) {
     ("client.*", name)
 }
 
-const NOT_ON_A_WORKER: &str = "remove it: in this version tokens are signed by native nodes, which may share the Worker's register";
+const NOT_ON_A_WORKER: &str =
+    "remove it: in this version tokens are signed by native nodes, which may share the Worker's register";
 
 /// The rows, in the order of the reference page.
 pub(super) static SETTINGS: &[Setting] = &[
-    row(("", "issuer"), Kind::Named("issuer.*"), Unset("nothing is signed for others"), "Who signs tokens here, by name.", "[issuer.gateway]")
-        .on(Native, NOT_ON_A_WORKER),
+    row(
+        ("", "issuer"),
+        Kind::Named("issuer.*"),
+        Unset("nothing is signed for others"),
+        "Who signs tokens here, by name.",
+        "[issuer.gateway]",
+    )
+    .on(Native, NOT_ON_A_WORKER),
     row(
         issuer("url"),
         Kind::Text(ISSUER_URL),
@@ -71,7 +78,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "The algorithm of new keys. Another one is a rotation that is due: the tokens of the old key stay good.",
         "\"ES256\"",
     ),
-    row(keys("rotate"), Kind::Duration(5 * SECOND, 400 * DAY), Value("30d"), "How long a key signs until the next one takes over.", "\"30d\""),
+    row(
+        keys("rotate"),
+        Kind::Duration(5 * SECOND, 400 * DAY),
+        Value("30d"),
+        "How long a key signs until the next one takes over.",
+        "\"30d\"",
+    ),
     row(
         keys("overlap"),
         Kind::Duration(SECOND, 60 * DAY),
@@ -107,8 +120,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         "How far the clocks of nodes and verifiers may be apart: a key comes and goes with this to spare.",
         "\"1m\"",
     ),
-    row(("", "client"), Kind::Named("client.*"), Unset("nobody gets a token"), "Who may ask an issuer for tokens or about them, by `client_id`.", "[client.orders]")
-        .on(Native, NOT_ON_A_WORKER),
+    row(
+        ("", "client"),
+        Kind::Named("client.*"),
+        Unset("nobody gets a token"),
+        "Who may ask an issuer for tokens or about them, by `client_id`.",
+        "[client.orders]",
+    )
+    .on(Native, NOT_ON_A_WORKER),
     row(client("issuer"), Kind::Text(ISSUER), Required, "The issuer that knows it.", "\"gateway\""),
     row(
         client("secret_sha256"),
@@ -138,7 +157,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "What it may do: the grants of `/oauth2/token`, `introspect` any token of the issuer, `revoke` tokens of its own.",
         "[\"client-credentials\"]",
     ),
-    row(client("scopes"), Kind::Texts(SCOPE, 64), Unset("none"), "The scopes that its tokens can have.", "[\"orders:read\", \"orders:write\"]"),
+    row(
+        client("scopes"),
+        Kind::Texts(SCOPE, 64),
+        Unset("none"),
+        "The scopes that its tokens can have.",
+        "[\"orders:read\", \"orders:write\"]",
+    ),
     row(
         client("audience"),
         Kind::OneOrMore(AUDIENCE, 64),
