@@ -12,6 +12,7 @@
 //! - [`schedule`]: when to renew, and the slots of store-less mode
 //! - [`policy`]: who may do what, and what would have to be different
 //! - [`cache`]: a bounded map whose entries expire
+//! - [`quiet`]: windows in which no renewal falls due
 //! - [`clock`]: how wrong a clock is, and whether to correct it
 //! - [`issuer`]: the signing keys of an issuer, their phases and who changes them
 //! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
@@ -30,6 +31,7 @@ pub mod jwt;
 pub mod lifecycle;
 pub mod operator;
 pub mod policy;
+pub mod quiet;
 pub mod record;
 pub mod revoked;
 pub mod rules;

@@ -9,6 +9,7 @@ mod issuer;
 mod issuer_walk;
 mod operator;
 mod policy;
+mod quiet;
 mod record;
 mod renewal;
 mod revoked;

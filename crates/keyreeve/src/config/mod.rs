@@ -15,6 +15,7 @@ mod issuer;
 mod parse;
 mod plan;
 mod problem;
+mod quiet;
 mod read;
 mod reference;
 mod schema;

@@ -136,11 +136,12 @@ impl Outbound {
         let mut boot = [0; 8];
         parts.host.fill(&mut boot);
         let me = Holder { node: parts.node, boot: u64::from_be_bytes(boot) };
+        let is_following = matches!(parts.drive, Drive::Follow(_));
         let known = |name: &CredentialName| previous.and_then(|previous| previous.inner.cells.get(name));
         let cells = credentials
             .into_iter()
             .map(|credential| {
-                let cell = Cell::new(&credential, known(&credential.name).map(Arc::as_ref));
+                let cell = Cell::new(&credential, is_following, known(&credential.name).map(Arc::as_ref));
                 (credential.name, Arc::new(cell))
             })
             .collect();
@@ -331,7 +332,7 @@ impl Inner {
                 return Err(cell.out_of_time(now));
             }
             let sleep = self.host.sleep_until(deadline);
-            let ended = matches!(select(Box::pin(flight.ended()), sleep).await, Either::Left(_));
+            let ended = matches!(select(Box::pin(flight.news()), sleep).await, Either::Left(_));
             let error = if ended { cell.outcome() } else { None };
             if let Some(served) = cell.serve(self.host.now(), min_ttl_ms) {
                 return Ok(served);
