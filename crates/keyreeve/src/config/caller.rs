@@ -12,7 +12,7 @@ use super::types::{Action, Bind, CallerConfig, CredentialConfig, Listener, Proof
 
 /// The most callers.
 const CALLERS_MAX: usize = 4096;
-const ACTIONS: [(&str, Action); 8] = [
+const ACTIONS: [(&str, Action); 9] = [
     ("list", Action::List),
     ("token", Action::Token),
     ("report", Action::Report),
@@ -21,6 +21,7 @@ const ACTIONS: [(&str, Action); 8] = [
     ("history", Action::History),
     ("events", Action::Events),
     ("metrics", Action::Metrics),
+    ("verify", Action::Verify),
 ];
 
 /// Reads all callers.
@@ -118,7 +119,7 @@ fn patterns(
     can: &BTreeSet<Action>,
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
 ) -> Vec<String> {
-    let needs_some = can.iter().any(|action| *action != Action::Metrics);
+    let needs_some = can.iter().any(|action| !matches!(action, Action::Metrics | Action::Verify));
     let Some(texts) = scope.texts("credentials") else {
         if needs_some && !scope.is_written("credentials") {
             scope.missing("credentials");

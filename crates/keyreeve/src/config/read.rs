@@ -10,6 +10,7 @@ use super::bindings;
 use super::caller;
 use super::credential;
 use super::environment;
+use super::gate;
 use super::parse;
 use super::problem::{Fault, Origin, Problem, Problems};
 use super::scope::Scope;
@@ -20,13 +21,17 @@ use super::types::{
 };
 use super::units::show_size;
 use super::value::show_secret;
+use super::verifier;
 
 /// The largest configuration, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// How the parser calls a key that is there twice: the only broken line that leaves the rest of a file whole.
 const DUPLICATE: &str = "duplicate key";
 /// Names of the surfaces.
-const SURFACES: [(&str, Surface); 2] = [("api", Surface::Api), ("metrics", Surface::Metrics)];
+const SURFACES: [(&str, Surface); 3] =
+    [("api", Surface::Api), ("metrics", Surface::Metrics), ("gate", Surface::Gate)];
+
+const ALL_SURFACES: &str = "[api, metrics, gate]";
 
 /// How to read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,9 +134,12 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let listeners = listeners(sheet);
     let credentials = credential::all(sheet, store.as_ref());
     let callers = caller::all(sheet, &listeners, &credentials);
+    let verifiers = verifier::all(sheet);
+    let gates = gate::all(sheet, &listeners);
+    let policy = gate::policy(sheet, &verifiers, &gates);
     let limits = limits(sheet);
     seals(sheet, &seal_keys, &credentials);
-    if credentials.is_empty() && !sheet.is_written("credential") {
+    if credentials.is_empty() && !sheet.is_written("credential") && verifiers.is_empty() && gates.is_empty() {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }
@@ -146,6 +154,9 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         listeners,
         credentials,
         callers,
+        verifiers,
+        gates,
+        policy,
         limits,
     };
     bindings::check(sheet, &config);
@@ -247,11 +258,11 @@ fn listeners(sheet: &mut Sheet) -> Vec<Listener> {
     if named.is_empty() {
         let listener = Listener {
             bind: Bind::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
-            serve: BTreeSet::from([Surface::Api, Surface::Metrics]),
+            serve: SURFACES.iter().map(|(_, surface)| *surface).collect(),
         };
         let mut scope = Scope::new(sheet, "listener[0]", "listener[]");
         scope.explain("bind", "127.0.0.1:7070".into(), Origin::Default);
-        scope.explain("serve", "[api, metrics]".into(), Origin::Default);
+        scope.explain("serve", ALL_SURFACES.into(), Origin::Default);
         return vec![listener];
     }
     let mut listeners: Vec<Listener> = Vec::with_capacity(named.len());
@@ -272,7 +283,7 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
     let serve = match scope.texts("serve") {
         Some(texts) => {
             if texts.is_empty() {
-                scope.fault("serve", &Fault::new("must not be empty", "serve `api`, `metrics` or both"));
+                scope.fault("serve", &Fault::new("must not be empty", "serve `api`, `metrics`, `gate` or several of them"));
             }
             texts
                 .iter()
@@ -281,7 +292,7 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
                 .collect()
         }
         None => {
-            scope.explain("serve", "[api, metrics]".into(), Origin::Default);
+            scope.explain("serve", ALL_SURFACES.into(), Origin::Default);
             SURFACES.iter().map(|(_, surface)| *surface).collect()
         }
     };

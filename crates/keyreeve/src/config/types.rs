@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use keyreeve_core::id::CredentialName;
+use keyreeve_core::policy::Policy;
 use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
+
+use super::inbound::{GateConfig, VerifierConfig};
 
 /// Where keyreeve runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,12 @@ pub struct Config {
     pub credentials: BTreeMap<CredentialName, CredentialConfig>,
     /// Who may call, by name.
     pub callers: BTreeMap<String, CallerConfig>,
+    /// Whose tokens are accepted, by name.
+    pub verifiers: BTreeMap<String, VerifierConfig>,
+    /// What lets requests through, by name.
+    pub gates: BTreeMap<String, GateConfig>,
+    /// Who may do what.
+    pub policy: Policy,
     /// Limits of the HTTP surface.
     pub limits: Limits,
 }
@@ -135,6 +144,8 @@ pub enum Surface {
     Api,
     /// `/metrics`.
     Metrics,
+    /// `/auth`.
+    Gate,
 }
 
 /// One credential.
@@ -310,6 +321,8 @@ pub enum Action {
     Events,
     /// Read metrics.
     Metrics,
+    /// Have tokens of others verified.
+    Verify,
 }
 
 /// Limits of the HTTP surface.

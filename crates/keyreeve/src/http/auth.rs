@@ -58,6 +58,7 @@ const fn bit(action: Action) -> u16 {
         Action::History => 1 << 5,
         Action::Events => 1 << 6,
         Action::Metrics => 1 << 7,
+        Action::Verify => 1 << 8,
     }
 }
 
@@ -72,6 +73,7 @@ pub(super) const fn action_name(action: Action) -> &'static str {
         Action::History => "history",
         Action::Events => "events",
         Action::Metrics => "metrics",
+        Action::Verify => "verify",
     }
 }
 
