@@ -13,6 +13,8 @@
 //! - [`policy`]: who may do what, and what would have to be different
 //! - [`cache`]: a bounded map whose entries expire
 //! - [`clock`]: how wrong a clock is, and whether to correct it
+//! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
+//! - [`json`]: JSON from strangers, read once and strictly
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
@@ -20,6 +22,8 @@ pub mod cache;
 pub mod clock;
 pub mod crypto;
 pub mod id;
+pub mod json;
+pub mod jwt;
 pub mod lifecycle;
 pub mod operator;
 pub mod policy;

@@ -10,6 +10,7 @@
 //! - [`clock`]: what time others say it is
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
 //! - [`seal`]: the keys that what is stored is sealed with
+//! - [`jwt`]: tokens signed and verified, for Rust programs too
 //! - [`http`]: the HTTP API, on any home
 
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod engine;
 pub mod error;
 pub mod hex;
 pub mod http;
+pub mod jwt;
 pub mod outbound;
 pub mod port;
 pub mod seal;

@@ -29,7 +29,7 @@ const RSA: &str = "RSASSA-PKCS1-v1_5";
 pub fn signer(algorithm: Algorithm, key: &Secret<Vec<u8>>) -> Result<Arc<dyn Signer>, KeyError> {
     match algorithm {
         Algorithm::Rs256 => {
-            Ok(Arc::new(Rs256 { pkcs8: rsa_pkcs8(key.expose())?, key: SendWrapper::new(OnceCell::new()) }))
+            Ok(Arc::new(Rs256 { pkcs8: rsa_pkcs8(key.expose(), algorithm)?, key: SendWrapper::new(OnceCell::new()) }))
         }
         other => crypto::signer(other, key),
     }

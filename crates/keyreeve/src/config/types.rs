@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use keyreeve_core::id::CredentialName;
+pub use keyreeve_core::jwt::Algorithm;
 use keyreeve_core::policy::Policy;
 use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
@@ -263,23 +264,6 @@ pub struct HttpMapping {
     pub expires_at: Option<String>,
     /// Seconds from now.
     pub expires_in: Option<String>,
-}
-
-/// JOSE signature algorithms (RFC 7518, RFC 8037) that give the same bytes each time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// ECDSA P-256, SHA-256, nonce by RFC 6979.
-    Es256,
-    /// Ed25519.
-    EdDsa,
-    /// RSA PKCS #1 v1.5, SHA-256.
-    Rs256,
-    /// HMAC SHA-256.
-    Hs256,
-    /// HMAC SHA-384.
-    Hs384,
-    /// HMAC SHA-512.
-    Hs512,
 }
 
 /// Somebody who may call.

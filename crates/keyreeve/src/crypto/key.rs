@@ -4,13 +4,12 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use keyreeve_core::jwt::Algorithm;
 use keyreeve_core::secret::Secret;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize as _, Zeroizing};
-
-use crate::config::Algorithm;
 
 /// The largest key that is read, in bytes. An RSA key of 8192 bits has 6.5 KiB in PEM.
 pub const KEY_BYTES_MAX: usize = 16 * 1024;
@@ -19,6 +18,8 @@ pub const KEY_BYTES_MAX: usize = 16 * 1024;
 pub const RSA_BITS_MIN: usize = 2048;
 
 const P256_EXPECTED: &str = "a P-256 private key in PEM (PKCS#8 `.p8`, SEC1) or JWK";
+const P384_EXPECTED: &str = "a P-384 private key in PEM (PKCS#8, SEC1) or JWK";
+const P521_EXPECTED: &str = "a P-521 private key in PEM (PKCS#8, SEC1) or JWK";
 const ED25519_EXPECTED: &str = "an Ed25519 private key in PEM (PKCS#8) or JWK";
 pub(super) const RSA_EXPECTED: &str = "an RSA private key in PEM (PKCS#8, PKCS#1) or JWK";
 const HMAC_EXPECTED: &str = "an HMAC secret as plain bytes or JWK";
@@ -65,6 +66,9 @@ pub enum KeyError {
     /// This build cannot sign with it.
     #[error("{0} cannot be signed by this build of keyreeve\nhint: use ES256, EdDSA or an HMAC")]
     Platform(&'static str),
+    /// Its signatures are random, and the same one is needed each time.
+    #[error("a signature of {0} is another one each time, so no node could repeat it\nhint: use ES256, EdDSA or RS256")]
+    Random(&'static str),
 }
 
 /// What a key file turned out to hold.
@@ -222,33 +226,43 @@ fn kind_of(der: &[u8]) -> Option<Kind> {
     })
 }
 
-/// Reads a P-256 private key.
-pub(super) fn p256(bytes: &[u8]) -> Result<p256::SecretKey, KeyError> {
-    let found = Found::read(bytes);
-    let refused = |cause: &str| KeyError::Refused { expected: P256_EXPECTED, cause: cause.to_owned() };
-    match &found {
-        Found::Pkcs8(Kind::P256, der) => {
-            let info = PrivateKeyInfoRef::try_from(der.expose().as_slice()).map_err(|_| refused("not PKCS#8"))?;
-            p256::SecretKey::try_from(info).map_err(|_| refused("the number is not a key of the curve"))
-        }
-        Found::Sec1(der) => p256::SecretKey::from_sec1_der(der.expose())
-            .map_err(|_| refused("another curve, or the number is not a key of the curve")),
-        Found::Jwk(jwk) if is(jwk, "EC", Some("P-256")) => {
-            may_sign(jwk, Algorithm::Es256, P256_EXPECTED)?;
-            let d = member(jwk, "d", P256_EXPECTED)?;
-            let key = p256::SecretKey::from_slice(d.expose()).map_err(|_| refused("`d` is not a key of the curve"))?;
-            let point = key.public_key().to_sec1_point(false);
-            let (x, y) = (point.x().map(|x| x.to_vec()), point.y().map(|y| y.to_vec()));
-            for (name, is) in [("x", x), ("y", y)] {
-                if jwk.contains_key(name) && Some(member(jwk, name, P256_EXPECTED)?.expose()) != is.as_ref() {
-                    return Err(refused("`x` and `y` do not belong to `d`"));
+macro_rules! ec_key {
+    ($name:ident, $kind:ident, $curve:literal, $algorithm:ident, $expected:ident) => {
+        #[doc = concat!("Reads a ", $curve, " private key.")]
+        pub(super) fn $name(bytes: &[u8]) -> Result<$name::SecretKey, KeyError> {
+            let found = Found::read(bytes);
+            let refused = |cause: &str| KeyError::Refused { expected: $expected, cause: cause.to_owned() };
+            match &found {
+                Found::Pkcs8(Kind::$kind, der) => {
+                    let info =
+                        PrivateKeyInfoRef::try_from(der.expose().as_slice()).map_err(|_| refused("not PKCS#8"))?;
+                    $name::SecretKey::try_from(info).map_err(|_| refused("the number is not a key of the curve"))
                 }
+                Found::Sec1(der) => $name::SecretKey::from_sec1_der(der.expose())
+                    .map_err(|_| refused("another curve, or the number is not a key of the curve")),
+                Found::Jwk(jwk) if is(jwk, "EC", Some($curve)) => {
+                    may_sign(jwk, Algorithm::$algorithm, $expected)?;
+                    let d = member(jwk, "d", $expected)?;
+                    let key = $name::SecretKey::from_slice(d.expose())
+                        .map_err(|_| refused("`d` is not a key of the curve"))?;
+                    let point = key.public_key().to_sec1_point(false);
+                    let (x, y) = (point.x().map(|x| x.to_vec()), point.y().map(|y| y.to_vec()));
+                    for (name, is) in [("x", x), ("y", y)] {
+                        if jwk.contains_key(name) && Some(member(jwk, name, $expected)?.expose()) != is.as_ref() {
+                            return Err(refused("`x` and `y` do not belong to `d`"));
+                        }
+                    }
+                    Ok(key)
+                }
+                _ => Err(KeyError::Wrong { expected: $expected, found: found.to_string() }),
             }
-            Ok(key)
         }
-        _ => Err(KeyError::Wrong { expected: P256_EXPECTED, found: found.to_string() }),
-    }
+    };
 }
+
+ec_key!(p256, P256, "P-256", Es256, P256_EXPECTED);
+ec_key!(p384, P384, "P-384", Es384, P384_EXPECTED);
+ec_key!(p521, P521, "P-521", Es512, P521_EXPECTED);
 
 /// Reads an Ed25519 private key.
 pub(super) fn ed25519(bytes: &[u8]) -> Result<ed25519_dalek::SigningKey, KeyError> {
@@ -305,18 +319,18 @@ pub(super) fn hmac(bytes: &[u8], algorithm: Algorithm, limit: usize) -> Result<S
     Ok(secret)
 }
 
-/// Reads an RSA private key and gives it in the one form that every library takes: PKCS #8 (RFC 5958). Whoever uses it
-/// checks its numbers.
+/// Reads an RSA private key for `algorithm` and gives it in the one form that every library takes: PKCS #8 (RFC 5958).
+/// Whoever uses it checks its numbers.
 ///
 /// # Errors
 /// [`KeyError`] where it is something else.
-pub fn rsa_pkcs8(bytes: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
+pub fn rsa_pkcs8(bytes: &[u8], algorithm: Algorithm) -> Result<Secret<Vec<u8>>, KeyError> {
     let found = Found::read(bytes);
     match &found {
         Found::Pkcs8(Kind::Rsa, der) => Ok(der.clone()),
         Found::Pkcs1(der) => Ok(pkcs8_of(der.expose())),
         Found::Jwk(jwk) if is(jwk, "RSA", None) => {
-            may_sign(jwk, Algorithm::Rs256, RSA_EXPECTED)?;
+            may_sign(jwk, algorithm, RSA_EXPECTED)?;
             // RFC 8017 A.1.2, in this order; RFC 7518 6.3 has the same numbers.
             let mut numbers = Zeroizing::new(TWO_PRIMES.to_vec());
             for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {

@@ -12,8 +12,8 @@ use keyreeve_core::secret::Secret;
 use serde_json::{Map, Value};
 
 use super::{Material, MintError, Minting, Nature, Source};
-use crate::config::Algorithm;
 use crate::crypto::{Signer, jws, signer};
+use keyreeve_core::jwt::Algorithm;
 
 /// Apple's identifiers of teams and keys have this many characters.
 const ID_BYTES: usize = 10;
