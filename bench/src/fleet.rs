@@ -96,6 +96,7 @@ pub fn rules() -> Rules {
         poll_ms: 1000,
         stale_ms: 0,
         first_mint_waits: false,
+        quiet: Vec::new(),
         history_max: 16,
     }
 }
@@ -118,7 +119,7 @@ pub fn outbound_over(register: Arc<dyn Register>, count: usize, upstream: &Arc<U
         keys: Some(keys),
         store_ms: 2000,
         drive: keyreeve::outbound::Drive::Timer,
-            tick_ms: 20,
+        tick_ms: 20,
     };
     let credentials = (0..count)
         .map(|n| Credential {

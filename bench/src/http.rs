@@ -2,6 +2,7 @@
 //! second and by CPU time per request, with the same load in turn.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,9 +59,7 @@ fn start(mut command: Command) -> (Child, String) {
     (child, address)
 }
 
-pub fn run(runtime: &Runtime, arguments: &[String]) {
-    let [flag, binary] = arguments else { panic!("usage: http --keyreeve PATH") };
-    assert_eq!(flag, "--keyreeve");
+pub fn run(runtime: &Runtime, binary: &Path) {
     let folder = std::env::temp_dir().join(format!("keyreeve-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let mut command = Command::new(binary);
@@ -147,7 +146,8 @@ fn load(runtime: &Runtime, server: &Server) -> Load {
     Load { per_second: requests / elapsed, cpu_us: (cpu_us(server.child.id()) - before) / requests }
 }
 
-async fn read_answer(stream: &mut tokio::net::TcpStream, buffer: &mut [u8]) {
+/// Reads one answer, which has to be a 200, and gives its length with its head.
+pub async fn read_answer(stream: &mut tokio::net::TcpStream, buffer: &mut [u8]) -> usize {
     let mut have = 0;
     loop {
         let count = stream.read(&mut buffer[have..]).await.unwrap();
@@ -160,12 +160,12 @@ async fn read_answer(stream: &mut tokio::net::TcpStream, buffer: &mut [u8]) {
         let length: usize =
             head_text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
         if have >= head + 4 + length {
-            return;
+            return have;
         }
     }
 }
 
-fn wait_for(path: &std::path::Path) -> String {
+fn wait_for(path: &Path) -> String {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
         match std::fs::read_to_string(path) {

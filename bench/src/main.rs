@@ -4,9 +4,11 @@
 //! cargo run --release -- warm   time of one warm get, two threads, 1 and 1,024 credentials
 //! cargo run --release -- cold   upstream calls for 1,000 cold callers, answering and failing
 //! cargo run --release -- rss    memory for 100,000 credentials
-//! cargo run --release -- http --keyreeve PATH   GET /token beside a bare hyper "hello"
+//! cargo run --release -- http --keyreeve PATH      GET /token beside a bare hyper "hello"
+//! cargo run --release -- callers --keyreeve PATH   what 5,000 cold callers of 50 processes wait
 //! ```
 
+mod callers;
 mod cold;
 mod fleet;
 mod http;
@@ -17,14 +19,17 @@ mod warm;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    match arguments.first().map(String::as_str) {
-        Some("warm") => warm::run(&runtime),
-        Some("cold") => runtime.block_on(cold::run()),
-        Some("rss") => rss::run(&runtime),
-        Some("http") => http::run(&runtime, &arguments[1..]),
-        Some("hello") => runtime.block_on(http::hello()),
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["warm"] => warm::run(&runtime),
+        ["cold"] => runtime.block_on(cold::run()),
+        ["rss"] => rss::run(&runtime),
+        ["http", "--keyreeve", binary] => http::run(&runtime, binary.as_ref()),
+        ["callers", "--keyreeve", binary] => runtime.block_on(callers::run(binary.as_ref())),
+        // What `http` starts as the process beside keyreeve.
+        ["hello"] => runtime.block_on(http::hello()),
         _ => {
-            eprintln!("usage: keyreeve-bench warm|cold|rss|http --keyreeve PATH");
+            eprintln!("usage: keyreeve-bench warm|cold|rss, or http|callers --keyreeve PATH");
             std::process::exit(2);
         }
     }

@@ -12,6 +12,7 @@
 //! - [`schedule`]: when to renew, and the slots of store-less mode
 //! - [`policy`]: who may do what, and what would have to be different
 //! - [`cache`]: a bounded map whose entries expire
+//! - [`quiet`]: windows in which no renewal falls due
 //! - [`clock`]: how wrong a clock is, and whether to correct it
 //! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
 //! - [`json`]: JSON from strangers, read once and strictly
@@ -27,6 +28,7 @@ pub mod jwt;
 pub mod lifecycle;
 pub mod operator;
 pub mod policy;
+pub mod quiet;
 pub mod record;
 pub mod rules;
 pub mod schedule;

@@ -3,6 +3,8 @@
 //! Every field is in milliseconds unless its name says otherwise. A [`Rules`] that [`check`](Rules::check) has nothing
 //! to say about keeps the promises of the renewal protocol; each contradiction names the numbers and their sum.
 
+use crate::quiet::{self, Quiet};
+use crate::schedule;
 use crate::time::Span;
 
 /// How a credential is coordinated. What it costs when an answer is lost decides which one fits.
@@ -87,6 +89,8 @@ pub struct Rules {
     pub stale_ms: u64,
     /// An empty register is no proof that nothing was minted: wait `min_interval` before the first mint.
     pub first_mint_waits: bool,
+    /// Windows in which no renewal falls due by itself; it comes before them instead.
+    pub quiet: Vec<Quiet>,
     /// How many history entries the record keeps.
     pub history_max: usize,
 }
@@ -126,6 +130,13 @@ impl Rules {
     #[must_use]
     pub const fn mint_window_ms(&self) -> u64 {
         self.send_ms.saturating_add(self.answer_ms)
+    }
+
+    /// A renewal that falls due is over this much later, unless something fails: the others have looked, and one of
+    /// them has minted.
+    #[must_use]
+    pub const fn settled_ms(&self) -> u64 {
+        schedule::AFFINITY_MS.saturating_add(self.wake_spread_ms).saturating_add(self.mint_window_ms())
     }
 
     /// Every contradiction between these numbers; empty where they can all hold.
@@ -240,6 +251,7 @@ impl Rules {
                 hint: "the switch would come after expiry: shorten `handover`, half of `lead` is usual".into(),
             });
         }
+        self.check_quiet(found);
         if self.backdate_ms.saturating_add(self.lead_ms) >= self.life_ms {
             found.push(Contradiction {
                 field: "backdate",
@@ -252,5 +264,29 @@ impl Rules {
                 hint: "a new credential would be due for renewal at once: shorten `backdate` or `lead`".into(),
             });
         }
+    }
+
+    /// A credential that does not live through a window has to be renewed in it.
+    fn check_quiet(&self, found: &mut Vec<Contradiction>) {
+        let around_ms = self.settled_ms().saturating_add(self.refresh_jitter_ms);
+        let quiet_ms = quiet::longest_ms(&self.quiet, around_ms);
+        let needed = quiet_ms.saturating_add(around_ms).saturating_add(self.lead_ms);
+        if quiet_ms == 0 || needed <= self.life_ms {
+            return;
+        }
+        let longest = if quiet_ms > quiet::WEEK_MS { "never ends".to_owned() } else { Span(quiet_ms).to_string() };
+        found.push(Contradiction {
+            field: "quiet",
+            sum: format!(
+                "quiet {longest} + jitter {} + time to renew {} + lead {} is more than max {}",
+                Span(self.refresh_jitter_ms),
+                Span(self.settled_ms()),
+                Span(self.lead_ms),
+                Span(self.life_ms)
+            ),
+            hint: "a credential would not live through the window: shorten the window, `lead`, `jitter` or `spread`, \
+                   or lengthen `max` if the upstream allows it"
+                .into(),
+        });
     }
 }

@@ -1,12 +1,13 @@
 //! When to renew, how long to hold back after a failure, and the slots of store-less mode.
 
 use crate::id::{Holder, WriteId};
+use crate::quiet;
 use crate::record::{Credential, FaultClass, Record};
 use crate::rules::Rules;
 use crate::time::{Span, Timestamp};
 
 /// Nodes that did not hold the lease last give the one that did this head start.
-const AFFINITY_MS: u64 = 5000;
+pub(crate) const AFFINITY_MS: u64 = 5000;
 /// A `Retry-After` is believed up to this.
 pub const RETRY_AFTER_MS_MAX: u64 = 60 * 60_000;
 
@@ -41,7 +42,9 @@ pub fn hold_ms(rules: &Rules, class: FaultClass, count: u32, retry_after_ms: Opt
 }
 
 /// When the renewal of a credential falls due: `lead` before expiry, by the jitter earlier so that
-/// credentials minted together do not stay together, but never before the upstream allows the next mint.
+/// credentials minted together do not stay together, but never before the upstream allows the next mint. Where that
+/// would be in a quiet window, it is before the window; where nothing before the window is allowed, the window gives
+/// way, since a credential that expires in it helps nobody.
 #[must_use]
 pub fn refresh_at(
     rules: &Rules,
@@ -54,7 +57,9 @@ pub fn refresh_at(
     let latest = expires_at.minus(lead_ms(rules, life_ms));
     let allowed = minted_at.plus(rules.min_interval_ms).plus(rules.skew_ms);
     // Drawn from what is allowed, rather than cut off at it, or those that were cut would fall due together.
-    let early_ms = rules.refresh_jitter_ms.min(life_ms / 4).min(latest.since(allowed));
+    let early_ms = rules.refresh_jitter_ms.min(life_ms / 4);
+    let latest = quiet::moved_ahead(&rules.quiet, latest, (early_ms, rules.settled_ms()), allowed).unwrap_or(latest);
+    let early_ms = early_ms.min(latest.since(allowed));
     latest.minus(spread(seed_of(op), early_ms))
 }
 

@@ -254,6 +254,7 @@ fn draw_rules(chance: &mut Chance, issuer: Issuer) -> Rules {
         poll_ms: chance.between(SECOND, 10 * SECOND),
         stale_ms: 0,
         first_mint_waits: chance.happens(200),
+        quiet: Vec::new(),
         history_max: 20,
     }
 }

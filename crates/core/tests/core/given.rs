@@ -62,6 +62,7 @@ pub(crate) fn exclusive() -> Rules {
         poll_ms: 2 * SECOND,
         stale_ms: 0,
         first_mint_waits: false,
+        quiet: Vec::new(),
         history_max: 20,
     }
 }

@@ -7,6 +7,7 @@ mod fleet;
 mod given;
 mod operator;
 mod policy;
+mod quiet;
 mod record;
 mod renewal;
 mod rules;

@@ -15,6 +15,7 @@ mod inbound;
 mod parse;
 mod plan;
 mod problem;
+mod quiet;
 mod read;
 mod reference;
 mod schema;

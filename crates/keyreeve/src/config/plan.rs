@@ -1,11 +1,13 @@
 //! How the fleet coordinates on a credential, and whether its numbers add up.
 
+use keyreeve_core::quiet::Quiet;
 use keyreeve_core::rules::{Contradiction, Mode, OnDoubt, Rules};
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::time::Span;
 
 use super::credential::Flavour;
 use super::problem::{Fault, Origin};
+use super::quiet;
 use super::scope::Scope;
 use super::types::{Plan, StoreUrl};
 use super::units::show_duration;
@@ -40,6 +42,7 @@ const NOT_IN_SLOTS: [&[&str]; 2] = [
     &["on_doubt", "first_mint", "history"],
     &[
         "lead",
+        "quiet",
         "handover",
         "jitter",
         "spread",
@@ -222,7 +225,8 @@ fn rules(scope: &mut Scope<'_>, flavour: Flavour, nature: Nature, mode: Mode) ->
     useless(&mut life, &ONLY_IN_SLOTS, "has no effect outside slot mode");
     let life_ms = life_ms(&mut life, flavour);
     let min_interval_ms = min_interval_ms(&mut life, flavour, (life_ms / 10).min(MINUTE));
-    let lead_ms = life.number_or("lead", if flavour == Flavour::Apns { 10 * MINUTE } else { life_ms / 5 });
+    let usual = if flavour == Flavour::Apns { 10 * MINUTE } else { life_ms / 5 };
+    let lead_ms = life.share_or("lead", life_ms, usual);
     let is_clock_trusted = life.is_written("skew");
     let (skew_ms, upstream_skew_ms, backdate_ms) = skews(&mut life, flavour);
     // A switch that all nodes make together needs a credential that costs nothing until it is used.
@@ -238,6 +242,7 @@ fn rules(scope: &mut Scope<'_>, flavour: Flavour, nature: Nature, mode: Mode) ->
     let lease_ms = life.number_or("lease", window.max(20 * SECOND));
     let takeover_ms = life.number_or("takeover", lease_ms.saturating_add(lease_ms.div_ceil(4)));
     let poll_ms = life.number("poll");
+    let quiet = quiet(&mut life);
     let (hold_ms, hold_ms_max) = hold(&mut life, "hold", "hold_max");
     let (hard_hold_ms, hard_hold_ms_max) = hold(&mut life, "hard_hold", "hard_hold_max");
     Rules {
@@ -263,8 +268,27 @@ fn rules(scope: &mut Scope<'_>, flavour: Flavour, nature: Nature, mode: Mode) ->
         poll_ms,
         stale_ms,
         first_mint_waits,
+        quiet,
         history_max,
     }
+}
+
+fn quiet(life: &mut Scope<'_>) -> Vec<Quiet> {
+    let Some(texts) = life.texts("quiet") else {
+        life.explain("quiet", "[]".into(), Origin::Default);
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for (at, (text, origin)) in texts.into_iter().enumerate() {
+        match quiet::windows(&text) {
+            Ok(windows) => all.extend(windows),
+            Err(fault) => {
+                let path = format!("{}[{at}]", life.path("quiet"));
+                life.sheet.fault(&path, origin, &fault, None);
+            }
+        }
+    }
+    all
 }
 
 fn hold(life: &mut Scope<'_>, first: &str, longest: &str) -> (u64, u64) {

@@ -114,6 +114,9 @@ fn value(kind: &Kind) -> String {
         Kind::Flag => "`true` or `false`".into(),
         Kind::Count(least, most) => format!("{least} to {most}"),
         Kind::Duration(least, most) => format!("time, {} to {}", show_duration(*least), show_duration(*most)),
+        Kind::DurationOrShare(least, most) => {
+            format!("time, {} to {}, or `1%` to `99%`", show_duration(*least), show_duration(*most))
+        }
         Kind::Size(least, most) => format!("size, {} to {}", show_size(*least), show_size(*most)),
         Kind::Choice(now, _) => ticked(now),
         Kind::Choices(now, _) => format!("list of {}", ticked(now)),

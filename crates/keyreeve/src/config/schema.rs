@@ -6,6 +6,7 @@ use super::settings::{PRESETS, SOURCES};
 use super::table::{Fallback, Kind, Setting, Text};
 
 const DURATION: &str = "^ *([0-9]+(\\.[0-9]{1,3})? *(d|h|m|s|ms) *)+$";
+const DURATION_OR_SHARE: &str = "^ *(([0-9]+(\\.[0-9]{1,3})? *(d|h|m|s|ms) *)+|[1-9][0-9]?%)$";
 const SIZE: &str = "^ *([0-9]+(\\.[0-9]{1,3})? *(GiB|MiB|KiB|B) *)+$";
 const REFERENCE: &str = "^((env|binding|name-in):[A-Za-z_][A-Za-z0-9_]*|file:.+)$";
 const KEEP: &str = "^(always|[0-9]+( *lifetimes?)?)$";
@@ -102,6 +103,7 @@ fn leaf(kind: &Kind) -> Json {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Duration(..) => json!({ "type": "string", "pattern": DURATION }),
+        Kind::DurationOrShare(..) => json!({ "type": "string", "pattern": DURATION_OR_SHARE }),
         Kind::Size(..) => json!({ "type": "string", "pattern": SIZE }),
         Kind::Choice(now, _) => json!({ "enum": now }),
         Kind::Choices(now, _) => json!({ "type": "array", "items": { "enum": now }, "minItems": 1 }),

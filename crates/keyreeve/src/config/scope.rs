@@ -5,7 +5,7 @@ use super::sheet::{Named, Sheet, Taken, for_example};
 use super::table::{Fallback, Kind, Setting};
 use super::tree::join;
 use super::types::{Keep, SecretRef};
-use super::units::{duration_ms, size_bytes};
+use super::units::{duration_ms, show_duration, size_bytes};
 use super::value::Value;
 
 /// One table: its settings have this `parent` and start with this path.
@@ -117,6 +117,26 @@ impl<'s> Scope<'s> {
             self.explain(name, value, Origin::Default);
         }
         computed
+    }
+
+    /// A duration, written as such or as a share of `whole`, or `computed`.
+    pub(super) fn share_or(&mut self, name: &str, whole: u64, computed: u64) -> u64 {
+        match self.written(name) {
+            Some((Value::Share(percent), origin)) => {
+                let share = whole / 100 * percent + whole % 100 * percent / 100;
+                self.explain(
+                    name,
+                    format!("{} ({percent}% of {})", show_duration(share), show_duration(whole)),
+                    origin,
+                );
+                share
+            }
+            Some((Value::Number(number), _)) => number,
+            _ => {
+                self.explain(name, show_duration(computed), Origin::Default);
+                computed
+            }
+        }
     }
 
     /// A count without a default.
@@ -268,7 +288,9 @@ impl<'s> Scope<'s> {
 /// The default of a row as a number; the tests of the table see to it that every default can be read.
 pub(super) fn fallback_number(row: &Setting) -> u64 {
     match (&row.fallback, &row.kind) {
-        (Fallback::Value(text), Kind::Duration(..)) => duration_ms(text).unwrap_or_default(),
+        (Fallback::Value(text), Kind::Duration(..) | Kind::DurationOrShare(..)) => {
+            duration_ms(text).unwrap_or_default()
+        }
         (Fallback::Value(text), Kind::Size(..)) => size_bytes(text).unwrap_or_default(),
         (Fallback::Value(text), _) => text.parse().unwrap_or_default(),
         _ => 0,

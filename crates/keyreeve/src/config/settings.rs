@@ -36,6 +36,11 @@ const STORE: Text = Text::new(
     4096,
 )
 .quiet();
+const QUIET: Text = Text::new(
+    "`HH:MM-HH:MM`, days before it",
+    "^((mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))? )?[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$",
+    64,
+);
 const CACHE: Text = Text::new("`cache` or `kv:BINDING`", "^(cache|kv:[A-Za-z_][A-Za-z0-9_]*)$", 256);
 const BINDING: Text = Text::new("`binding:NAME`", "^binding:[A-Za-z_][A-Za-z0-9_]*$", 256);
 const BIND: Text = Text::new("`ADDRESS:PORT` or `unix:PATH`", "^(unix:/.+|.+:[0-9]+)$", 256);
@@ -530,10 +535,17 @@ static OUTBOUND: &[Setting] = &[
     ),
     row(
         life("lead"),
-        Kind::Duration(1, 366 * DAY),
+        Kind::DurationOrShare(1, 366 * DAY),
         Computed("`10m` for `apns`, else a fifth of `max`"),
-        "How long before expiry the renewal starts. It must absorb at least one lost answer.",
+        "How long before expiry the renewal starts, as a time or as a share of `max`. It must absorb at least one lost answer.",
         "\"10m\"",
+    ),
+    row(
+        life("quiet"),
+        Kind::Texts(QUIET, 16),
+        Unset("none"),
+        "Maintenance windows, in UTC: a renewal that would fall due in one comes before it. Where an upstream gives too short a life for that, and where a renewal before the window fails, validity comes first and the window gives way.",
+        "[\"sat 22:00-22:30\"]",
     ),
     row(
         life("skew"),

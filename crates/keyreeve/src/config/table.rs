@@ -52,6 +52,8 @@ pub enum Kind {
     Count(u64, u64),
     /// A time with its unit, limits included, in milliseconds.
     Duration(u64, u64),
+    /// The same, or a share of another time, such as `20%`.
+    DurationOrShare(u64, u64),
     /// A size with its unit, limits included, in bytes.
     Size(u64, u64),
     /// One of the first; the second are known, but not in this version.

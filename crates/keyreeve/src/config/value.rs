@@ -24,6 +24,8 @@ pub(super) enum Value {
     Flag(bool),
     /// A count, bytes, or milliseconds.
     Number(u64),
+    /// Per cent.
+    Share(u64),
     Text(String),
     Texts(Vec<(String, Origin)>),
     TextMap(Vec<(String, String)>),
@@ -64,6 +66,10 @@ impl ValueReader<'_> {
             Kind::Duration(least, most) => {
                 one(amount(node, "a time with its unit", (*least, *most), duration_ms, show_duration))
             }
+            Kind::DurationOrShare(least, most) => match share(node) {
+                Some(share) => share.map(Value::Share),
+                None => amount(node, "a time with its unit", (*least, *most), duration_ms, show_duration),
+            },
             Kind::Size(least, most) => {
                 one(amount(node, "a size with its unit", (*least, *most), size_bytes, show_size))
             }
@@ -299,6 +305,15 @@ fn amount(
     Err(Fault::plain(format!("must be between {} and {}, not {}", show(least), show(most), shown(text))))
 }
 
+/// `20%`; none where there is no per cent sign.
+fn share(node: &Node) -> Option<Result<u64, Fault>> {
+    let Raw::Text(text) = &node.raw else { return None };
+    let digits = text.trim().strip_suffix('%')?.trim_end();
+    let percent = digits.parse::<u64>().ok().filter(|percent| (1..=99).contains(percent));
+    let fault = || Fault::new(format!("must be `1%` to `99%`, not {}", shown(text)), "or write a time, such as `10m`");
+    Some(percent.ok_or_else(fault))
+}
+
 fn choice(node: &Node, now: &[&str], later: &[&str]) -> Result<String, Fault> {
     let list = now.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let Raw::Text(text) = &node.raw else { return Err(wrong(node, &format!("one of {list}"), false)) };
@@ -408,7 +423,8 @@ impl Value {
     pub(super) fn explained(&self, kind: &Kind) -> String {
         match (self, kind) {
             (Self::Flag(flag), _) => flag.to_string(),
-            (Self::Number(ms), Kind::Duration(..)) => show_duration(*ms),
+            (Self::Number(ms), Kind::Duration(..) | Kind::DurationOrShare(..)) => show_duration(*ms),
+            (Self::Share(percent), _) => format!("{percent}%"),
             (Self::Number(bytes), Kind::Size(..)) => show_size(*bytes),
             (Self::Number(number), _) => number.to_string(),
             (Self::Text(text), Kind::Text(rule)) if rule.is_quiet => format!("({} bytes)", text.len()),

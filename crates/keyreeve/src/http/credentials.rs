@@ -82,6 +82,7 @@ fn state_json(later: &Later, state: &CredentialState) -> Value {
         "renewal": {
             "from": state.refresh_at.map(rfc3339),
             "until": state.renew_by.map(rfc3339),
+            "quiet": state.quiet.map(|(from, until)| json!({ "from": rfc3339(from), "until": rfc3339(until) })),
             "looks_at": state.looks_at.map(rfc3339),
             "why": state.why.map(keyreeve_core::lifecycle::Why::as_str),
         },

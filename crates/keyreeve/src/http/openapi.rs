@@ -353,11 +353,13 @@ fn token() -> Value {
 fn credential_state() -> Value {
     let next = object(2, &[("generation", number()), ("use_from", moment())]);
     let whys: Vec<_> = Why::ALL.map(Why::as_str).to_vec();
+    let quiet = object(2, &[("from", moment()), ("until", moment())]);
     let renewal = object(
-        4,
+        5,
         &[
             ("from", or_null(moment())),
             ("until", or_null(moment())),
+            ("quiet", or_null(quiet)),
             ("looks_at", or_null(moment())),
             ("why", or_null(one_of(&whys))),
         ],

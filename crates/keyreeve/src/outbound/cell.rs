@@ -162,11 +162,20 @@ pub(super) struct State {
     /// Somebody asked for another pass while one was under way.
     pub(super) is_asked_again: bool,
     pub(super) wake_at: Option<Mono>,
-    /// Told at the end of every pass. Made when the first caller waits.
-    flight: Option<Box<watch::Sender<u64>>>,
+    /// Made when the first caller waits.
+    flight: Option<Box<Told>>,
     error: Option<Box<(Error, Mono)>>,
     pub(super) why: Option<Why>,
     pub(super) status: Option<Status>,
+}
+
+/// Who is told what of a pass.
+#[derive(Default)]
+struct Told {
+    /// Callers without a credential: that there is one, or an error.
+    callers: watch::Sender<u64>,
+    /// Those who follow the pass itself: that it has ended.
+    followers: watch::Sender<u64>,
 }
 
 impl Cell {
@@ -306,10 +315,10 @@ impl Cell {
         used_at != IDLE && now.0.saturating_sub(used_at) <= life_ms.saturating_mul(u64::from(lifetimes))
     }
 
-    /// Follows the ends of passes.
+    /// Follows what passes have for callers.
     pub(super) fn join(&self) -> Flight<'_> {
-        let ends = self.lock().flight.get_or_insert_with(|| Box::new(watch::Sender::new(0))).subscribe();
-        Flight { cell: self, ends: Some(ends) }
+        let news = self.lock().flight.get_or_insert_default().callers.subscribe();
+        Flight { cell: self, news: Some(news) }
     }
 
     /// What the pass that has just ended has for a caller whom its credential does not serve; `None` is "wait on".
@@ -326,7 +335,7 @@ impl Cell {
     pub(super) fn follow_pass(&self) -> Option<watch::Receiver<u64>> {
         let mut state = self.lock();
         let is_running = state.is_running;
-        is_running.then(|| state.flight.get_or_insert_with(|| Box::new(watch::Sender::new(0))).subscribe())
+        is_running.then(|| state.flight.get_or_insert_default().followers.subscribe())
     }
 
     /// The error of the last pass, while it is fresh.
@@ -367,24 +376,25 @@ impl Cell {
 /// A caller that waits. When the last one leaves, what they waited on is given back.
 pub(super) struct Flight<'a> {
     cell: &'a Cell,
-    ends: Option<watch::Receiver<u64>>,
+    news: Option<watch::Receiver<u64>>,
 }
 
 impl Flight<'_> {
-    /// Returns when a pass has ended since this was last called.
-    pub(super) async fn ended(&mut self) {
-        if let Some(ends) = &mut self.ends {
+    /// Returns when a pass has ended with something for callers since this was last called.
+    pub(super) async fn news(&mut self) {
+        if let Some(news) = &mut self.news {
             // The sender lives in the cell, which this borrows.
-            let _ = ends.changed().await;
+            let _ = news.changed().await;
         }
     }
 }
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        drop(self.ends.take());
+        drop(self.news.take());
         let mut state = self.cell.lock();
-        if !state.has_waiters() {
+        let is_followed = state.flight.as_ref().is_some_and(|told| told.followers.receiver_count() > 0);
+        if !is_followed && !state.has_waiters() {
             state.flight = None;
         }
     }
@@ -399,15 +409,19 @@ const fn skew_ms(plan: &Plan) -> u64 {
 
 impl State {
     pub(super) fn has_waiters(&self) -> bool {
-        self.flight.as_ref().is_some_and(|flight| flight.receiver_count() > 0)
+        self.flight.as_ref().is_some_and(|told| told.callers.receiver_count() > 0)
     }
 
-    /// Ends a pass: tells everybody who waits.
-    pub(super) fn finish(&mut self, now: Mono, error: Option<Error>) {
+    /// Ends a pass. Callers who wait hear of it unless it left them as they were, `is_news` false: a thousand of them
+    /// would wake for nothing each time that somebody looks whether another node has finished.
+    pub(super) fn finish(&mut self, now: Mono, error: Option<Error>, is_news: bool) {
         self.is_running = false;
         self.error = error.map(|error| Box::new((error, now.plus(ERROR_HELD_MS))));
-        if let Some(flight) = &self.flight {
-            flight.send_modify(|passes| *passes = passes.wrapping_add(1));
+        if let Some(told) = &self.flight {
+            told.followers.send_modify(|passes| *passes = passes.wrapping_add(1));
+            if is_news {
+                told.callers.send_modify(|passes| *passes = passes.wrapping_add(1));
+            }
         }
     }
 }

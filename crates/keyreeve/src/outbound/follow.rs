@@ -200,7 +200,7 @@ impl Cell {
     }
 
     fn end_fetch(&self, now: Mono, error: Option<Error>) {
-        self.lock().finish(now, error);
+        self.lock().finish(now, error, true);
         self.fetching_until.store(0, Ordering::Relaxed);
     }
 

@@ -331,7 +331,7 @@ impl Inner {
                 return Err(cell.out_of_time(now));
             }
             let sleep = self.host.sleep_until(deadline);
-            let ended = matches!(select(Box::pin(flight.ended()), sleep).await, Either::Left(_));
+            let ended = matches!(select(Box::pin(flight.news()), sleep).await, Either::Left(_));
             let error = if ended { cell.outcome() } else { None };
             if let Some(served) = cell.serve(self.host.now(), min_ttl_ms) {
                 return Ok(served);

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::{Context, Why};
 use keyreeve_core::operator::{self, Ask, Asker, Status, Verdict};
+use keyreeve_core::quiet;
 use keyreeve_core::record::{Credential as Published, Record};
 use keyreeve_core::rules::Rules;
 use keyreeve_core::seal::{KeyRing, SealContext, key_of};
@@ -39,6 +40,8 @@ pub struct CredentialState {
     pub refresh_at: Option<Timestamp>,
     /// Until when it must have been renewed, so that every node is served without a gap: its expiry, less the skew.
     pub renew_by: Option<Timestamp>,
+    /// The maintenance window that is on, or else the next one: its start and its end. Renewals come before it.
+    pub quiet: Option<(Timestamp, Timestamp)>,
     /// When this node looks again; `None` while it is looking, and where nobody wants the credential.
     pub looks_at: Option<Timestamp>,
     /// Why it does nothing until then; `None` where it has not looked yet, and in slot mode.
@@ -261,9 +264,11 @@ impl Inner {
         let view = snapshot.as_ref().map(|snapshot| snapshot.view).unwrap_or_default();
         let served = cell.serve(now, 0);
         let next = view.next.filter(|next| !next.is_in_use(now));
-        let (mode, faults_absorbed) = match cell.plan.as_ref() {
-            Plan::Slot(_) => ("slot", None),
-            Plan::Fleet(rules) => (rules.mode.as_str(), Some(rules.faults_absorbed())),
+        let (mode, faults_absorbed, quiet) = match cell.plan.as_ref() {
+            Plan::Slot(_) => ("slot", None, None),
+            Plan::Fleet(rules) => {
+                (rules.mode.as_str(), Some(rules.faults_absorbed()), quiet::next(&rules.quiet, now.wall))
+            }
         };
         let (status, why, wake_at) = {
             let state = cell.lock();
@@ -279,6 +284,7 @@ impl Inner {
             expires_at: served.as_ref().map(|served| served.expires_at),
             refresh_at: served.as_ref().map(|served| served.refresh_at),
             renew_by: served.as_ref().map(|served| served.expires_at.minus(cell.skew_ms())),
+            quiet,
             looks_at: wake_at.filter(|_| is_wanted).map(|at| now.wall.plus(at.since(now.mono))),
             why,
             next: next.map(|next| (next.generation, next.use_from)),

@@ -25,8 +25,9 @@ use crate::source::{Material, MintError, Minting};
 
 /// After this many unanswered calls a pass ends, and the next one begins a little later.
 const FAULTS_MAX: u32 = 3;
-/// While callers wait for another node's mint, its record is read this often, in milliseconds.
-const WAITED_POLL_MS: u64 = 40;
+/// While callers wait for another node's mint, its record is read this often, in milliseconds, and less often by ten
+/// times what a read takes: a store that is slow, or full of such readers, is not asked more often than it can answer.
+const WAITED_POLL_MS: u64 = 10;
 
 /// Starts a pass for `cell`, or makes the one under way go round once more.
 pub(super) fn ensure(inner: &Arc<Inner>, cell: &Arc<Cell>) {
@@ -57,7 +58,7 @@ async fn run(inner: &Arc<Inner>, cell: &Arc<Cell>) {
             _ => {
                 let text = format!("`{}` needs `store` and `seal.keys`", cell.name);
                 let now = inner.host.now();
-                cell.lock().finish(now.mono, Some(Error::new(ErrorKind::ConfigInvalid, text)));
+                cell.lock().finish(now.mono, Some(Error::new(ErrorKind::ConfigInvalid, text)), true);
             }
         },
     }
@@ -104,6 +105,8 @@ struct Learnt {
     error: Option<Error>,
     /// How often the store has not answered in this pass.
     faults: u32,
+    /// How long the last read took, in milliseconds.
+    read_ms: u64,
 }
 
 impl Pass<'_> {
@@ -157,13 +160,14 @@ impl Pass<'_> {
         if let Some(error) = &error {
             tracing::debug!(credential = %self.cell.name, kind = error.kind.as_str(), "{}", error.message);
         }
+        let is_news = why != Why::Held || error.is_some() || self.cell.serve(now, 0).is_some();
         let mut state = self.cell.lock();
         if std::mem::take(&mut state.is_asked_again) {
             return false;
         }
         let is_waited_for = state.has_waiters();
         let for_ms = match why {
-            Why::Held if is_waited_for => for_ms.min(WAITED_POLL_MS),
+            Why::Held if is_waited_for => for_ms.min(learnt.read_ms.saturating_mul(10).saturating_add(WAITED_POLL_MS)),
             // By the clock it learnt it by, what this node holds may end before its renewal falls due.
             Why::Fresh => self.cell.late_in(now).map_or(for_ms, |late_ms| for_ms.min(late_ms)),
             _ => for_ms,
@@ -172,7 +176,7 @@ impl Pass<'_> {
         state.why = Some(why);
         state.status = Some(status(self.rules, learnt.record.as_deref(), now));
         state.wake_at = Some(wake_at);
-        state.finish(now.mono, error);
+        state.finish(now.mono, error, is_news);
         drop(state);
         if !self.inner.timer.is_stopped() {
             self.inner.timer.wake(self.cell, wake_at);
@@ -230,7 +234,10 @@ impl Pass<'_> {
     }
 
     async fn read(&self, learnt: &mut Learnt) -> Event {
-        match self.inner.within(self.register.read(&self.key)).await {
+        let asked = self.inner.host.now().mono;
+        let read = self.inner.within(self.register.read(&self.key)).await;
+        learnt.read_ms = self.inner.host.now().mono.since(asked);
+        match read {
             Ok(None) => {
                 learnt.record = None;
                 Event::Read(None)

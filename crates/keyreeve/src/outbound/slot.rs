@@ -40,7 +40,7 @@ pub(super) async fn fill(inner: &Arc<Inner>, cell: &Arc<Cell>, slots: &Slots) {
     let mut state = cell.lock();
     state.is_asked_again = false;
     state.status = Some(if error.is_some() { Status::BackingOff } else { Status::Ready });
-    state.finish(after.mono, error);
+    state.finish(after.mono, error, true);
     drop(state);
     inner.wake(cell, after.mono.plus(for_ms));
 }

@@ -143,6 +143,9 @@ mistakes! {
     a_lead_longer_than_the_life: [BASE, APNS, "life = { max = \"55m\", lead = \"60m\" }\n"];
     a_renewal_before_the_upstream_allows_it: [BASE, APNS, "[credential.apns-prod.life]\nmax = \"55m\"\nlead = \"40m\"\n"];
     a_lead_that_absorbs_no_lost_answer: [BASE, EXEC, "command = [\"/bin/mint\"]\nmode = \"exclusive\"\nlife = { max = \"1h\", min_interval = \"20m\", lead = \"10m\" }\n"];
+    a_share_that_is_none: [BASE, APNS, "life.lead = \"100%\"\n"];
+    windows_that_are_none: [BASE, APNS, "life.quiet = [\"22:00\", \"weekend 00:00-24:00\", \"03:00-03:00\"]\n"];
+    a_window_that_no_credential_lives_through: [BASE, APNS, "life.quiet = [\"22:00-06:00\"]\n"];
     a_lease_that_ends_before_the_call: [BASE, APNS, "life.timeout = \"30s\"\nlife.lease = \"20s\"\nlife.takeover = \"21s\"\n"];
     a_handover_after_expiry: [BASE, APNS, "life.handover = \"10m\"\n"];
     a_slot_that_outlives_its_token: [APNS, "mode = \"slot\"\nlife = { max = \"60m\", slot = \"58m\", skew = \"1m\" }\n"];

@@ -314,6 +314,7 @@ pub(crate) fn lease() -> Rules {
         poll_ms: SECOND,
         stale_ms: 0,
         first_mint_waits: false,
+        quiet: Vec::new(),
         history_max: 16,
     }
 }

@@ -195,6 +195,7 @@ fn exclusive() -> Rules {
         poll_ms: 2 * SECOND,
         stale_ms: 0,
         first_mint_waits: false,
+        quiet: Vec::new(),
         history_max: 20,
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use keyreeve::core::lifecycle::Why;
 use keyreeve::core::operator::Status;
+use keyreeve::core::quiet::Quiet;
 use keyreeve::core::record::FaultClass;
+use keyreeve::core::rules::Rules;
 use keyreeve::error::ErrorKind;
 use keyreeve::source::Fields;
 
@@ -156,6 +158,53 @@ async fn r8_the_moment_of_renewal_is_shown_and_lies_in_its_window() {
     assert_eq!(fleet.upstream.call_count(), 1);
     pass(2 * SECOND).await;
     assert_eq!(fleet.upstream.call_count(), 2, "the renewal starts when it was announced");
+}
+
+/// The test begins on a Sunday, 2026-11-22T00:00:00Z.
+#[tokio::test(start_paused = true)]
+async fn r8_a_maintenance_window_is_never_renewed_in_and_costs_no_life() {
+    let hours = |from: u64, until: u64| Quiet { from_ms: 6 * 24 * HOUR + from * HOUR, for_ms: (until - from) * HOUR };
+    let quiet = vec![hours(2, 5), hours(9, 13), hours(14, 16)];
+    let rules = Rules { life_ms: 6 * HOUR, lead_ms: HOUR, quiet, ..lease() };
+    assert_eq!(rules.check(), []);
+    let fleet = Fleet::new(3, rules.clone());
+    for node in &fleet.nodes {
+        node.token().await.unwrap();
+    }
+    let state = fleet.nodes[0].outbound.state("push").unwrap();
+    let start = keyreeve::port::Host::now(fleet.nodes[0].host.as_ref()).wall;
+    assert_eq!(state.quiet.map(|(from, until)| (from.since(start) / HOUR, until.since(from))), Some((1, 3 * HOUR)));
+    assert_eq!(ask_for(&fleet, 20 * HOUR).await, 0, "nobody is ever without");
+    let mints = fleet.upstream.mints.lock().unwrap().clone();
+    assert!(mints.len() >= 4, "{mints:?}");
+    for at in &mints {
+        let is_quiet = [(2, 5), (9, 13), (14, 16)].iter().any(|(from, until)| (from * HOUR..until * HOUR).contains(at));
+        assert!(!is_quiet, "minted {} minutes after midnight", at / MINUTE);
+    }
+}
+
+/// R1: those who wait for another node's mint are woken by its result, not by each look for it.
+#[tokio::test(start_paused = true)]
+async fn r1_a_caller_of_another_node_is_woken_for_news_only() {
+    let fleet = Fleet::new(2, lease());
+    fleet.upstream.delay_ms.store(SECOND, std::sync::atomic::Ordering::SeqCst);
+    let minting = fleet.nodes[0].token();
+    let polls = std::cell::Cell::new(0);
+    let waiting = async {
+        pass(5).await;
+        let mut token = std::pin::pin!(fleet.nodes[1].token());
+        std::future::poll_fn(|context| {
+            polls.set(polls.get() + 1);
+            token.as_mut().poll(context)
+        })
+        .await
+    };
+    let started = tokio::time::Instant::now();
+    let (minted, waited) = futures::future::join(minting, waiting).await;
+    assert_eq!((minted.unwrap().generation, waited.unwrap().generation), (1, 1));
+    assert!(started.elapsed() < Duration::from_millis(SECOND + 20), "it looks every 10 ms: {:?}", started.elapsed());
+    // The two futures are polled together: once at first, once for each of the two results, and for the pause above.
+    assert!(polls.get() <= 4, "polled {} times", polls.get());
 }
 
 #[tokio::test(start_paused = true)]

@@ -142,6 +142,7 @@ pub const fn rules(mode: Mode) -> Rules {
         poll_ms: 1,
         stale_ms: 0,
         first_mint_waits: matches!(mode, Mode::Exclusive),
+        quiet: Vec::new(),
         history_max: 0,
     }
 }
