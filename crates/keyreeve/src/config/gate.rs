@@ -31,9 +31,28 @@ const IDENTITY: [(&str, &str); 6] = [
 ];
 /// Headers that mean something to HTTP or to proxies, and would be answered in the name of a token.
 const TAKEN: [&str; 22] = [
-    "authorization", "cache-control", "connection", "content-encoding", "content-length", "content-type", "cookie", "date",
-    "expect", "host", "keep-alive", "location", "proxy-authenticate", "server", "set-cookie", "te", "trailer",
-    "transfer-encoding", "upgrade", "www-authenticate", "x-request-id", "x-content-type-options",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "host",
+    "keep-alive",
+    "location",
+    "proxy-authenticate",
+    "server",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+    "x-request-id",
+    "x-content-type-options",
 ];
 
 /// Reads all gates.
@@ -100,14 +119,16 @@ fn identity(scope: &mut Scope<'_>) -> Option<Vec<(String, Claim)>> {
     if !scope.is_written("identity") {
         let shown: Vec<String> = IDENTITY.iter().map(|(header, claim)| format!("{header} = {claim}")).collect();
         scope.explain("identity", format!("[{}]", shown.join(", ")), Origin::Default);
-        return IDENTITY.iter().map(|(header, claim)| Some(((*header).to_owned(), Claim::parse(claim).ok()?))).collect();
+        return IDENTITY
+            .iter()
+            .map(|(header, claim)| Some(((*header).to_owned(), Claim::parse(claim).ok()?)))
+            .collect();
     }
     let mut identity: Vec<(String, Claim)> = Vec::new();
     let mut is_whole = !scope.is_broken("identity");
     for (header, text) in scope.text_map("identity") {
-        let claim = Claim::parse(&text).map_err(|error| {
-            Fault::new(format!("must name a claim, not {}: {error}", shown(&text)), error.hint)
-        });
+        let claim = Claim::parse(&text)
+            .map_err(|error| Fault::new(format!("must name a claim, not {}: {error}", shown(&text)), error.hint));
         let header = header_name(&header).and_then(|name| match identity.iter().any(|(other, _)| *other == name) {
             true => Err(Fault::new(format!("has the header `{name}` twice"), "names of headers know no case")),
             false => Ok(name),
@@ -169,7 +190,9 @@ fn rule(sheet: &mut Sheet, named: &Named, known: &Known) -> Option<Rule> {
         ToString::to_string,
     );
     let can = each(&mut scope, "can", |text| {
-        text.parse::<Act>().map_err(|error| Fault::new(format!("{error}: {}", shown(text)), "for example `can = [\"POST /orders/*\"]`"))
+        text.parse::<Act>().map_err(|error| {
+            Fault::new(format!("{error}: {}", shown(text)), "for example `can = [\"POST /orders/*\"]`")
+        })
     });
     let on = each(&mut scope, "on", |text| known.place(text));
     Some(Rule { who: who?, can: can?, on: on? })
@@ -215,7 +238,10 @@ impl Known {
 
     fn place(&self, text: &str) -> Result<String, Fault> {
         let Some(name) = text.strip_prefix("gate:") else {
-            return Err(Fault::new(format!("must be `gate:NAME`, not {}", shown(text)), "for example `on = \"gate:orders\"`"));
+            return Err(Fault::new(
+                format!("must be `gate:NAME`, not {}", shown(text)),
+                "for example `on = \"gate:orders\"`",
+            ));
         };
         if self.gates.contains(name) {
             return Ok(text.to_owned());

@@ -28,8 +28,7 @@ pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// How the parser calls a key that is there twice: the only broken line that leaves the rest of a file whole.
 const DUPLICATE: &str = "duplicate key";
 /// Names of the surfaces.
-const SURFACES: [(&str, Surface); 3] =
-    [("api", Surface::Api), ("metrics", Surface::Metrics), ("gate", Surface::Gate)];
+const SURFACES: [(&str, Surface); 3] = [("api", Surface::Api), ("metrics", Surface::Metrics), ("gate", Surface::Gate)];
 
 const ALL_SURFACES: &str = "[api, metrics, gate]";
 
@@ -283,7 +282,10 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
     let serve = match scope.texts("serve") {
         Some(texts) => {
             if texts.is_empty() {
-                scope.fault("serve", &Fault::new("must not be empty", "serve `api`, `metrics`, `gate` or several of them"));
+                scope.fault(
+                    "serve",
+                    &Fault::new("must not be empty", "serve `api`, `metrics`, `gate` or several of them"),
+                );
             }
             texts
                 .iter()

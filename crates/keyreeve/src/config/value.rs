@@ -262,7 +262,7 @@ impl ValueReader<'_> {
             Kind::Secret | Kind::Secrets(_) | Kind::SecretMap(_) => true,
             Kind::Text(rule) | Kind::Texts(rule, _) | Kind::OneOrMore(rule, _) | Kind::TextMap(rule, _) => {
                 rule.is_quiet
-            },
+            }
             _ => false,
         }
     }

@@ -77,7 +77,10 @@ fn one(sheet: &mut Sheet, named: &Named) -> Option<VerifierConfig> {
     let expected = match expected {
         Ok(expected) => expected.with_type(typ?),
         Err(wrong) => {
-            scope.fault("audience", &Fault::new(format!("cannot be used: {wrong}"), "name the services that its tokens are for"));
+            scope.fault(
+                "audience",
+                &Fault::new(format!("cannot be used: {wrong}"), "name the services that its tokens are for"),
+            );
             return None;
         }
     };
@@ -207,9 +210,11 @@ fn keys(scope: &mut Scope<'_>, issuer: Option<&str>) -> Option<KeysConfig> {
         }
         Some(_) => {
             let home = scope.sheet.home;
-            let url = scope.parsed("jwks_url", |text| jwks_url(text, home), |url| {
-                parse::origin_of(url).unwrap_or_else(|| "(a service binding)".into())
-            });
+            let url = scope.parsed(
+                "jwks_url",
+                |text| jwks_url(text, home),
+                |url| parse::origin_of(url).unwrap_or_else(|| "(a service binding)".into()),
+            );
             fetched(scope, url.map(KeysUrl::Jwks))
         }
         None => {
@@ -242,13 +247,20 @@ fn jwks_url(text: &str, home: Home) -> Result<String, Fault> {
     if text.starts_with("service:") {
         return parse::url(text, home);
     }
-    parse::absolute(text, text, "would let anybody on the way there name the keys: it is", JWKS_EXAMPLE, "the keys of an issuer are public: no password is needed")
+    parse::absolute(
+        text,
+        text,
+        "would let anybody on the way there name the keys: it is",
+        JWKS_EXAMPLE,
+        "the keys of an issuer are public: no password is needed",
+    )
 }
 
 /// Where the discovery document is: OpenID Connect Discovery 1.0, section 4.
 fn discovery(scope: &mut Scope<'_>, issuer: &str) -> Option<String> {
     const EXAMPLE: &str = "an issuer by another name needs `jwks_url` or `keys`";
-    let url = parse::absolute(issuer, issuer, "would let anybody on the way there name the keys: it is", EXAMPLE, EXAMPLE);
+    let url =
+        parse::absolute(issuer, issuer, "would let anybody on the way there name the keys: it is", EXAMPLE, EXAMPLE);
     let url = url.and_then(|url| match url.contains('?') {
         true => Err(Fault::new("must not hold a query", EXAMPLE)),
         false => Ok(format!("{}/.well-known/openid-configuration", url.strip_suffix('/').unwrap_or(&url))),

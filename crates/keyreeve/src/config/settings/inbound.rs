@@ -7,8 +7,7 @@ use super::{DAY, HOUR, MINUTE, SECOND};
 
 /// Signature algorithms that a verifier may be told.
 const ALGORITHMS: &[&str] = &[
-    "EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384",
-    "HS512",
+    "EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512",
 ];
 /// Which proxy asks.
 const PROXIES: &[&str] = &["any", "nginx", "envoy", "traefik", "caddy"];
@@ -180,7 +179,9 @@ pub(super) static SETTINGS: &[Setting] = &[
     row(
         gate("identity"),
         Kind::TextMap(CLAIM, 16),
-        Computed("`x-auth-subject` = `sub`, `x-auth-issuer` = `iss`, `x-auth-scope` = `scope`, `x-auth-permissions` = `permissions`, `x-auth-roles` = `roles`, `x-auth-actor` = `actor`"),
+        Computed(
+            "`x-auth-subject` = `sub`, `x-auth-issuer` = `iss`, `x-auth-scope` = `scope`, `x-auth-permissions` = `permissions`, `x-auth-roles` = `roles`, `x-auth-actor` = `actor`",
+        ),
         "Headers of the answer, each with the claim that it says. All of them are in every answer that lets a request through, empty where the claim is not there, so that the proxy replaces what a client sent under their names.",
         "{ x-auth-subject = \"sub\", x-auth-groups = \"realm_access.roles\" }",
     ),
@@ -205,11 +206,5 @@ pub(super) static SETTINGS: &[Setting] = &[
         "The requests that it allows: a method, or `*` for any, and a path, in which `*` is one or more characters but no `/`, and `/**` at the end everything below. `GET` allows `HEAD` too.",
         "[\"POST /orders/*\"]",
     ),
-    row(
-        policy("on"),
-        Kind::OneOrMore(ON, 64),
-        Required,
-        "Where it holds.",
-        "\"gate:orders\"",
-    ),
+    row(policy("on"), Kind::OneOrMore(ON, 64), Required, "Where it holds.", "\"gate:orders\""),
 ];
