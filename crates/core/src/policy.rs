@@ -5,16 +5,16 @@
 //! nearest and what it lacked.
 //!
 //! ```
+//! use keyreeve_core::json::Json;
 //! use keyreeve_core::policy::{Decision, Policy, Request, RequestPath, Rule, Source, Subject, Who};
-//! use serde_json::json;
 //!
 //! let policy = Policy::new(vec![Rule {
 //!     who: Who::parse("issuer:gateway[permissions has 'orders:write']").unwrap(),
 //!     can: vec!["POST /orders/*".parse().unwrap()],
 //!     on: vec!["gate:orders".into()],
 //! }]);
-//! let claims = json!({ "sub": "ann", "permissions": ["orders:read"] });
-//! let ann = Subject { source: &Source::Issuer("gateway".into()), claims: claims.as_object().unwrap() };
+//! let claims = Json::parse(r#"{ "sub": "ann", "permissions": ["orders:read"] }"#.into()).unwrap();
+//! let ann = Subject { source: &Source::Issuer("gateway".into()), claims: claims.root() };
 //! let path = RequestPath::parse("/orders/7?draft=1").unwrap();
 //! let Decision::Deny(denial) = policy.decide(ann, Request { on: "gate:orders", method: "POST", path: &path }) else {
 //!     panic!("nothing allows it")
@@ -31,7 +31,7 @@ mod who;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::{Map, Value};
+use crate::json::Node;
 
 pub use can::{Act, ActError, CAN_BYTES_MAX, PATH_BYTES_MAX, PathError, RequestPath};
 pub use read::{DEPTH_MAX, ReadError, TESTS_MAX, WHO_BYTES_MAX};
@@ -66,8 +66,8 @@ pub struct Policy {
 pub struct Subject<'s> {
     /// The issuer or verifier that accepted the token.
     pub source: &'s Source,
-    /// The claims.
-    pub claims: &'s Map<String, Value>,
+    /// The claims: an object.
+    pub claims: Node<'s>,
 }
 
 /// What is to be done.

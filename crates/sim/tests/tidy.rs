@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keyreeve-example-rust-worker", &[]),
 ];
 /// The core decides, so it needs little. A longer list is a decision to be written down, not a convenience.
-const CORE_MAY_USE: &[&str] = &["base64", "minicbor", "serde_json", "subtle", "thiserror", "zeroize"];
+const CORE_MAY_USE: &[&str] = &["base64", "minicbor", "subtle", "thiserror", "zeroize"];
 /// Its tests judge the seal with a real cipher, and read the cases that other languages share.
 const CORE_MAY_USE_IN_TESTS: &[&str] = &["chacha20poly1305", "hmac", "p256", "proptest", "serde", "serde_json", "sha2"];
 /// What would give the core a clock, a runtime, chance, a log or the world.

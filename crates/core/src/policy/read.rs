@@ -70,6 +70,18 @@ impl Who {
     }
 }
 
+impl Claim {
+    /// Reads the name of a claim: `realm_access.roles`, `'https://example.org/roles'`, `actor`.
+    ///
+    /// # Errors
+    /// [`ReadError`] with the column.
+    pub fn parse(text: &str) -> Result<Self, ReadError> {
+        let mut reader = Reader { text, at: 0, tests: 0 };
+        let claim = reader.claim()?;
+        if reader.rest().is_empty() { Ok(claim) } else { Err(reader.unexpected("the end", "one claim by its name")) }
+    }
+}
+
 struct Reader<'t> {
     text: &'t str,
     /// In bytes, at the start of a character.

@@ -1,11 +1,11 @@
 //! Whose tokens, and what they must say: `issuer:gateway[permissions has 'orders:write']`.
 
+use std::borrow::Cow;
 use std::fmt;
-
-use serde_json::{Map, Value};
 
 use super::Lack;
 use super::can::glob;
+use crate::json::{Items, Node, Value};
 
 /// The most entries of a list in a condition.
 pub const LIST_MAX: usize = 64;
@@ -124,7 +124,7 @@ impl Pattern {
 impl Condition {
     /// Whether these claims are so. A claim that is missing or of another type is never so.
     #[must_use]
-    pub fn holds(&self, claims: &Map<String, Value>) -> bool {
+    pub fn holds(&self, claims: Node<'_>) -> bool {
         match self {
             Self::Anything => true,
             Self::Test(test) => test.holds(claims),
@@ -134,7 +134,7 @@ impl Condition {
     }
 
     /// How many tests fail, on the shortest way to where it holds.
-    pub(super) fn missing(&self, claims: &Map<String, Value>) -> u32 {
+    pub(super) fn missing(&self, claims: Node<'_>) -> u32 {
         match self {
             Self::Anything => 0,
             Self::Test(test) => u32::from(!test.holds(claims)),
@@ -144,7 +144,7 @@ impl Condition {
     }
 
     /// Those tests.
-    pub(super) fn lacks(&self, claims: &Map<String, Value>, lacks: &mut Vec<Lack>) {
+    pub(super) fn lacks(&self, claims: Node<'_>, lacks: &mut Vec<Lack>) {
         match self {
             Self::Anything => {}
             Self::Test(test) if test.holds(claims) => {}
@@ -162,12 +162,12 @@ impl Condition {
 /// What stands where a test looks.
 enum Found<'c> {
     Nothing,
-    List(&'c [Value]),
+    List(Items<'c>),
     /// Words with spaces between them.
     Words(&'c str),
     /// The one entry of a list that is written without brackets (`aud`, RFC 7519 4.1.3).
     Single(&'c str),
-    Other(&'c Value),
+    Other(Node<'c>),
     Actors(Vec<&'c str>),
     /// An `act` that is not what RFC 8693 says.
     Malformed,
@@ -176,7 +176,7 @@ enum Found<'c> {
 impl Test {
     /// Whether these claims are so.
     #[must_use]
-    pub fn holds(&self, claims: &Map<String, Value>) -> bool {
+    pub fn holds(&self, claims: Node<'_>) -> bool {
         let found = self.claim.find(claims, self.ask.wants_list());
         match &self.ask {
             Ask::Has(entry) => found.any(|it| it == entry),
@@ -184,14 +184,14 @@ impl Test {
             Ask::HasAll(entries) => entries.iter().all(|entry| found.any(|it| it == entry)),
             Ask::HasLike(pattern) => found.any(|it| pattern.fits(it)),
             Ask::Within(entries) => found.all(|it| entries.iter().any(|entry| entry == it)),
-            Ask::Is(literal) => found.value().is_some_and(|value| literal.is(value)),
+            Ask::Is(literal) => found.is(literal),
             Ask::Like(pattern) => found.text().is_some_and(|text| pattern.fits(text)),
             Ask::IsNone => matches!(found, Found::Nothing),
         }
     }
 
     /// This test without what holds already.
-    fn lacking(&self, claims: &Map<String, Value>) -> Self {
+    fn lacking(&self, claims: Node<'_>) -> Self {
         let Ask::HasAll(entries) = &self.ask else { return self.clone() };
         let found = self.claim.find(claims, true);
         let lacking: Vec<String> = entries.iter().filter(|entry| !found.any(|it| it == *entry)).cloned().collect();
@@ -202,14 +202,14 @@ impl Test {
         Self { claim: self.claim.clone(), ask }
     }
 
-    fn why_not(&self, claims: &Map<String, Value>) -> Option<&'static str> {
+    fn why_not(&self, claims: Node<'_>) -> Option<&'static str> {
         match (self.claim.find(claims, self.ask.wants_list()), &self.ask) {
             (Found::Malformed, _) => Some("its `act` is not what RFC 8693 says"),
             (Found::Nothing, Ask::IsNone) | (Found::Actors(_), _) => None,
             (Found::Nothing, _) => Some("it is not there"),
-            (Found::Other(Value::String(_)), ask) if ask.wants_list() => Some("it is text, and no list"),
+            (Found::Other(node), ask) if ask.wants_list() && node.text().is_some() => Some("it is text, and no list"),
             (Found::Other(_), ask) if ask.wants_list() => Some("it is no list"),
-            (Found::Other(Value::Array(_)), Ask::Is(_) | Ask::Like(_)) => Some("it is a list"),
+            (Found::Other(node), Ask::Is(_) | Ask::Like(_)) if node.items().is_some() => Some("it is a list"),
             _ => None,
         }
     }
@@ -237,7 +237,25 @@ impl Ask {
 }
 
 impl Claim {
-    fn find<'c>(&self, claims: &'c Map<String, Value>, wants_list: bool) -> Found<'c> {
+    /// What it says as one text, for a header: a text as it is, the texts of a list, a number or a truth as JSON has it.
+    /// Nothing where it is not there or is of another kind.
+    #[must_use]
+    pub fn texts<'c>(&self, claims: Node<'c>) -> Vec<Cow<'c, str>> {
+        match self.find(claims, true) {
+            Found::List(items) => items.filter_map(Node::text).map(Cow::Borrowed).collect(),
+            Found::Words(text) => vec![text.into()],
+            Found::Single(text) => vec![text.into()],
+            Found::Actors(actors) => actors.into_iter().map(Cow::Borrowed).collect(),
+            Found::Other(node) => match node.value() {
+                Value::Text(text) | Value::Number(text) => vec![text.into()],
+                Value::Bool(is) => vec![is.to_string().into()],
+                Value::Null | Value::List(_) | Value::Object(_) => Vec::new(),
+            },
+            Found::Nothing | Found::Malformed => Vec::new(),
+        }
+    }
+
+    fn find<'c>(&self, claims: Node<'c>, wants_list: bool) -> Found<'c> {
         match self {
             Self::Named(path) => named(path, claims, wants_list),
             Self::Actor => match actors(claims).as_deref() {
@@ -250,32 +268,26 @@ impl Claim {
     }
 }
 
-fn named<'c>(path: &[String], claims: &'c Map<String, Value>, wants_list: bool) -> Found<'c> {
-    let mut steps = path.iter();
-    let mut found = steps.next().and_then(|name| claims.get(name));
-    for name in steps {
-        found = found.and_then(Value::as_object).and_then(|inside| inside.get(name));
-    }
-    match (found, path) {
-        (None, _) => Found::Nothing,
-        (Some(Value::Array(items)), _) if wants_list => Found::List(items),
-        (Some(Value::String(text)), [name]) if wants_list && SPACED.contains(&name.as_str()) => Found::Words(text),
-        (Some(Value::String(text)), [name]) if wants_list && name == "aud" => Found::Single(text),
-        (Some(value), _) => Found::Other(value),
+fn named<'c>(path: &[String], claims: Node<'c>, wants_list: bool) -> Found<'c> {
+    let Some(found) = path.iter().try_fold(claims, |inside, name| inside.member(name)) else { return Found::Nothing };
+    match (found.value(), path) {
+        (Value::List(items), _) if wants_list => Found::List(items),
+        (Value::Text(text), [name]) if wants_list && SPACED.contains(&name.as_str()) => Found::Words(text),
+        (Value::Text(text), [name]) if wants_list && name == "aud" => Found::Single(text),
+        _ => Found::Other(found),
     }
 }
 
 /// Everybody in the chain of `act`, the present one first.
-fn actors(claims: &Map<String, Value>) -> Result<Vec<&str>, ()> {
+fn actors(claims: Node<'_>) -> Result<Vec<&str>, ()> {
     let mut actors = Vec::new();
-    let mut next = claims.get("act");
+    let mut next = claims.member("act");
     while let Some(actor) = next {
-        let actor = actor.as_object().ok_or(())?;
-        actors.push(actor.get("sub").and_then(Value::as_str).ok_or(())?);
+        actors.push(actor.member("sub").and_then(Node::text).ok_or(())?);
         if actors.len() > ACTORS_MAX {
             return Err(());
         }
-        next = actor.get("act");
+        next = actor.member("act");
     }
     Ok(actors)
 }
@@ -283,7 +295,7 @@ fn actors(claims: &Map<String, Value>) -> Result<Vec<&str>, ()> {
 impl Found<'_> {
     fn any(&self, fits: impl Fn(&str) -> bool) -> bool {
         match self {
-            Self::List(items) => items.iter().any(|item| item.as_str().is_some_and(&fits)),
+            Self::List(items) => items.clone().any(|item| item.text().is_some_and(&fits)),
             // RFC 6749 3.3: one space between two words. An empty word is nobody's scope.
             Self::Words(text) => text.split(' ').any(|word| !word.is_empty() && fits(word)),
             Self::Single(text) => fits(text),
@@ -293,7 +305,7 @@ impl Found<'_> {
 
     fn all(&self, fits: impl Fn(&str) -> bool) -> bool {
         match self {
-            Self::List(items) => items.iter().all(|item| item.as_str().is_some_and(&fits)),
+            Self::List(items) => items.clone().all(|item| item.text().is_some_and(&fits)),
             Self::Words(text) => text.split(' ').all(|word| word.is_empty() || fits(word)),
             Self::Single(text) => fits(text),
             Self::Actors(actors) => actors.iter().all(|actor| fits(actor)),
@@ -301,36 +313,23 @@ impl Found<'_> {
         }
     }
 
-    const fn value(&self) -> Option<Seen<'_>> {
-        match self {
-            Self::Other(value) => Some(Seen::Value(value)),
-            Self::Single(text) => Some(Seen::Text(text)),
-            _ => None,
-        }
-    }
-
     fn text(&self) -> Option<&str> {
         match self {
-            Self::Other(value) => value.as_str(),
+            Self::Other(node) => node.text(),
             Self::Single(text) => Some(text),
             _ => None,
         }
     }
-}
 
-enum Seen<'c> {
-    Value(&'c Value),
-    Text(&'c str),
-}
-
-impl Literal {
-    fn is(&self, seen: Seen<'_>) -> bool {
-        match (self, seen) {
-            (Self::Text(text), Seen::Text(found)) => text == found,
-            (Self::Text(text), Seen::Value(value)) => value.as_str() == Some(text),
-            (Self::Number(number), Seen::Value(value)) => value.as_i64() == Some(*number),
-            (Self::Flag(flag), Seen::Value(value)) => value.as_bool() == Some(*flag),
-            (Self::Number(_) | Self::Flag(_), Seen::Text(_)) => false,
+    fn is(&self, literal: &Literal) -> bool {
+        match (literal, self) {
+            (Literal::Text(text), _) => self.text() == Some(text),
+            // Numbers are compared as they are written: `3.0` is somebody else's three.
+            (Literal::Number(number), Self::Other(node)) => {
+                matches!(node.value(), Value::Number(text) if text.parse() == Ok(*number))
+            }
+            (Literal::Flag(flag), Self::Other(node)) => node.boolean() == Some(*flag),
+            _ => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::inbound::{KeysConfig, KeysUrl};
 use super::problem::Fault;
 use super::sheet::Sheet;
 use super::tree::join;
@@ -132,6 +133,26 @@ fn uses(config: &Config) -> Vec<Use> {
             SourceConfig::Http { secret_headers, .. } => {
                 secret_headers.values().for_each(|one| secret(format!("{at}.secret_headers"), one));
             }
+        }
+    }
+    for (name, verifier) in &config.verifiers {
+        let at = join("verifier", name);
+        match &verifier.keys {
+            KeysConfig::Held(keys) => keys.iter().for_each(|key| secret(format!("{at}.keys"), key)),
+            KeysConfig::Secret(key) => secret(format!("{at}.secret"), key),
+            KeysConfig::Fetched(_) => {}
+        }
+    }
+    for (name, verifier) in &config.verifiers {
+        let at = join("verifier", name);
+        let KeysConfig::Fetched(fetch) = &verifier.keys else { continue };
+        if let KeysUrl::Jwks(url) = &fetch.from
+            && let Some((service, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/'))
+        {
+            add(format!("{at}.jwks_url"), SERVICE, service);
+        }
+        if let Some(certificate) = &fetch.via {
+            add(format!("{at}.via"), CERTIFICATE, certificate);
         }
     }
     for (name, credential) in &config.credentials {

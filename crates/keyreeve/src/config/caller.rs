@@ -13,7 +13,7 @@ use super::types::{Action, Bind, CallerConfig, CredentialConfig, Listener, Proof
 
 /// The most callers.
 const CALLERS_MAX: usize = 4096;
-const ACTIONS: [(&str, Action); 11] = [
+const ACTIONS: [(&str, Action); 12] = [
     ("list", Action::List),
     ("token", Action::Token),
     ("report", Action::Report),
@@ -25,6 +25,7 @@ const ACTIONS: [(&str, Action); 11] = [
     ("keys", Action::Keys),
     ("rotate", Action::Rotate),
     ("retire", Action::Retire),
+    ("verify", Action::Verify),
 ];
 /// What is done to issuers.
 const ON_ISSUERS: [Action; 3] = [Action::Keys, Action::Rotate, Action::Retire];
@@ -127,7 +128,8 @@ fn patterns(
     can: &BTreeSet<Action>,
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
 ) -> Vec<String> {
-    let needs_some = can.iter().any(|action| *action != Action::Metrics && !ON_ISSUERS.contains(action));
+    let is_elsewhere = |action: &Action| ON_ISSUERS.contains(action) || matches!(action, Action::Metrics | Action::Verify);
+    let needs_some = can.iter().any(|action| !is_elsewhere(action));
     let Some(texts) = scope.texts("credentials") else {
         if needs_some && !scope.is_written("credentials") {
             scope.missing("credentials");

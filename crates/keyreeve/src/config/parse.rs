@@ -251,7 +251,13 @@ pub(super) fn issuer_url(text: &str) -> Result<String, Fault> {
 }
 
 /// Takes `text` if `plain`, which is the same without placeholders, is a URL that may be called.
-fn absolute(text: &str, plain: &str, in_clear: &str, example: &str, for_secrets: &str) -> Result<String, Fault> {
+pub(super) fn absolute(
+    text: &str,
+    plain: &str,
+    in_clear: &str,
+    example: &str,
+    for_secrets: &str,
+) -> Result<String, Fault> {
     let Ok(uri) = plain.parse::<http::Uri>() else {
         return Err(Fault::new("is not a URL (the value is not shown)", example));
     };

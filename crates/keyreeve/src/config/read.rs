@@ -11,6 +11,7 @@ use super::caller;
 use super::client;
 use super::credential;
 use super::environment;
+use super::gate;
 use super::issuer::{self, IssuerConfig};
 use super::parse;
 use super::problem::{Fault, Origin, Problem, Problems};
@@ -22,14 +23,19 @@ use super::types::{
 };
 use super::units::show_size;
 use super::value::show_secret;
+use super::verifier;
 
 /// The largest configuration, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// How the parser calls a key that is there twice: the only broken line that leaves the rest of a file whole.
 const DUPLICATE: &str = "duplicate key";
 /// Names of the surfaces.
-const SURFACES: [(&str, Surface); 3] =
-    [("api", Surface::Api), ("metrics", Surface::Metrics), ("oauth2", Surface::Oauth2)];
+const SURFACES: [(&str, Surface); 4] = [
+    ("api", Surface::Api),
+    ("metrics", Surface::Metrics),
+    ("gate", Surface::Gate),
+    ("oauth2", Surface::Oauth2),
+];
 
 /// How to read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,12 +138,16 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let listeners = listeners(sheet);
     let credentials = credential::all(sheet, store.as_ref());
     let issuers = issuer::all(sheet, store_ms);
-    let clients = client::all(sheet, &issuers, &BTreeSet::new());
     let callers = caller::all(sheet, &listeners, &credentials, &issuers);
     served(sheet, &listeners, &issuers);
+    let verifiers = verifier::all(sheet);
+    let clients = client::all(sheet, &issuers, &verifiers.keys().cloned().collect());
+    let gates = gate::all(sheet, &listeners);
+    let policy = gate::policy(sheet, &verifiers, &gates);
     let limits = limits(sheet);
     seals(sheet, &seal_keys, &credentials, &issuers);
-    if credentials.is_empty() && issuers.is_empty() && !sheet.is_written("credential") && !sheet.is_written("issuer") {
+    let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.is_empty();
+    if is_empty && !sheet.is_written("credential") && !sheet.is_written("issuer") {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }
@@ -154,6 +164,9 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         callers,
         issuers,
         clients,
+        verifiers,
+        gates,
+        policy,
         limits,
     };
     bindings::check(sheet, &config);
@@ -301,7 +314,10 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
     let serve = match scope.texts("serve") {
         Some(texts) => {
             if texts.is_empty() {
-                scope.fault("serve", &Fault::new("must not be empty", "serve `api`, `metrics` or both"));
+                scope.fault(
+                    "serve",
+                    &Fault::new("must not be empty", "serve `api`, `metrics`, `gate` or several of them"),
+                );
             }
             texts
                 .iter()

@@ -7,12 +7,14 @@ use std::path::PathBuf;
 
 use keyreeve_core::id::{CredentialName, IssuerName};
 pub use keyreeve_core::jwt::Algorithm;
+use keyreeve_core::policy::Policy;
 use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
 
 use super::client::ClientConfig;
 use super::issuer::IssuerConfig;
+use super::inbound::{GateConfig, VerifierConfig};
 
 /// Where keyreeve runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +54,12 @@ pub struct Config {
     pub issuers: BTreeMap<IssuerName, IssuerConfig>,
     /// Who may ask an issuer, by `client_id`.
     pub clients: BTreeMap<String, ClientConfig>,
+    /// Whose tokens are accepted, by name.
+    pub verifiers: BTreeMap<String, VerifierConfig>,
+    /// What lets requests through, by name.
+    pub gates: BTreeMap<String, GateConfig>,
+    /// Who may do what.
+    pub policy: Policy,
     /// Limits of the HTTP surface.
     pub limits: Limits,
 }
@@ -145,6 +153,8 @@ pub enum Surface {
     Metrics,
     /// `/oauth2`, and the keys and documents of issuers.
     Oauth2,
+    /// `/auth`.
+    Gate,
 }
 
 /// One credential.
@@ -311,6 +321,8 @@ pub enum Action {
     Rotate,
     /// Take a key of an issuer out at once.
     Retire,
+    /// Have tokens of others verified.
+    Verify,
 }
 
 /// Limits of the HTTP surface.

@@ -80,6 +80,7 @@ const fn bit(action: Action) -> u16 {
         Action::Keys => 1 << 9,
         Action::Rotate => 1 << 10,
         Action::Retire => 1 << 11,
+        Action::Verify => 1 << 8,
     }
 }
 
@@ -97,6 +98,7 @@ pub(super) const fn action_name(action: Action) -> &'static str {
         Action::Keys => "keys",
         Action::Rotate => "rotate",
         Action::Retire => "retire",
+        Action::Verify => "verify",
     }
 }
 

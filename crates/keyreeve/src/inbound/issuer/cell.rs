@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use keyreeve_core::id::{IssuerName, WriteId};
+use keyreeve_core::id::IssuerName;
 use keyreeve_core::issuer::{KeySet as Record, Phase, Seen};
 use keyreeve_core::jwt::{Algorithm, Jwk};
 use keyreeve_core::revoked::{Revoked, TokenDigest};
