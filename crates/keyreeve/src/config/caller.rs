@@ -128,7 +128,8 @@ fn patterns(
     can: &BTreeSet<Action>,
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
 ) -> Vec<String> {
-    let is_elsewhere = |action: &Action| ON_ISSUERS.contains(action) || matches!(action, Action::Metrics | Action::Verify);
+    let is_elsewhere =
+        |action: &Action| ON_ISSUERS.contains(action) || matches!(action, Action::Metrics | Action::Verify);
     let needs_some = can.iter().any(|action| !is_elsewhere(action));
     let Some(texts) = scope.texts("credentials") else {
         if needs_some && !scope.is_written("credentials") {

@@ -30,12 +30,8 @@ pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// How the parser calls a key that is there twice: the only broken line that leaves the rest of a file whole.
 const DUPLICATE: &str = "duplicate key";
 /// Names of the surfaces.
-const SURFACES: [(&str, Surface); 4] = [
-    ("api", Surface::Api),
-    ("metrics", Surface::Metrics),
-    ("gate", Surface::Gate),
-    ("oauth2", Surface::Oauth2),
-];
+const SURFACES: [(&str, Surface); 4] =
+    [("api", Surface::Api), ("metrics", Surface::Metrics), ("gate", Surface::Gate), ("oauth2", Surface::Oauth2)];
 
 /// How to read.
 #[derive(Clone, Copy, Debug, Default)]

@@ -13,8 +13,8 @@ use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
 
 use super::client::ClientConfig;
-use super::issuer::IssuerConfig;
 use super::inbound::{GateConfig, VerifierConfig};
+use super::issuer::IssuerConfig;
 
 /// Where keyreeve runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

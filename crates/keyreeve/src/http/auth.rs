@@ -20,6 +20,14 @@ pub struct Peer {
     pub uid: Option<u32>,
 }
 
+/// The certificate that a connection was made with, and that belongs to its private key. Whoever serves TLS puts it into the
+/// extensions of each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The SHA-256 of its DER (RFC 8705 3).
+    pub sha256: [u8; 32],
+}
+
 /// Somebody who has proved who they are. Only [`Callers::identify`] makes one.
 #[derive(Debug)]
 pub(super) struct Caller {

@@ -15,13 +15,15 @@ mod events;
 mod forward;
 mod health;
 mod input;
+mod issuer;
+mod oauth2;
 mod openapi;
 mod problem;
 mod route;
 mod token;
 
 pub use api::{Api, Live, MetricsPage, Parts};
-pub use auth::Peer;
+pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
 pub use openapi::openapi;
 pub use problem::{Answer, Kind, PROBLEMS};
