@@ -14,6 +14,7 @@ use super::auth::Callers;
 use super::forward::Forward;
 use super::route::Counts;
 use crate::config::{CallerConfig, Limits};
+use crate::inbound::Inbound;
 use crate::outbound::Outbound;
 use crate::port::Host;
 
@@ -33,6 +34,8 @@ pub struct Live {
     pub waits: BTreeMap<CredentialName, u64>,
     /// Where requests go that only the node which renews can answer; none where this node renews.
     pub forward: Option<Arc<dyn Forward>>,
+    /// Whose tokens are accepted, and what their holders may do.
+    pub inbound: Arc<Inbound>,
 }
 
 /// What stays while the process lives.
@@ -74,6 +77,7 @@ pub(super) struct Answering {
     pub(super) limits: Limits,
     waits: HashMap<CredentialName, u64, foldhash::fast::RandomState>,
     pub(super) forward: Option<Arc<dyn Forward>>,
+    pub(super) inbound: Arc<Inbound>,
 }
 
 impl From<Live> for Answering {
@@ -84,6 +88,7 @@ impl From<Live> for Answering {
             limits: live.limits,
             waits: live.waits.into_iter().collect(),
             forward: live.forward,
+            inbound: live.inbound,
         }
     }
 }

@@ -13,12 +13,14 @@ mod change;
 mod credentials;
 mod events;
 mod forward;
+mod gate;
 mod health;
 mod input;
 mod openapi;
 mod problem;
 mod route;
 mod token;
+mod verify;
 
 pub use api::{Api, Live, MetricsPage, Parts};
 pub use auth::Peer;

@@ -33,8 +33,14 @@ pub fn openapi(version: &str) -> Value {
                     "scheme": "bearer",
                     "description": "An API key. On a Unix socket the uid of the peer does as well.",
                 },
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A token of an issuer that is accepted here.",
+                },
             },
-            "parameters": { "name": name_parameter() },
+            "parameters": { "name": name_parameter(), "gate": gate_parameter() },
             "responses": { "Problem": problem_response() },
             "schemas": schemas(),
         },
@@ -44,6 +50,8 @@ pub fn openapi(version: &str) -> Value {
 fn path_item(path: &str) -> Value {
     if path.contains("{name}") {
         json!({ "parameters": [{ "$ref": "#/components/parameters/name" }] })
+    } else if path.contains("{gate}") {
+        json!({ "parameters": [{ "$ref": "#/components/parameters/gate" }] })
     } else {
         json!({})
     }
@@ -57,6 +65,16 @@ fn name_parameter() -> Value {
         "description": "`name`, or `tenant/name` with the slash as `%2F`. The slash itself does too, unless the second part is the name of an action.",
         "schema": { "type": "string", "maxLength": 127 },
         "examples": { "plain": { "value": "apns-prod" }, "of a tenant": { "value": "acme/apns-prod" } },
+    })
+}
+
+fn gate_parameter() -> Value {
+    json!({
+        "name": "gate",
+        "in": "path",
+        "required": true,
+        "description": "The name of a gate.",
+        "schema": { "type": "string", "maxLength": 63 },
     })
 }
 
@@ -170,6 +188,21 @@ fn said_of_node(endpoint: Endpoint) -> Said {
             problems: &["503"],
             ..PLAIN
         },
+        Endpoint::Verify => Said {
+            id: "verify",
+            summary: "What a token says, and whether it allows something; where it is refused, why.",
+            answer: Ok("Verdict"),
+            body: Some("Verify"),
+            problems: &["408", "413", "415", "503"],
+            ..PLAIN
+        },
+        Endpoint::Gate => Said {
+            id: "passGate",
+            summary: "Whether a request that a proxy has before it may go through. Takes every method, and for Envoy any path behind the gate's name.",
+            answer: Err("text/plain"),
+            problems: &["400", "401", "403", "404", "503"],
+            ..PLAIN
+        },
         Endpoint::Metrics => Said {
             id: "metrics",
             summary: "Metrics in the Prometheus text format.",
@@ -206,7 +239,12 @@ fn operation(route: &Route) -> Value {
     let mut operation = Map::new();
     operation.insert("operationId".into(), said.id.into());
     operation.insert("summary".into(), said.summary.into());
-    operation.insert("security".into(), if is_secured { json!([{ "key": [] }]) } else { json!([]) });
+    let security = match route.access {
+        Access::Callers(_) => json!([{ "key": [] }]),
+        Access::Tokens => json!([{ "token": [] }]),
+        Access::Anybody | Access::AnybodyForAWord => json!([]),
+    };
+    operation.insert("security".into(), security);
     let query = said.query.iter().map(|(name, description)| {
         json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } })
     });
@@ -322,6 +360,17 @@ fn schemas() -> Value {
             ("status", one_of(&["alive", "ready", "degraded"])),
             ("version", text()),
             ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
+        ]),
+        "Verify": closed(object(1, &[("token", text()), ("on", text()), ("method", text()), ("path", text())])),
+        "Verdict": object(1, &[
+            ("valid", flag()),
+            ("code", text()),
+            ("reason", text()),
+            ("source", text()),
+            ("key_id", or_null(text())),
+            ("expires_at", moment()),
+            ("claims", json!({ "type": "object" })),
+            ("decision", object(1, &[("allowed", flag()), ("rule", number()), ("reason", text())])),
         ]),
         "Problem": problem(),
     })
