@@ -356,6 +356,7 @@ impl JwkSet {
                 }
             }
         }
+        set.drop_twins();
         if set.keys.iter().any(|jwk| !jwk.algorithm.is_symmetric()) {
             let (secrets, keys) = set.keys.into_iter().partition(|jwk| jwk.algorithm.is_symmetric());
             set.keys = keys;
@@ -364,6 +365,26 @@ impl JwkSet {
             set.skipped.extend(secrets.into_iter().map(skipped));
         }
         Ok(set)
+    }
+}
+
+impl JwkSet {
+    /// Which of two keys a shared id means is anybody's guess; also where one of the two is damaged. A key that is not for
+    /// signatures at all is no rival.
+    fn drop_twins(&mut self) {
+        let is_damaged = |cause: &JwkError| {
+            matches!(cause, JwkError::Member(_) | JwkError::Weak(_) | JwkError::Algorithm | JwkError::Json(_))
+        };
+        let damaged: Vec<Shown> =
+            self.skipped.iter().filter(|skipped| is_damaged(&skipped.cause)).filter_map(|one| one.id.clone()).collect();
+        let (twins, keys) = std::mem::take(&mut self.keys)
+            .into_iter()
+            .partition::<Vec<_>, _>(|jwk| jwk.id.as_deref().is_some_and(|id| damaged.contains(&Shown::of(id))));
+        self.keys = keys;
+        let cause = JwkError::Form("another key of this set has the same id");
+        self.skipped.extend(
+            twins.into_iter().map(|jwk| Skipped { id: jwk.id.as_deref().map(Shown::of), cause: cause.clone() }),
+        );
     }
 }
 
