@@ -11,6 +11,7 @@
 //! - [`clock`]: what time others say it is
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
 //! - [`seal`]: the keys that what is stored is sealed with
+//! - [`inbound`]: whose tokens are accepted, and what their holders may do
 //! - [`jwt`]: tokens signed and verified, for Rust programs too
 //! - [`http`]: the HTTP API, on any home
 

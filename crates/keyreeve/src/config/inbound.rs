@@ -23,7 +23,7 @@ pub struct VerifierConfig {
 pub enum KeysConfig {
     /// Somewhere else: they are fetched, and fetched again.
     Fetched(FetchConfig),
-    /// Here: JWK, JWKS or PEM.
+    /// Here: JWK or JWKS.
     Held(Vec<SecretRef>),
     /// One secret in base64url, which signs as well.
     Secret(SecretRef),

@@ -172,7 +172,7 @@ fn pins(scope: &mut Scope<'_>) -> Option<Vec<Thumbprint>> {
                 let path = format!("{}[{at}]", scope.path("pins"));
                 let fault = Fault::new(
                     format!("must be a thumbprint of 43 characters (RFC 7638, SHA-256), not {}", shown(&text)),
-                    "`keyreeve policy keys` prints those of an issuer; a key id is no thumbprint",
+                    "it is made of the key alone, and is not its `kid`",
                 );
                 scope.sheet.fault(&path, origin, &fault, None);
             }

@@ -14,7 +14,7 @@ use super::auth::Callers;
 use super::forward::Forward;
 use super::route::Counts;
 use crate::config::{CallerConfig, Limits};
-use crate::inbound::Issuing;
+use crate::inbound::{Inbound, Issuing};
 use crate::outbound::Outbound;
 use crate::port::Host;
 
@@ -36,6 +36,8 @@ pub struct Live {
     pub forward: Option<Arc<dyn Forward>>,
     /// What signs tokens; none where nothing does.
     pub issuing: Option<Issuing>,
+    /// Whose tokens are accepted, and what their holders may do.
+    pub inbound: Arc<Inbound>,
 }
 
 /// What stays while the process lives.
@@ -78,6 +80,7 @@ pub(super) struct Answering {
     waits: HashMap<CredentialName, u64, foldhash::fast::RandomState>,
     pub(super) forward: Option<Arc<dyn Forward>>,
     pub(super) issuing: Option<Issuing>,
+    pub(super) inbound: Arc<Inbound>,
 }
 
 impl From<Live> for Answering {
@@ -89,6 +92,7 @@ impl From<Live> for Answering {
             waits: live.waits.into_iter().collect(),
             forward: live.forward,
             issuing: live.issuing,
+            inbound: live.inbound,
         }
     }
 }

@@ -13,6 +13,7 @@ mod change;
 mod credentials;
 mod events;
 mod forward;
+mod gate;
 mod health;
 mod input;
 mod issuer;
@@ -21,6 +22,7 @@ mod openapi;
 mod problem;
 mod route;
 mod token;
+mod verify;
 
 pub use api::{Api, Live, MetricsPage, Parts};
 pub use auth::{ClientCertificate, Peer};

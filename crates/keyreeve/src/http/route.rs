@@ -11,13 +11,14 @@ use futures::future::Either;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts as Head;
 use http::{HeaderValue, Method};
+use keyreeve_core::policy::PATH_BYTES_MAX;
 use metrics::Counter;
 
 use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
-use super::{change, credentials, events, forward, health, issuer, oauth2, token};
+use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, verify};
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
 
@@ -28,6 +29,13 @@ pub(super) const HEADERS_MAX: usize = 64;
 /// The most bytes of all header names and values of a request.
 pub(super) const HEADER_BYTES_MAX: usize = 16 * 1024;
 
+/// The same for what a proxy asks about, which brings all that its client sent: no more than a connection takes.
+const GATE_URI_BYTES_MAX: usize = PATH_BYTES_MAX + 256;
+const GATE_HEADERS_MAX: usize = 100;
+const GATE_HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Where gates are.
+const GATES: &str = "/auth/";
+
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -35,6 +43,8 @@ pub enum Access {
     Anybody,
     /// Anybody, who is told a word; callers are told more.
     AnybodyForAWord,
+    /// Whoever has a token that is accepted, for what the rules allow.
+    Tokens,
     /// Callers who may do this.
     Callers(Action),
     /// Clients of the issuer, who prove themselves in the body or the headers as RFC 6749 has it.
@@ -64,12 +74,14 @@ pub(super) enum Endpoint {
     IssueToken,
     Introspect,
     Revoke,
+    Verify,
+    Gate,
 }
 
 /// One method of one path.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// `GET` also stands for `HEAD`.
+    /// `GET` also stands for `HEAD`; at a gate it stands for every method.
     pub method: Method,
     /// The path; `{name}` is `name`, `tenant%2Fname` or `tenant/name`. Where the two segments of a tenant's name could be
     /// a name and an action, they are: a tenant's credential named `token` is written with `%2F`.
@@ -119,6 +131,14 @@ pub static ROUTES: &[Route] = &[
     client("/issuer/{name}/oauth2/token", Endpoint::IssueToken),
     client("/issuer/{name}/oauth2/introspect", Endpoint::Introspect),
     client("/issuer/{name}/oauth2/revoke", Endpoint::Revoke),
+    api(Method::POST, "/v1/verify", Action::Verify, Endpoint::Verify),
+    Route {
+        method: Method::GET,
+        path: "/auth/{gate}",
+        surface: Some(Surface::Gate),
+        access: Access::Tokens,
+        endpoint: Endpoint::Gate,
+    },
     Route { method: Method::GET, path: "/livez", surface: None, access: Access::Anybody, endpoint: Endpoint::Live },
     Route {
         method: Method::GET,
@@ -158,6 +178,10 @@ impl Path {
     fn matches<'a>(&self, path: &'a str) -> Option<Option<&'a str>> {
         let rest = path.strip_prefix(self.before)?;
         let Some(after) = self.after else { return rest.is_empty().then_some(None) };
+        // What follows the name of a gate is the path that is asked about.
+        if self.before == GATES {
+            return Some(Some(rest));
+        }
         let name = rest.strip_suffix(after)?;
         let (tenant, own) = name.split_once('/').unwrap_or(("-", name));
         (!tenant.is_empty() && !own.is_empty() && !own.contains('/')).then_some(Some(name))
@@ -182,7 +206,8 @@ impl Site {
             if !(is_served && is_there) {
                 continue;
             }
-            let (before, after) = match route.path.split_once("{name}") {
+            let named = route.path.split_once("{name}").or_else(|| route.path.split_once("{gate}"));
+            let (before, after) = match named {
                 Some((before, after)) => (before, Some(after)),
                 None => (route.path, None),
             };
@@ -269,6 +294,7 @@ fn begin(site: &Site, head: &Head) -> Begun {
         let now = match known.row {
             Some((_, route)) if route.endpoint == Endpoint::Token => token::now(api, &live, &name, head)?,
             Some((_, route)) if route.endpoint == Endpoint::Live => Some(health::live()),
+            Some((_, route)) if route.endpoint == Endpoint::Gate => gate::now(api, &live, &name, head)?,
             _ => None,
         };
         Ok((name, now))
@@ -296,17 +322,22 @@ struct Known<'a> {
 
 /// Refuses whatever must not get any further. Returns the name of the credential, if the route has one.
 fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known<'a>) -> Result<Cow<'a, str>, Problem> {
-    check_sizes(head)?;
+    let is_gate = head.uri.path().starts_with(GATES);
+    check_sizes(head, is_gate)?;
     let (rows, raw) = site.find(head.uri.path()).ok_or_else(|| no_route(&[], head))?;
     let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-    let Some(row) = rows.iter().find(|(_, route)| route.method == *method) else {
+    let is_of = |route: &Route| route.method == *method || route.endpoint == Endpoint::Gate;
+    let Some(row) = rows.iter().find(|(_, route)| is_of(route)) else {
         return Err(no_route(rows, head));
     };
     known.row = Some(*row);
     let (_, route) = row;
+    if route.access == Access::Tokens {
+        return Ok(raw.unwrap_or_default().into());
+    }
     known.caller = live.callers.identify(&head.headers, head.extensions.get::<Peer>().copied());
     let action = match route.access {
-        Access::Anybody | Access::AnybodyForAWord | Access::Clients => {
+        Access::Anybody | Access::AnybodyForAWord | Access::Clients | Access::Tokens => {
             return raw.map_or(Ok("".into()), |raw| input::unescaped(raw).ok_or_else(|| no_route(&[], head)));
         }
         Access::Callers(action) => action,
@@ -332,17 +363,21 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
     }
 }
 
-fn check_sizes(head: &Head) -> Result<(), Problem> {
+fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
+    let (uri_max, headers_max, header_bytes_max) = match is_gate {
+        true => (GATE_URI_BYTES_MAX, GATE_HEADERS_MAX, GATE_HEADER_BYTES_MAX),
+        false => (URI_BYTES_MAX, HEADERS_MAX, HEADER_BYTES_MAX),
+    };
     let uri_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    if uri_bytes > URI_BYTES_MAX {
-        let text = format!("path and query have {uri_bytes} bytes, the limit is {URI_BYTES_MAX}");
+    if uri_bytes > uri_max {
+        let text = format!("path and query have {uri_bytes} bytes, the limit is {uri_max}");
         return Err(Problem::new(URI_TOO_LONG, text));
     }
     let headers = &head.headers;
     let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers.len() > HEADERS_MAX || header_bytes > HEADER_BYTES_MAX {
+    if headers.len() > headers_max || header_bytes > header_bytes_max {
         let text = format!(
-            "{} headers with {header_bytes} bytes are more than {HEADERS_MAX} or than {HEADER_BYTES_MAX} bytes",
+            "{} headers with {header_bytes} bytes are more than {headers_max} or than {header_bytes_max} bytes",
             headers.len()
         );
         return Err(Problem::new(HEADERS, text));
@@ -390,6 +425,8 @@ impl Later {
             Endpoint::Renew => change::renew(&self, &head, body).await,
             Endpoint::Resolve => change::resolve(&self, &head, body).await,
             Endpoint::Events => events::follow(&self, &head),
+            Endpoint::Verify => verify::verify(&self, &head, body).await,
+            Endpoint::Gate => gate::wait(&self, &head).await,
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => health::ready(&self).await,
             Endpoint::Metrics => health::metrics_page(&self),

@@ -88,7 +88,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         verifier("keys"),
         Kind::Secrets(16),
         Unset("discovery at `issuer` names where they are"),
-        "Its public keys, where they are not fetched: references to a JWK, a JWKS, or a public key in PEM.",
+        "Its public keys, where they are not fetched: references to a JWK or a JWKS.",
         "[\"file:/etc/keyreeve/partner.jwks.json\"]",
     ),
     row(

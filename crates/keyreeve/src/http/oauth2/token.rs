@@ -5,8 +5,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keyreeve_core::json::{Json, Node};
-use keyreeve_core::jwt::{Claims, Draft, Expected, Verified};
+use keyreeve_core::json::Json;
+use keyreeve_core::jwt::{Claims, Delegation, Draft, Expected, Verified};
 use serde_json::{Value, json};
 
 use super::{Asked, Refusal, refusal, unkept};
@@ -14,40 +14,35 @@ use crate::config::{Grant, Trusted};
 use crate::http::credentials::json_answer;
 use crate::http::problem::Answer;
 use crate::inbound::client::{claimed_issuer, verify};
+use crate::inbound::issuer::Ready;
 use crate::jwt::{Verifier, VerifyError};
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-/// The most actors in a chain.
-const ACTORS_MAX: usize = 8;
-/// What a token made from another keeps of it, besides its subject.
-const KEPT: [&str; 8] = ["permissions", "roles", "email", "name", "groups", "tid", "org_id", "department"];
 /// The longest life of an assertion that a client signed itself, in seconds.
 const ASSERTION_S_MAX: u64 = 3600;
 
-/// What a token is made of.
+/// What was decided: the claims but for those that every token has.
 struct Making {
     grant: Grant,
-    subject: String,
-    scopes: Vec<String>,
-    audience: Vec<String>,
-    /// Claims besides, in order.
-    besides: Draft,
-    /// The end of the token it is made from, in seconds since 1970.
-    ends_by_s: Option<u64>,
+    claims: Draft,
+    scope: String,
+    expires_s: u64,
 }
 
 pub(super) async fn answer(asked: Asked<'_>) -> Result<Answer, Refusal> {
+    let ready = asked.issuing.issuers.ready(asked.name.as_str()).await.map_err(|error| Refusal::unavailable(&error))?;
+    let life_s = ready.life_ms_max.min(asked.issuer.rules.ttl_ms) / 1000;
     let making = match asked.form.required("grant_type")? {
-        "client_credentials" => client_credentials(&asked)?,
-        "urn:ietf:params:oauth:grant-type:token-exchange" => exchange(&asked).await?,
-        "urn:ietf:params:oauth:grant-type:jwt-bearer" => bearer(&asked).await?,
+        "client_credentials" => client_credentials(&asked, life_s)?,
+        "urn:ietf:params:oauth:grant-type:token-exchange" => exchange(&asked, life_s).await?,
+        "urn:ietf:params:oauth:grant-type:jwt-bearer" => bearer(&asked, life_s).await?,
         _ => {
             let text = "`grant_type` is not one of client_credentials, token-exchange, jwt-bearer";
             return Err(refusal("unsupported_grant_type", text));
         }
     };
-    issue(asked, making).await
+    issue(asked, &ready, making).await
 }
 
 /// The scopes asked for, out of `allowed`; all of those where nothing is asked for.
@@ -83,27 +78,34 @@ fn audience(asked: &Asked<'_>) -> Result<Vec<String>, Refusal> {
     Ok(audience)
 }
 
-fn client_credentials(asked: &Asked<'_>) -> Result<Making, Refusal> {
+/// The claims that a token begins with.
+fn begun(asked: &Asked<'_>, subject: &str, audience: &[String], expires_s: u64, scope: &str) -> Draft {
+    let claims = Draft::new()
+        .text("iss", &asked.issuer.url)
+        .text("sub", subject)
+        .audience(audience)
+        .number("iat", asked.now.wall.seconds())
+        .number("exp", expires_s);
+    if scope.is_empty() { claims } else { claims.text("scope", scope) }
+}
+
+fn client_credentials(asked: &Asked<'_>, life_s: u64) -> Result<Making, Refusal> {
     asked.may(Grant::ClientCredentials)?;
     let config = &asked.client.config;
-    let text = Value::Object(config.claims.clone()).to_string();
-    let mut besides = Draft::new();
-    let claims = Json::parse(text.into_bytes()).map_err(|_| Refusal::invalid_request("the claims of the client"))?;
-    for (name, value) in claims.root().members().into_iter().flatten() {
-        besides = besides.node(name, value);
+    let scope = scopes(asked, config.scopes.clone())?.join(" ");
+    let expires_s = asked.now.wall.seconds().saturating_add(life_s);
+    let mut claims = begun(asked, &asked.client.id, &audience(asked)?, expires_s, &scope);
+    let besides = Json::parse(Value::Object(config.claims.clone()).to_string().into_bytes());
+    let besides =
+        besides.map_err(|error| Refusal::invalid_request("the client's claims").because(error.to_string()))?;
+    for (name, value) in besides.root().members().into_iter().flatten() {
+        claims = claims.node(name, value);
     }
-    Ok(Making {
-        grant: Grant::ClientCredentials,
-        subject: asked.client.id.clone(),
-        scopes: scopes(asked, config.scopes.clone())?,
-        audience: audience(asked)?,
-        besides,
-        ends_by_s: None,
-    })
+    Ok(Making { grant: Grant::ClientCredentials, claims, scope, expires_s })
 }
 
 /// RFC 8693: the client acts for the subject of another token, and the token says so.
-async fn exchange(asked: &Asked<'_>) -> Result<Making, Refusal> {
+async fn exchange(asked: &Asked<'_>, life_s: u64) -> Result<Making, Refusal> {
     asked.may(Grant::TokenExchange)?;
     let form = &asked.form;
     for name in ["subject_token_type", "actor_token_type", "requested_token_type"] {
@@ -115,65 +117,24 @@ async fn exchange(asked: &Asked<'_>) -> Result<Making, Refusal> {
         }
     }
     let subject = trusted(asked, form.required("subject_token")?, "subject_token").await?;
-    let claims = subject.claims();
     let actor = match form.one("actor_token") {
         None => asked.client.id.clone(),
         Some(token) => actor(asked, token).await?,
     };
-    may_act(claims, &actor, &asked.issuer.url)?;
-    let chain = chain(claims)?;
-    let mut act = Draft::new().text("sub", &actor);
-    if let Some(before) = chain {
-        act = act.node("act", before);
-    }
-    let name = claims.subject().ok_or_else(|| Refusal::invalid_request("`subject_token` has no subject"))?.to_owned();
-    let both = asked.client.config.scopes.iter().filter(|scope| claims.scopes().any(|other| other == scope.as_str()));
-    let allowed = both.cloned().collect();
-    let besides = kept(claims).object("act", &act);
-    let ends_by_s = claims.expires_at_s();
-    Ok(Making {
-        grant: Grant::TokenExchange,
-        subject: name,
-        scopes: scopes(asked, allowed)?,
-        audience: audience(asked)?,
-        besides,
-        ends_by_s,
-    })
-}
-
-/// What a token made from another keeps of it.
-fn kept(claims: &Claims) -> Draft {
-    KEPT.into_iter().fold(Draft::new(), |draft, name| match claims.claim(name) {
-        Some(value) => draft.node(name, value),
-        None => draft,
-    })
-}
-
-/// The actors before this one.
-fn chain(claims: &Claims) -> Result<Option<Node<'_>>, Refusal> {
-    let first = claims.claim("act");
-    let mut depth = 0;
-    let mut next = first;
-    while let Some(act) = next {
-        depth += 1;
-        if depth >= ACTORS_MAX {
-            return Err(Refusal::invalid_request(format!("the chain of actors is longer than {ACTORS_MAX}")));
-        }
-        next = act.member("act");
-    }
-    Ok(first)
-}
-
-/// RFC 8693 4.4: where the token says who may act, nobody else does.
-fn may_act(claims: &Claims, actor: &str, url: &str) -> Result<(), Refusal> {
-    let Some(allowed) = claims.claim("may_act") else { return Ok(()) };
-    let is_it = allowed.member("sub").and_then(Node::text) == Some(actor)
-        && allowed.member("iss").is_none_or(|issuer| issuer.text() == Some(url));
-    if is_it {
-        return Ok(());
-    }
-    Err(Refusal::invalid_request("`subject_token` does not let this client act")
-        .because("`may_act` names somebody else"))
+    let original = subject.claims();
+    let both = asked.client.config.scopes.iter().filter(|scope| original.scopes().any(|other| other == scope.as_str()));
+    let scopes = scopes(asked, both.cloned().collect())?;
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let audience = audience(asked)?;
+    let mut delegation = Delegation::new(&actor, &asked.issuer.url, &audience);
+    delegation.life_s = life_s;
+    delegation.scopes = Some(&scopes);
+    let claims = delegation.draft(&subject, asked.now.wall).map_err(|refused| {
+        Refusal::invalid_request("`subject_token` does not let this client act").because(refused.to_string())
+    })?;
+    let ends_s = original.expires_at_s().unwrap_or_default();
+    let expires_s = asked.now.wall.seconds().saturating_add(life_s).min(ends_s);
+    Ok(Making { grant: Grant::TokenExchange, claims, scope: scopes.join(" "), expires_s })
 }
 
 /// The actor of an actor token: one that this issuer gave to this client.
@@ -227,7 +188,7 @@ fn unavailable(error: &VerifyError) -> crate::error::Error {
 }
 
 /// RFC 7523 2.1: an assertion of the client itself, or of somebody whom it may bring tokens of.
-async fn bearer(asked: &Asked<'_>) -> Result<Making, Refusal> {
+async fn bearer(asked: &Asked<'_>, life_s: u64) -> Result<Making, Refusal> {
     asked.may(Grant::JwtBearer)?;
     let assertion = asked.form.required("assertion")?;
     let invalid = |cause: String| refusal("invalid_grant", "the assertion is not accepted").because(cause);
@@ -249,56 +210,33 @@ async fn bearer(asked: &Asked<'_>) -> Result<Making, Refusal> {
         })?,
     };
     let claims = verified.claims();
-    let subject = claims.subject().ok_or_else(|| invalid("it has no subject".into()))?.to_owned();
-    if is_own && !client.speaks_for(&subject) {
+    let subject = claims.subject().ok_or_else(|| invalid("it has no subject".into()))?;
+    if is_own && !client.speaks_for(subject) {
         return Err(invalid(format!("client `{}` does not speak for `{subject}`", client.id)));
     }
-    let besides = if is_own { Draft::new() } else { kept(claims) };
-    Ok(Making {
-        grant: Grant::JwtBearer,
-        scopes: scopes(asked, client.config.scopes.clone())?,
-        audience: audience(asked)?,
-        subject,
-        besides,
-        // An assertion of its own only says for whom; how long is up to the issuer (RFC 7521 4.1).
-        ends_by_s: if is_own { None } else { claims.expires_at_s() },
-    })
+    let scope = scopes(asked, client.config.scopes.clone())?.join(" ");
+    let now_s = asked.now.wall.seconds();
+    // RFC 7521 4.1: how long is up to the issuer. A token of somebody else is not outlived; an assertion of its own says for
+    // whom, and no more.
+    let ends_s = if is_own { u64::MAX } else { claims.expires_at_s().unwrap_or_default() };
+    let expires_s = now_s.saturating_add(life_s).min(ends_s);
+    if expires_s <= now_s {
+        return Err(invalid("it has expired".into()));
+    }
+    let claims = begun(asked, subject, &audience(asked)?, expires_s, &scope);
+    Ok(Making { grant: Grant::JwtBearer, claims, scope, expires_s })
 }
 
 /// Signs what was decided.
-async fn issue(asked: Asked<'_>, making: Making) -> Result<Answer, Refusal> {
-    let ready = asked.issuing.issuers.ready(asked.name.as_str()).await.map_err(|error| Refusal::unavailable(&error))?;
-    let issued_s = ready.now.wall.seconds();
-    let life_s = ready.life_ms_max.min(asked.issuer.rules.ttl_ms) / 1000;
-    let ends_s = issued_s.saturating_add(life_s).min(making.ends_by_s.unwrap_or(u64::MAX));
-    let left_s = ends_s.saturating_sub(issued_s);
-    if left_s == 0 {
-        return Err(refusal("invalid_grant", "the token that this one is made from is about to expire"));
-    }
+async fn issue(asked: Asked<'_>, ready: &Ready, making: Making) -> Result<Answer, Refusal> {
     let mut jti = [0; 16];
     asked.later.api.host.fill(&mut jti);
     let jti = URL_SAFE_NO_PAD.encode(jti);
-    let scope = making.scopes.join(" ");
-    let mut claims = Draft::new()
-        .text("iss", &asked.issuer.url)
-        .text("sub", &making.subject)
-        .audience(&making.audience)
-        .number("iat", issued_s)
-        .number("exp", ends_s)
-        .text("jti", &jti)
-        .text("client_id", &asked.client.id);
-    if !scope.is_empty() {
-        claims = claims.text("scope", &scope);
-    }
+    let mut claims = making.claims.text("jti", &jti).text("client_id", &asked.client.id);
     if let Some(certificate) = asked.certificate {
         // RFC 8705 3.1.
         let bound = Draft::new().text("x5t#S256", &URL_SAFE_NO_PAD.encode(certificate));
         claims = claims.object("cnf", &bound);
-    }
-    let besides = Json::parse(making.besides.json().into_bytes());
-    let besides = besides.map_err(|error| Refusal::invalid_request("the claims").because(error.to_string()))?;
-    for (name, value) in besides.root().members().into_iter().flatten() {
-        claims = claims.node(name, value);
     }
     let signed = ready.key.sign_as("at+jwt", &claims.json()).await;
     let token =
@@ -308,10 +246,11 @@ async fn issue(asked: Asked<'_>, making: Making) -> Result<Answer, Refusal> {
     tracing::info!(%request_id, issuer = %asked.name, client, grant, jti, kid, "token issued");
     metrics::counter!("keyreeve_tokens_total", "issuer" => asked.name.as_str().to_owned(), "grant" => grant)
         .increment(1);
-    let mut body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": left_s });
+    let expires_in = making.expires_s.saturating_sub(asked.now.wall.seconds());
+    let mut body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": expires_in });
     if let Some(members) = body.as_object_mut() {
-        if !scope.is_empty() {
-            members.insert("scope".into(), scope.into());
+        if !making.scope.is_empty() {
+            members.insert("scope".into(), making.scope.into());
         }
         if making.grant == Grant::TokenExchange {
             members.insert("issued_token_type".into(), ACCESS_TOKEN.into());
