@@ -11,6 +11,7 @@ use keyreeve::engine::memory::Memory;
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
 use keyreeve::engine::wire::SigningKey;
+use keyreeve::inbound::{self, Fetched, Inbound};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
 use keyreeve::seal::seal_keys;
@@ -60,6 +61,16 @@ impl Ground {
         Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), scale })
     }
 
+    /// What verifiers are made with.
+    pub(crate) fn inbound_parts(&self) -> inbound::Parts {
+        inbound::Parts {
+            host: Arc::clone(&self.host),
+            http: Arc::clone(&self.tools.http),
+            crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+            make: keyreeve::crypto::check,
+        }
+    }
+
     /// Milliseconds of the host's clock that last at least `real_ms` in reality: where time runs faster, stores and
     /// processors do not.
     pub(crate) fn host_ms(&self, real_ms: u64) -> u64 {
@@ -86,6 +97,9 @@ pub(crate) struct Loaded {
     pub(crate) credentials: Vec<Credential>,
     pub(crate) keys: Option<KeyRing>,
     pub(crate) store: Option<Store>,
+    pub(crate) inbound: Arc<Inbound>,
+    /// The keys of outside issuers, to be gone on with after a reload.
+    pub(crate) fetched: BTreeMap<String, Fetched>,
 }
 
 /// Reads a configuration file, with overrides from the environment unless it is for another home.
@@ -147,11 +161,17 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Makes the parts. A register that is open already is used again where the address is the same.
+/// Makes the parts. A register that is open already is used again where the address is the same, and so are keys that have
+/// been fetched.
 ///
 /// # Errors
 /// Every secret that cannot be read and every source that cannot be made, together; or the store.
-pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) -> Result<Loaded, Failure> {
+pub(crate) async fn load(
+    config: Config,
+    ground: &Ground,
+    open: Option<&Store>,
+    mut fetched: BTreeMap<String, Fetched>,
+) -> Result<Loaded, Failure> {
     let mut problems = Vec::new();
     let keys = seal_keys(&config.seal_keys, ground.secrets.as_ref()).unwrap_or_else(|found| {
         problems.extend(found);
@@ -169,9 +189,17 @@ pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) 
             Err(problem) => problems.push(problem),
         }
     }
+    let trusted = inbound::verifiers(&config.verifiers, ground.secrets.as_ref(), &ground.inbound_parts(), &mut fetched);
+    let trusted = trusted.unwrap_or_else(|found| {
+        problems.extend(found);
+        Vec::new()
+    });
     if !problems.is_empty() {
         return Err(Failure::new(Code::Usage, problems.join("\nerror: ")));
     }
+    let mut secret = [0; 32];
+    ground.host.fill(&mut secret);
+    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
     let store = match config.needs_store() {
         false => None,
         true => Some(match open.filter(|open| open.is_of(&config)) {
@@ -179,7 +207,7 @@ pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) 
             None => open_store(&config, ground).await?,
         }),
     };
-    Ok(Loaded { config, credentials, keys, store })
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched })
 }
 
 /// Opens the register.

@@ -1,6 +1,6 @@
 //! `keyreeve serve`: a node from start to end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use keyreeve::config::{Bind, Config, Listener, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::http::{self, Api, Live};
+use keyreeve::inbound::Fetched;
 use keyreeve::outbound::{Outbound, Parts};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::task::AbortHandle;
@@ -68,6 +69,7 @@ pub(crate) struct Node {
     outbound: Outbound,
     listeners: Vec<Listening>,
     store: Option<Store>,
+    fetched: BTreeMap<String, Fetched>,
     reseal: Option<AbortHandle>,
     timekeeping: Option<Timekeeping>,
 }
@@ -92,7 +94,7 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let loaded = load::load(config, &ground, None).await?;
+        let loaded = load::load(config, &ground, None, BTreeMap::new()).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
             host: Arc::clone(&ground.host),
@@ -108,8 +110,9 @@ impl Node {
                 Listening::start(listener.bind, bound, answerer, connections_max)
             })
             .collect();
-        let store = loaded.store.clone();
-        let mut node = Self { settings, name, ground, api, outbound, listeners, store, reseal: None, timekeeping };
+        let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
+        let mut node =
+            Self { settings, name, ground, api, outbound, listeners, store, fetched, reseal: None, timekeeping };
         node.start_reseal();
         Ok(node)
     }
@@ -163,7 +166,7 @@ impl Node {
                 added.push((listener.clone(), bind(&listener.bind).await?));
             }
         }
-        let loaded = load::load(config, &self.ground, self.store.as_ref()).await?;
+        let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone()).await?;
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
         let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(&self.outbound));
@@ -171,6 +174,7 @@ impl Node {
         // Its passes under way finish and publish; what they bring is found in the register.
         std::mem::replace(&mut self.outbound, outbound).stop();
         self.store.clone_from(&loaded.store);
+        self.fetched.clone_from(&loaded.fetched);
         self.listen_on(&wanted, added, loaded.config.limits.connections_max);
         self.start_reseal();
         Ok(())
@@ -263,6 +267,7 @@ fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
         limits: loaded.config.limits,
         waits: loaded.waits(),
         forward: None,
+        inbound: Arc::clone(&loaded.inbound),
     }
 }
 
@@ -270,7 +275,7 @@ fn listeners_of(config: &Config, instead: Option<SocketAddr>) -> Vec<Listener> {
     match instead {
         None => config.listeners.clone(),
         Some(address) => {
-            let serve = BTreeSet::from([Surface::Api, Surface::Metrics]);
+            let serve = BTreeSet::from([Surface::Api, Surface::Metrics, Surface::Gate]);
             vec![Listener { bind: Bind::Tcp(address), serve }]
         }
     }

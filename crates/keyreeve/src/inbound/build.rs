@@ -59,7 +59,7 @@ pub fn verifiers(
             }
         };
         let source = Source::Verifier(name.clone());
-        trusted.extend(verifier.map(|verifier| Trusted { source, verifier }));
+        trusted.extend(verifier.map(|verifier| Trusted { source, verifier, revoked: None }));
     }
     *kept = fetching;
     if problems.is_empty() { Ok(trusted) } else { Err(problems) }

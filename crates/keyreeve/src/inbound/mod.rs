@@ -43,7 +43,13 @@ pub struct Trusted {
     pub source: Source,
     /// Judges its tokens.
     pub verifier: Verifier,
+    /// Whether a token of it has been taken back, where anybody can say that.
+    pub revoked: Option<Revoked>,
 }
+
+/// Whether a token with these claims has been taken back. Asked once for each verdict; the epoch of the keys has to change
+/// with every token that is taken back later.
+pub type Revoked = Arc<dyn Fn(&Claims) -> bool + Send + Sync>;
 
 /// A token that was verified, and by whom. Only [`Inbound::accept`] makes one.
 pub struct Accepted {
@@ -217,6 +223,9 @@ impl Inbound {
             // Before the keys are looked at: a key that leaves meanwhile makes the verdict an old one.
             let epoch = one.verifier.keys().epoch();
             match one.verifier.verify(token, now).await {
+                Ok(verified) if one.revoked.as_ref().is_some_and(|is| is(verified.claims())) => {
+                    return Err(Refusal::Revoked.into());
+                }
                 Ok(verified) => return Ok(self.keep(token, (index, epoch), one, verified, now)),
                 // Another verifier of the same issuer may be for that audience.
                 Err(VerifyError::Refused(refusal @ Refusal::WrongAudience { .. })) => refused = Some(refusal),

@@ -88,6 +88,14 @@ fn sample_at_home(row: &Setting) -> (ReadOptions, String) {
     (ReadOptions { home, ..ReadOptions::default() }, text)
 }
 
+/// The other settings of its table that have to be there.
+fn needed_besides(row: &Setting) -> String {
+    let is_needed = |other: &&Setting| {
+        other.parent == row.parent && other.name != row.name && matches!(other.fallback, Fallback::Required)
+    };
+    settings().filter(is_needed).map(|other| format!("{} = {}\n", other.name, other.example)).collect()
+}
+
 /// A file with the least that the setting needs around it, and the setting with its example.
 fn sample(row: &Setting) -> String {
     let line = format!("{} = {}\n", row.name, row.example);
@@ -122,6 +130,13 @@ fn sample(row: &Setting) -> String {
                 .collect();
             let lines = lines.replace("credential.*.", "");
             format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}")
+        }
+        "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
+        "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
+        "policy[]" => {
+            let others = needed_besides(row);
+            let trust = "[verifier.auth0]\nissuer = \"https://tenant.auth0.com/\"\naudience = \"my-client\"\n";
+            format!("{trust}[gate.orders]\nkind = \"auth\"\n[[policy]]\n{others}{line}")
         }
         "store" if row.name == "old_key" => format!("[store]\nkey = \"binding:REGISTER_KEY\"\n{line}"),
         parent => format!("[{parent}]\n{line}"),
