@@ -19,6 +19,7 @@ mod dev;
 mod doctor;
 mod exit;
 mod faults;
+mod issuing;
 mod listen;
 mod load;
 mod logs;
