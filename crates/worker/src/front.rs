@@ -183,6 +183,7 @@ pub(crate) fn site(
         waits: ground.waits(),
         forward,
         inbound,
+        issuing: None,
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let api = Api::new(live, ApiParts { host: Arc::clone(&ground.host), metrics: None, version });

@@ -20,6 +20,8 @@ mod http_problems;
 mod http_world;
 mod inbound;
 mod inbound_world;
+mod issuer;
+mod issuer_world;
 mod keys;
 mod life;
 mod material;
