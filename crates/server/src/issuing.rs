@@ -66,7 +66,7 @@ pub(crate) fn start(
         register: Arc::clone(&store.register),
         crypto: Arc::new(LocalCrypto),
         keys: keys.clone(),
-        maker: Arc::new(Maker { host: Arc::clone(&ground.host) }),
+        maker: ground.faults.around_maker(Arc::new(Maker { host: Arc::clone(&ground.host) }), &ground.host),
         store_ms: ground.host_ms(config.store_ms),
     };
     let verifiers = trusted.iter().filter_map(|one| match &one.source {

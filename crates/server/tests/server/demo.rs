@@ -83,3 +83,21 @@ fn processes_of(folder: &Path) -> usize {
     let command_lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
     command_lines.filter(|line| String::from_utf8_lossy(line).contains(folder)).count()
 }
+
+#[test]
+fn demo_rotate_fails_no_valid_token_and_accepts_no_retired_key() {
+    let output = Command::new(env!("CARGO_BIN_EXE_keyreeve"))
+        .args(["demo", "rotate", "--json", "--seconds", "24", "--seed", "1"])
+        .output()
+        .unwrap();
+    let timeline = String::from_utf8(output.stderr).unwrap();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}\n{timeline}"));
+    assert_eq!(result["problems"], serde_json::json!([]), "{timeline}");
+    assert_eq!(output.status.code(), Some(0), "{timeline}");
+    assert_eq!((&result["failed"], &result["accepted_late"]), (&0.into(), &0.into()));
+    // The run was about something.
+    let counted = |name: &str| result[name].as_u64().unwrap();
+    assert!(counted("signed") > 200 && counted("verified") > 200 && counted("verified_outside") > 200, "{timeline}");
+    assert!(counted("keys") >= 4 && counted("refused_retired") > 0, "{timeline}");
+    assert!(timeline.matches(" is told to rotate, and killed ").count() == 2, "{timeline}");
+}
