@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::body::Body;
 use http::Request;
-use keyreeve::config::{Config, Keep, ReadOptions, SecretRef, Surface};
+use keyreeve::config::{Config, Keep, Limits, ReadOptions, SecretRef, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::core::jwt::{Algorithm, Expected};
 use keyreeve::core::seal::{KeyRing, SealKey};
@@ -170,7 +170,7 @@ pub(crate) fn world(text: &str) -> World {
     let issuing = Issuing { issuers, clients: Arc::new(clients), verifiers: Arc::default() };
     let live = world.node.live(Keep::OnDemand { lifetimes: 3 }, [7; 32], Some(&world.outbound));
     world.outbound = live.outbound.clone();
-    world.api.reload(Live { issuing: Some(issuing), ..live });
+    world.api.reload(Live { issuing: Some(issuing), limits: Limits { body_bytes_max: 8192, ..live.limits }, ..live });
     let surfaces = [Surface::Api, Surface::Metrics, Surface::Gate, Surface::Oauth2];
     world.router = router(Arc::clone(&world.api), &surfaces.into());
     world

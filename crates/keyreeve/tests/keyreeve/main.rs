@@ -15,6 +15,7 @@ mod http_events;
 mod http_forward;
 mod http_gate;
 mod http_health;
+mod http_oauth2;
 mod http_openapi;
 mod http_problems;
 mod http_world;
