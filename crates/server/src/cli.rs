@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Work with the credentials of a running node.
     Credential(CredentialArgs),
+    /// Work with the signing keys of the issuers of a running node.
+    Keys(KeysArgs),
     /// Check and explain a configuration, make keys for it.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -90,6 +92,60 @@ pub(crate) struct ServeArgs {
     /// How to write the log.
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub(crate) log: LogForm,
+}
+
+/// Which node to ask, and how.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node to ask: `http://HOST:PORT`, `https://HOST` or `unix:PATH`.
+    #[arg(long, global = true, env = "KEYREEVE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    pub(crate) url: String,
+    /// A file with the API key; without it the variable KEYREEVE_API_KEY.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Give up after this many seconds.
+    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
+}
+
+/// `keyreeve keys`.
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+/// The commands on keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// List the keys of an issuer, or of all, with their phases.
+    Ls {
+        /// The issuer.
+        issuer: Option<String>,
+    },
+    /// Publish the next key now; it signs when every verifier can know it.
+    Rotate {
+        /// The issuer.
+        issuer: String,
+    },
+    /// Take a key out at once, because it leaked: its tokens are refused from now on.
+    Retire {
+        /// The issuer.
+        issuer: String,
+        /// The key id.
+        kid: String,
+    },
+    /// Print the public keys of an issuer, as verifiers read them.
+    Jwks {
+        /// The issuer.
+        issuer: String,
+    },
 }
 
 /// `keyreeve credential`.
@@ -215,6 +271,14 @@ pub(crate) enum ConfigCommand {
     /// Make an API key for a caller; it is printed once.
     NewKey {
         /// The caller's name.
+        name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a secret for a client of an issuer; it is printed once.
+    NewClient {
+        /// The client's name, its `client_id`.
         name: String,
         /// As JSON.
         #[arg(long)]
