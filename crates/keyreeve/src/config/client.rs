@@ -14,6 +14,9 @@ use super::types::SecretRef;
 
 /// The most clients.
 const CLIENTS_MAX: usize = 4096;
+/// How a secret gets into the configuration: as its hash.
+const NEW_CLIENT: &str =
+    "`keyreeve config new-client NAME` makes a secret, and prints the `secret_sha256` that belongs here";
 const GRANTS: [(&str, Grant); 5] = [
     ("client-credentials", Grant::ClientCredentials),
     ("token-exchange", Grant::TokenExchange),
@@ -149,7 +152,8 @@ fn proof(scope: &mut Scope<'_>) -> Option<ClientProof> {
     const WAYS: [&str; 3] = ["secret_sha256", "jwks", "certificate_sha256"];
     let short =
         |hash: &[u8; 32]| hash.iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte:02x}")) + "..";
-    let secret = scope.parsed("secret_sha256", parse::sha256, short).map(ClientProof::SecretSha256);
+    let hash = |text: &str| parse::sha256(text).map_err(|fault| Fault::new(fault.must, NEW_CLIENT));
+    let secret = scope.parsed("secret_sha256", hash, short).map(ClientProof::SecretSha256);
     let jwks = scope.secret("jwks").map(ClientProof::Jwks);
     let certificate = scope.parsed("certificate_sha256", parse::sha256, short).map(ClientProof::CertificateSha256);
     let written: Vec<&str> = WAYS.into_iter().filter(|way| scope.is_written(way)).collect();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod config;
+mod config_issuers;
 mod config_mistakes;
 mod config_reference;
 mod config_strange;
