@@ -268,7 +268,8 @@ impl World {
                 let is_retired = self.retired.contains(&token.kid);
                 let at_once = self.published.iter().any(|(serial, _, at_once)| *serial == token.serial && *at_once);
                 // What was needed at once is looked for by whoever does not know it: see the driver.
-                if !is_listed && !is_retired && !(at_once && self.is_cut_off(n)) {
+                let is_excused = is_retired || (at_once && self.is_cut_off(n));
+                if !is_listed && !is_excused {
                     return Err(format!(
                         "n{n} refuses a token of {} that is good for {} ms",
                         token.kid,

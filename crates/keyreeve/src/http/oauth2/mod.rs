@@ -1,8 +1,8 @@
 //! `/oauth2`: what clients ask of an issuer, with the errors of RFC 6749.
 //!
-//! - [`form`]: what they send
-//! - [`token`]: grants
-//! - [`status`]: introspection and revocation
+//! - `form`: what they send
+//! - `token`: grants
+//! - `status`: introspection and revocation
 
 mod form;
 mod status;

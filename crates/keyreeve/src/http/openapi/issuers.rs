@@ -109,6 +109,23 @@ pub(super) fn refusals() -> Map<String, Value> {
 }
 
 pub(super) fn schemas() -> Map<String, Value> {
+    let schemas = [
+        ("Issuer", issuer()),
+        ("IssuerList", object(1, &[("issuers", list(&reference("Issuer")))])),
+        ("Retire", closed(object(1, &[("kid", text())]))),
+        ("KeySet", object(1, &[("keys", list(&json!({ "type": "object" })))])),
+        ("Discovery", object(3, &[("issuer", text()), ("jwks_uri", text()), ("token_endpoint", text())])),
+        ("IssuedToken", issued()),
+        ("TokenRequest", asked()),
+        ("TokenQuestion", object(1, &[("token", text()), ("token_type_hint", text())])),
+        ("Introspection", introspection()),
+        ("Nothing", object(0, &[])),
+        ("OAuthError", object(2, &[("error", text()), ("error_description", text())])),
+    ];
+    schemas.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
+}
+
+fn issuer() -> Value {
     let key = object(
         6,
         &[
@@ -120,17 +137,9 @@ pub(super) fn schemas() -> Map<String, Value> {
             ("leaves_at", or_null(moment())),
         ],
     );
-    let note = object(
-        5,
-        &[
-            ("at", moment()),
-            ("kind", one_of(&["published", "rotated", "retired", "left", "promoted"])),
-            ("kid", text()),
-            ("node", text()),
-            ("detail", text()),
-        ],
-    );
-    let issuer = object(
+    let kinds = one_of(&["published", "rotated", "retired", "left", "promoted"]);
+    let note = object(5, &[("at", moment()), ("kind", kinds), ("kid", text()), ("node", text()), ("detail", text())]);
+    object(
         10,
         &[
             ("name", text()),
@@ -144,19 +153,22 @@ pub(super) fn schemas() -> Map<String, Value> {
             ("fault", or_null(text())),
             ("history", list(&note)),
         ],
-    );
-    let error = object(2, &[("error", text()), ("error_description", text())]);
-    let issued = object(
-        3,
-        &[
-            ("access_token", text()),
-            ("token_type", one_of(&["Bearer"])),
-            ("expires_in", number()),
-            ("scope", text()),
-            ("issued_token_type", text()),
-        ],
-    );
-    let asked: Vec<(&str, Value)> = [
+    )
+}
+
+fn issued() -> Value {
+    let members = [
+        ("access_token", text()),
+        ("token_type", one_of(&["Bearer"])),
+        ("expires_in", number()),
+        ("scope", text()),
+        ("issued_token_type", text()),
+    ];
+    object(3, &members)
+}
+
+fn asked() -> Value {
+    let names = [
         "grant_type",
         "scope",
         "audience",
@@ -171,22 +183,10 @@ pub(super) fn schemas() -> Map<String, Value> {
         "client_secret",
         "client_assertion",
         "client_assertion_type",
-    ]
-    .map(|name| (name, text()))
-    .into();
-    let introspection =
-        object(1, &[("active", super::flag()), ("token_type", text()), ("sub", text()), ("exp", number())]);
-    Map::from_iter([
-        ("Issuer".to_owned(), issuer),
-        ("IssuerList".to_owned(), object(1, &[("issuers", list(&reference("Issuer")))])),
-        ("Retire".to_owned(), closed(object(1, &[("kid", text())]))),
-        ("KeySet".to_owned(), object(1, &[("keys", list(&json!({ "type": "object" })))])),
-        ("Discovery".to_owned(), object(3, &[("issuer", text()), ("jwks_uri", text()), ("token_endpoint", text())])),
-        ("IssuedToken".to_owned(), issued),
-        ("TokenRequest".to_owned(), object(1, &asked)),
-        ("TokenQuestion".to_owned(), object(1, &[("token", text()), ("token_type_hint", text())])),
-        ("Introspection".to_owned(), introspection),
-        ("Nothing".to_owned(), object(0, &[])),
-        ("OAuthError".to_owned(), error),
-    ])
+    ];
+    object(1, &names.map(|name| (name, text())))
+}
+
+fn introspection() -> Value {
+    object(1, &[("active", super::flag()), ("token_type", text()), ("sub", text()), ("exp", number())])
 }
