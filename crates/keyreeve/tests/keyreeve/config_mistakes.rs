@@ -26,7 +26,7 @@ fn refused(text: &str, env: &[(&str, &str)]) -> Problems {
 }
 
 /// What is said about a mistake, after the rules that hold for every message.
-fn said(text: &str, env: &[(&str, &str)]) -> String {
+pub(crate) fn said(text: &str, env: &[(&str, &str)]) -> String {
     let problems = refused(text, env);
     for problem in &problems {
         assert_eq!(problem.severity, Severity::Error);
