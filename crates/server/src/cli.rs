@@ -309,6 +309,28 @@ pub(crate) struct DoctorArgs {
 pub(crate) enum PickyCommand {
     /// A fake Apple Push Notification service.
     Apns(PickyApnsArgs),
+    /// A fake OpenID Connect issuer, which counts who asks for its keys.
+    Oidc(PickyOidcArgs),
+}
+
+/// `keyreeve picky oidc`.
+#[derive(Debug, Args)]
+pub(crate) struct PickyOidcArgs {
+    /// Where to listen, over plain HTTP; loopback only. Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub(crate) bind: SocketAddr,
+    /// The `max-age` of the keys; without it they have none.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) max_age: Option<u64>,
+    /// Simulated seconds per real second.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) scale: f64,
+    /// What goes wrong, as JSON: `{"fault":{"kind":"hang-body"},"next":5}`.
+    #[arg(long = "fault", value_name = "JSON")]
+    pub(crate) fault: Option<String>,
+    /// Print address and score as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `keyreeve picky apns`.

@@ -64,6 +64,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::NewSealKey { json }) => new_key::seal_key(json),
         Command::Build(BuildCommand::Worker(args)) => build_worker::run(&args),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
+        Command::Picky(PickyCommand::Oidc(args)) => on_all_cores(picky_cmd::oidc(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),
         Command::Completions { shell } => {

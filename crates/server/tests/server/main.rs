@@ -9,6 +9,7 @@ mod demo;
 mod doubt;
 mod expiry;
 mod fetch;
+mod issuer_keys;
 mod leader;
 mod node;
 mod outage;
