@@ -27,6 +27,9 @@ pub(crate) enum Command {
     /// Check and explain a configuration, make keys for it.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check, test and explain the rules that say who may do what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Build keyreeve for another home than this machine.
     #[command(subcommand)]
     Build(BuildCommand),
@@ -302,6 +305,47 @@ pub(crate) struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `keyreeve policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Read the rules of a configuration and list them with their numbers.
+    Check(ConfigFile),
+    /// Decide the cases of a file, and compare: for CI.
+    Test(PolicyTestArgs),
+    /// Say whether claims allow a request: by which rule, or what came nearest. Exits with 4 where they do not.
+    Explain(PolicyExplainArgs),
+}
+
+/// `keyreeve policy test`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyTestArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// A JSON list of cases, each with `name`, `as`, `claims`, `on`, `request`, `expect` (`allow` or `deny`), and perhaps `rule`.
+    #[arg(value_name = "CASES")]
+    pub(crate) cases: PathBuf,
+}
+
+/// `keyreeve policy explain`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyExplainArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Where: `gate:NAME`.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) on: String,
+    /// Who vouches for the claims: `issuer:NAME` or `verifier:NAME`.
+    #[arg(long = "as", value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// The claims: a JSON object, a file that holds one, or `-` for standard input. Nothing is verified.
+    #[arg(long, value_name = "JSON|FILE")]
+    pub(crate) claims: String,
+    /// The method.
+    pub(crate) method: String,
+    /// The path, perhaps with a query.
+    pub(crate) path: String,
 }
 
 /// `keyreeve picky`.

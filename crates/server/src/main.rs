@@ -6,7 +6,7 @@
 //! - `demo`: fleets that are broken on purpose
 //! - `client`: commands that talk to a running node
 //! - `build_worker`: the Worker as a folder that wrangler deploys
-//! - `config_cmd`, `doctor`, `picky_cmd`: the rest
+//! - `config_cmd`, `policy_cmd`, `doctor`, `picky_cmd`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
 //! - `faults`: switches for tests with real processes
 
@@ -25,6 +25,7 @@ mod logs;
 mod new_key;
 mod notify;
 mod picky_cmd;
+mod policy_cmd;
 mod serve;
 mod signal;
 mod timekeeping;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::runtime;
 
-use cli::{BuildCommand, Cli, Command, ConfigCommand, PickyCommand};
+use cli::{BuildCommand, Cli, Command, ConfigCommand, PickyCommand, PolicyCommand};
 use exit::{Code, Failure, say};
 
 fn main() -> ExitCode {
@@ -62,6 +63,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Schema) => config_cmd::schema(),
         Command::Config(ConfigCommand::NewKey { name, json }) => new_key::api_key(&name, json),
         Command::Config(ConfigCommand::NewSealKey { json }) => new_key::seal_key(json),
+        Command::Policy(PolicyCommand::Check(args)) => policy_cmd::check(&args),
+        Command::Policy(PolicyCommand::Test(args)) => policy_cmd::test(&args),
+        Command::Policy(PolicyCommand::Explain(args)) => policy_cmd::explain(&args),
         Command::Build(BuildCommand::Worker(args)) => build_worker::run(&args),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
         Command::Picky(PickyCommand::Oidc(args)) => on_all_cores(picky_cmd::oidc(args)),
