@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::algorithm::Algorithm;
+use super::draft::Draft;
 use super::refusal::{Part, Refusal};
 use super::token::Header;
 use crate::json::{Json, Node};
@@ -122,6 +123,13 @@ impl Claims {
     /// The scopes of `scope` (RFC 8693 4.2: one text with spaces).
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.text("scope").into_iter().flat_map(|text| text.split(' ')).filter(|scope| !scope.is_empty())
+    }
+
+    /// The same claims but one.
+    pub(super) fn without(&self, name: &str) -> Result<Self, Refusal> {
+        let members = self.json.root().members().into_iter().flatten().filter(|(its, _)| *its != name);
+        let text = members.fold(Draft::new(), |draft, (name, value)| draft.node(name, value)).json();
+        Self::read(Json::parse(text.into_bytes()).map_err(|cause| Refusal::Json { part: Part::Payload, cause })?)
     }
 
     /// All of it, as JSON.

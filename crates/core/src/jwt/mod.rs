@@ -14,12 +14,16 @@
 //! - [`Algorithm`], [`PublicKey`], [`Jwk`], [`JwkSet`], [`Thumbprint`]: keys as they are written down
 //! - [`Key`], [`KeySet`]: keys ready to verify
 //! - [`Expected`]: what a token has to say; [`Claims`]: what it says
-//! - [`Draft`]: claims to be signed
+//! - [`Draft`]: claims to be signed; [`Delegation`]: those of somebody who acts for somebody else
+//! - [`Request`], [`Proof`]: what a token can be bound to besides, one request or one key
 //! - [`Refusal`]: why not, for the operator, and in short for strangers
 
 mod algorithm;
 pub mod base64url;
+mod binding;
 mod claims;
+mod delegate;
+mod dpop;
 mod draft;
 mod expected;
 mod jwk;
@@ -28,7 +32,10 @@ mod refusal;
 mod token;
 
 pub use algorithm::{Algorithm, Curve, Family};
+pub use binding::{BINDING_CLAIM, Request};
 pub use claims::{Claims, Verified};
+pub use delegate::{ACTORS_MAX, Delegation};
+pub use dpop::{Possession, Proof, ProofExpected};
 pub use draft::Draft;
 pub use expected::{Expected, LEEWAY_S_MAX, TokenType, WrongExpectation};
 pub use jwk::{JWK_BYTES_MAX, JWK_SET_BYTES_MAX, Jwk, JwkError, JwkSet, KEYS_MAX, PublicKey, Skipped, Thumbprint};

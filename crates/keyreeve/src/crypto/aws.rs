@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{self as aws, EcdsaKeyPair, ParsedPublicKey, RsaKeyPair, RsaPublicKeyComponents};
 use keyreeve_core::jwt::{Algorithm, BadSignature, Curve, Verify};
 use keyreeve_core::secret::Secret;
@@ -57,6 +59,14 @@ impl Signer for Rsa {
             .map_err(|_| SignError(format!("{} failed inside the library", self.algorithm)))?;
         Ok(signature)
     }
+}
+
+/// The numbers of a new key, as [`key::rsa_numbers`] has them.
+pub(crate) fn new_rsa_numbers() -> Result<Vec<Secret<Vec<u8>>>, KeyError> {
+    let failed = |cause: &str| KeyError::Refused { expected: key::RSA_EXPECTED, cause: cause.to_owned() };
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(|_| failed("the library could not draw one"))?;
+    let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).map_err(|_| failed("the library could not write it"))?;
+    key::rsa_numbers(der.as_ref()).ok_or_else(|| failed("the library wrote something else"))
 }
 
 struct Ec {

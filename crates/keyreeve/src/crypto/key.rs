@@ -384,6 +384,44 @@ fn der(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     out
 }
 
+/// The numbers of an RSA key in PKCS #8 (RFC 5958, RFC 8017 A.1.2) as a library writes it: n, e, d, p, q, dp, dq, qi.
+#[cfg(feature = "native")]
+pub(super) fn rsa_numbers(pkcs8: &[u8]) -> Option<Vec<Secret<Vec<u8>>>> {
+    let info = PrivateKeyInfoRef::try_from(pkcs8).ok()?;
+    let (tag, mut numbers, _) = taken(info.private_key.as_bytes())?;
+    if tag != SEQUENCE {
+        return None;
+    }
+    let mut found = Vec::with_capacity(9);
+    while !numbers.is_empty() {
+        let (tag, number, rest) = taken(numbers)?;
+        if tag != INTEGER {
+            return None;
+        }
+        found.push(Secret::new(without_zeros(number).to_vec()));
+        numbers = rest;
+    }
+    // The first is the version.
+    (found.len() == 9).then(|| found.split_off(1))
+}
+
+/// The first value of some DER: its tag, its content, and what comes after it.
+#[cfg(feature = "native")]
+fn taken(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = der.split_first()?;
+    let (length, rest) = rest.split_first()?;
+    let (length, rest) = match length {
+        short if *short < 0x80 => (usize::from(*short), rest),
+        long => {
+            let (bytes, rest) =
+                rest.split_at_checked(usize::from(*long & 0x7f)).filter(|(bytes, _)| bytes.len() <= 4)?;
+            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        }
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((*tag, content, rest))
+}
+
 fn is(jwk: &Map<String, Value>, kty: &str, crv: Option<&str>) -> bool {
     let text = |name| jwk.get(name).and_then(Value::as_str);
     text("kty") == Some(kty) && (crv.is_none() || text("crv") == crv)

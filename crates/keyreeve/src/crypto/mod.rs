@@ -17,6 +17,8 @@ pub mod local;
 pub mod sign;
 pub mod verify;
 
+#[cfg(feature = "native")]
+pub(crate) use aws::new_rsa_numbers;
 pub use key::{KeyError, rsa_pkcs8};
 pub use local::LocalCrypto;
 pub use sign::{MakeSigner, SignError, Signer, any_signer, signer};

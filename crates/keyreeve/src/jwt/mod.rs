@@ -1,19 +1,29 @@
 //! Tokens for Rust programs, and for keyreeve's own gates and issuers.
 //!
-//! - [`keys`]: trusted keys ready to verify, and where they come from
+//! - [`kit`]: all a program needs, from explicit values or from its environment ([`environment`])
+//! - [`layer`]: verification in front of an axum router, in three lines
 //! - [`verifier`]: tokens in, [`Verified`] claims out
 //! - [`signing`]: claims in, tokens out
+//! - [`keys`]: trusted keys ready to verify, and where they come from
+//! - [`generate`]: new key pairs
 //!
 //! What is decided about a token is in [`keyreeve_core::jwt`]; here is what computes and what waits.
 
+pub mod environment;
+pub mod generate;
 pub mod keys;
+pub mod kit;
+pub mod layer;
 pub mod signing;
 pub mod verifier;
 
+pub use environment::{KitError, Platform, Remote};
 pub use keyreeve_core::jwt::{
-    Algorithm, Claims, Draft, Expected, Header, Jwk, JwkSet, PublicKey, Refusal, Thumbprint, TokenType, Unverified,
-    Verified,
+    Algorithm, Claims, Delegation, Draft, Expected, Header, Jwk, JwkSet, PublicKey, Refusal, Request, Thumbprint,
+    TokenType, Unverified, Verified,
 };
 pub use keys::{Fixed, Key, KeySet, Keys, Unavailable, key_of, key_set};
+pub use kit::{IssueError, Kit, SignOptions};
+pub use layer::{Bearer, RequireToken};
 pub use signing::SigningKey;
 pub use verifier::{Verifier, VerifyError};
