@@ -56,9 +56,9 @@ pub fn refresh_at(
     let life_ms = expires_at.since(issued_at);
     let latest = expires_at.minus(lead_ms(rules, life_ms));
     let allowed = minted_at.plus(rules.min_interval_ms).plus(rules.skew_ms);
-    // Drawn from what is allowed, rather than cut off at it, or those that were cut would fall due together.
     let early_ms = rules.refresh_jitter_ms.min(life_ms / 4);
     let latest = quiet::moved_ahead(&rules.quiet, latest, (early_ms, rules.settled_ms()), allowed).unwrap_or(latest);
+    // Drawn from what is allowed, rather than cut off at it, or those that were cut would fall due together.
     let early_ms = early_ms.min(latest.since(allowed));
     latest.minus(spread(seed_of(op), early_ms))
 }

@@ -33,6 +33,12 @@ pub(crate) enum Command {
     /// Build keyreeve for another home than this machine.
     #[command(subcommand)]
     Build(BuildCommand),
+    /// Make keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Sign, verify and look into tokens, without a node.
+    #[command(subcommand)]
+    Jwt(JwtCommand),
     /// Run a fake upstream that enforces the real rules and keeps score.
     #[command(subcommand)]
     Picky(PickyCommand),
@@ -294,6 +300,74 @@ pub(crate) struct BuildWorkerArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `keyreeve keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key pair; print both halves as JWK.
+    Generate {
+        /// The algorithm: EdDSA, ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384 or PS512.
+        #[arg(long, default_value = "EdDSA", value_name = "ALG")]
+        alg: String,
+        /// The id of the key; without it algorithm and time.
+        #[arg(long, value_name = "ID")]
+        kid: Option<String>,
+        /// As lines for an environment file.
+        #[arg(long)]
+        dotenv: bool,
+    },
+    /// Make a secret for HS512; print it as base64url.
+    Secret {
+        /// Its length in bytes.
+        #[arg(long, default_value_t = 64, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(32..=1024))]
+        len: u16,
+        /// As a line for an environment file.
+        #[arg(long, conflicts_with = "json")]
+        dotenv: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `keyreeve jwt`. What is not given comes from the environment: `JWT_ISS`, `JWT_AUD`, `JWT_SECRET` and the others of the guide.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JwtCommand {
+    /// Sign claims, a JSON object on standard input, and print the token.
+    Sign {
+        /// A file with the private JWK, or what `keys generate` printed.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// The life of the token, in seconds.
+        #[arg(long, value_name = "SECONDS")]
+        ttl: Option<u64>,
+        /// Issuer and audience.
+        #[command(flatten)]
+        who: JwtWho,
+    },
+    /// Verify a token on standard input: print its claims, or say why not and end with 1.
+    Verify {
+        /// A file with the public JWK, a JWKS, or what `keys generate` printed.
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
+        /// Issuer and audience.
+        #[command(flatten)]
+        who: JwtWho,
+    },
+    /// Print what a token on standard input says. Nothing is verified.
+    Decode,
+}
+
+/// From whom and for whom.
+#[derive(Debug, Args)]
+pub(crate) struct JwtWho {
+    /// The issuer.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+    /// The audience; several with commas.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) audience: Option<String>,
 }
 
 /// `keyreeve doctor`.

@@ -6,6 +6,7 @@
 //! - `demo`: fleets that are broken on purpose
 //! - `client`: commands that talk to a running node
 //! - `build_worker`: the Worker as a folder that wrangler deploys
+//! - `jwt_cmd`: keys and tokens without a node
 //! - `config_cmd`, `policy_cmd`, `doctor`, `picky_cmd`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
 //! - `faults`: switches for tests with real processes
@@ -19,6 +20,7 @@ mod dev;
 mod doctor;
 mod exit;
 mod faults;
+mod jwt_cmd;
 mod listen;
 mod load;
 mod logs;
@@ -67,6 +69,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Policy(PolicyCommand::Test(args)) => policy_cmd::test(&args),
         Command::Policy(PolicyCommand::Explain(args)) => policy_cmd::explain(&args),
         Command::Build(BuildCommand::Worker(args)) => build_worker::run(&args),
+        Command::Keys(command) => jwt_cmd::keys(command),
+        Command::Jwt(command) => on_one_core(jwt_cmd::run(command)),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
         Command::Picky(PickyCommand::Oidc(args)) => on_all_cores(picky_cmd::oidc(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),

@@ -5,6 +5,7 @@ mod cache;
 mod crypto;
 mod fleet;
 mod given;
+mod json;
 mod operator;
 mod policy;
 mod quiet;

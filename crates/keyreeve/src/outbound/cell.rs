@@ -146,13 +146,20 @@ pub(super) struct Cell {
     pub(super) snapshot: ArcSwapOption<Snapshot>,
     /// Monotonic milliseconds of the last use; [`IDLE`] where renewal has stopped for want of demand.
     used_at: AtomicU64,
-    /// Monotonic milliseconds at which a follower last began to look for the next generation.
-    pub(super) looked_at: AtomicU64,
-    /// The newest generation that a follower was told is refused upstream; 0 for none.
-    pub(super) refused: AtomicU64,
-    /// Until when a caller of a follower is asking the origin, in monotonic milliseconds; 0 for nobody.
-    pub(super) fetching_until: AtomicU64,
+    /// Only a follower has them.
+    pub(super) marks: Option<Box<Marks>>,
     state: Mutex<State>,
+}
+
+/// What a follower remembers of its looks.
+#[derive(Default)]
+pub(super) struct Marks {
+    /// Monotonic milliseconds at which it last began to look for the next generation.
+    pub(super) looked_at: AtomicU64,
+    /// The newest generation that it was told is refused upstream; 0 for none.
+    pub(super) refused: AtomicU64,
+    /// Until when one of its callers is asking the origin, in monotonic milliseconds; 0 for nobody.
+    pub(super) fetching_until: AtomicU64,
 }
 
 #[derive(Default)]
@@ -179,7 +186,7 @@ struct Told {
 }
 
 impl Cell {
-    pub(super) fn new(credential: &Credential, previous: Option<&Self>) -> Self {
+    pub(super) fn new(credential: &Credential, is_following: bool, previous: Option<&Self>) -> Self {
         let snapshot = previous.and_then(|previous| previous.snapshot.load_full());
         Self {
             name: credential.name.clone(),
@@ -188,9 +195,7 @@ impl Cell {
             keep: credential.keep,
             snapshot: ArcSwapOption::new(snapshot),
             used_at: AtomicU64::new(IDLE),
-            looked_at: AtomicU64::new(0),
-            fetching_until: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
+            marks: is_following.then(Box::default),
             state: Mutex::default(),
         }
     }

@@ -15,7 +15,7 @@ use keyreeve_core::record::Record;
 use keyreeve_core::schedule::spread;
 use keyreeve_core::time::{Moment, Mono, Span};
 
-use super::cell::{Cell, Served};
+use super::cell::{Cell, Marks, Served};
 use super::{Inner, Outbound, slot};
 use crate::config::Plan;
 use crate::error::{Error, ErrorKind};
@@ -91,7 +91,7 @@ pub(super) async fn fetch(
         if now.mono >= deadline {
             return Err(cell.out_of_time(now));
         }
-        if cell.begin_fetch(now.mono, deadline) {
+        if cell.marks.as_ref().is_some_and(|marks| marks.begin_fetch(now.mono, deadline)) {
             ask(inner, origin, cell, min_ttl_ms, deadline).await?;
             let now = inner.host.now();
             return cell.serve(now, min_ttl_ms).ok_or_else(|| cell.out_of_time(now));
@@ -130,10 +130,11 @@ async fn ask(
 /// Looks for the next generation while the present one is served on, once its renewal is due. Each node a little later than
 /// that, so that they do not ask at once.
 pub(super) fn look_ahead(inner: &Arc<Inner>, origin: &Arc<dyn Origin>, cell: &Arc<Cell>, now: Moment) {
+    let Some(marks) = &cell.marks else { return };
     let newest = cell.newest_generation();
-    let is_refused = newest > 0 && newest <= cell.refused.load(Ordering::Relaxed);
+    let is_refused = newest > 0 && newest <= marks.refused.load(Ordering::Relaxed);
     let every_ms = if is_refused { REFUSED_MS } else { LOOK_MS };
-    if (is_refused || is_due(inner, cell, now)) && cell.begin_look(now.mono, every_ms) {
+    if (is_refused || is_due(inner, cell, now)) && marks.begin_look(now.mono, every_ms) {
         look(inner, origin, cell, newest);
     }
 }
@@ -141,7 +142,9 @@ pub(super) fn look_ahead(inner: &Arc<Inner>, origin: &Arc<dyn Origin>, cell: &Ar
 /// Looks for what comes after `generation`, which is refused upstream: at once, and with every use until it has come. The
 /// upstream may not allow it yet.
 pub(super) fn look_beyond(inner: &Arc<Inner>, origin: &Arc<dyn Origin>, cell: &Arc<Cell>, generation: u64) {
-    cell.refused.fetch_max(generation, Ordering::Relaxed);
+    if let Some(marks) = &cell.marks {
+        marks.refused.fetch_max(generation, Ordering::Relaxed);
+    }
     if cell.newest_generation() <= generation {
         look(inner, origin, cell, generation);
     }
@@ -191,7 +194,7 @@ async fn learn(inner: &Arc<Inner>, origin: &dyn Origin, cell: &Cell, wish: Wish,
     inner.adopt(cell, keys, &record)
 }
 
-impl Cell {
+impl Marks {
     /// True for one caller at a time: who asks the origin, until `deadline` at the latest.
     fn begin_fetch(&self, now: Mono, deadline: Mono) -> bool {
         let until = self.fetching_until.load(Ordering::Relaxed);
@@ -199,15 +202,19 @@ impl Cell {
             && self.fetching_until.compare_exchange(until, deadline.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    fn end_fetch(&self, now: Mono, error: Option<Error>) {
-        self.lock().finish(now, error, true);
-        self.fetching_until.store(0, Ordering::Relaxed);
-    }
-
     /// True for one look per `for_ms`.
     fn begin_look(&self, now: Mono, for_ms: u64) -> bool {
         let last = self.looked_at.load(Ordering::Relaxed);
         let is_over = last == 0 || now.0.saturating_sub(last) >= for_ms;
         is_over && self.looked_at.compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl Cell {
+    fn end_fetch(&self, now: Mono, error: Option<Error>) {
+        self.lock().finish(now, error, true);
+        if let Some(marks) = &self.marks {
+            marks.fetching_until.store(0, Ordering::Relaxed);
+        }
     }
 }

@@ -136,11 +136,12 @@ impl Outbound {
         let mut boot = [0; 8];
         parts.host.fill(&mut boot);
         let me = Holder { node: parts.node, boot: u64::from_be_bytes(boot) };
+        let is_following = matches!(parts.drive, Drive::Follow(_));
         let known = |name: &CredentialName| previous.and_then(|previous| previous.inner.cells.get(name));
         let cells = credentials
             .into_iter()
             .map(|credential| {
-                let cell = Cell::new(&credential, known(&credential.name).map(Arc::as_ref));
+                let cell = Cell::new(&credential, is_following, known(&credential.name).map(Arc::as_ref));
                 (credential.name, Arc::new(cell))
             })
             .collect();

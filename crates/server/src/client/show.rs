@@ -22,18 +22,23 @@ pub(super) fn list(answer: &Value) -> String {
 
 /// One credential, a line a fact.
 pub(super) fn credential(answer: &Value) -> String {
-    let facts: Vec<_> = answer.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()).collect();
     let mut rows = Vec::new();
-    for (name, value) in facts {
-        match value.as_object() {
-            None => rows.push(vec![format!("{name}:"), text(Some(value))]),
-            Some(members) => {
-                let members = members.iter().filter(|(_, value)| !value.is_null());
-                rows.extend(members.map(|(member, value)| vec![format!("{name}.{member}:"), text(Some(value))]));
+    facts("", answer, &mut rows);
+    table(&rows)
+}
+
+/// The facts of `value`, each under its path.
+fn facts(path: &str, value: &Value, rows: &mut Vec<Vec<String>>) {
+    match value {
+        Value::Null => {}
+        Value::Object(members) => {
+            for (member, value) in members {
+                let path = if path.is_empty() { member.clone() } else { format!("{path}.{member}") };
+                facts(&path, value, rows);
             }
         }
+        value => rows.push(vec![format!("{path}:"), text(Some(value))]),
     }
-    table(&rows)
 }
 
 /// What became of a renewal, a report, a verdict.

@@ -81,7 +81,7 @@ fn dev_takes_the_next_port_where_its_own_is_taken_and_says_so() {
 async fn client_commands_put_data_on_standard_output_and_end_with_a_code_that_says_why() {
     let issuer = upstream::start(upstream::Config::default()).await.unwrap();
     let place = Place::new();
-    let config = place.config(&http_credential(&issuer.mint_url(), ""));
+    let config = place.config(&http_credential(&issuer.mint_url(), "life.quiet = [\"sat 22:00-22:20\"]"));
     let node = place.node(&config, "one", &[]);
 
     let (out, err, code) = place.cli(&node, &["credential", "get", "up"]);
@@ -97,6 +97,10 @@ async fn client_commands_put_data_on_standard_output_and_end_with_a_code_that_sa
         assert!(code == 0 && out.contains("up"), "{args:?}: {out}");
         assert!(!out.contains("t-1"), "only `get` prints a secret: {out}");
     }
+
+    let (out, _, _) = place.cli(&node, &["credential", "show", "up"]);
+    let window = out.lines().find(|line| line.starts_with("renewal.quiet.from:"));
+    assert!(window.is_some_and(|line| line.ends_with("T22:00:00Z")), "{out}");
 
     let (out, err, code) = place.cli(&node, &["credential", "show", "nope"]);
     assert!(out.is_empty() && code == 3 && err.starts_with("error: ") && err.contains("\nrequest: "), "{code} {err}");

@@ -20,4 +20,5 @@ mod scripts;
 mod secrets;
 mod slots;
 mod support;
+mod tokens;
 mod worker;
