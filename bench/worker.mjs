@@ -3,17 +3,16 @@
 // CPU is that of the workerd process, as the kernel's scheduler counts it (schedstat); the load comes from this process. Rounds
 // alternate, medians are printed. Calls of objects are counted at the object: a subclass of it writes a line for each.
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { AUTHORIZED, KEY, SECRETS, TOKEN, configured, renewals } from "../tests/worker/credential.mjs";
+import { CONNECTIONS, constant, load } from "../tests/worker/load.mjs";
 import { World, environment, npm, until } from "../tests/worker/world.mjs";
 
 const { values: options } = parseArgs({ options: { rounds: { type: "string", default: "7" }, requests: { type: "string", default: "6000" } } });
 const ROUNDS = Number(options.rounds);
 const REQUESTS = Number(options.requests);
-const CONNECTIONS = 8;
 /** Credentials that a cold isolate finds in the cache, one after the other. */
 const COLD = 400;
 
@@ -23,47 +22,12 @@ const us = (ms, times) => (ms * 1000) / times;
 const say = (...cells) => console.log(cells.join(" "));
 const row = (name, ...cells) => say(name.padEnd(44), ...cells.map((cell) => String(cell).padStart(12)));
 
-/** Asks for each path, by keep-alive connections with one request each under way; answers have a Content-Length. In milliseconds. */
-async function load(url, paths) {
-  const requests = paths.map((path) => `GET ${path} HTTP/1.1\r\nhost: ${url.host}\r\nauthorization: Bearer ${KEY}\r\n\r\n`);
-  let asked = 0;
-  const started = performance.now();
-  await Promise.all(Array.from({ length: CONNECTIONS }, () => new Promise((resolve, reject) => {
-    const socket = connect({ port: Number(url.port), host: url.hostname, noDelay: true });
-    let seen = "";
-    const next = () => {
-      if (asked === requests.length) return socket.end(resolve);
-      socket.write(requests[asked]);
-      asked += 1;
-    };
-    socket.setEncoding("latin1").on("error", reject).on("connect", next).on("data", (data) => {
-      seen += data;
-      const end = seen.indexOf("\r\n\r\n");
-      if (end < 0) return;
-      const length = /content-length: (\d+)/i.exec(seen.slice(0, end))?.[1];
-      if (!seen.startsWith("HTTP/1.1 200") || length === undefined) return reject(new Error(seen.slice(0, 400)));
-      if (seen.length < end + 4 + Number(length)) return;
-      seen = "";
-      next();
-    });
-  })));
-  return performance.now() - started;
-}
-
 /** A Worker of JavaScript alone. */
 function script(name, text) {
   mkdirSync(join(folder, name));
   writeFileSync(join(folder, name, "index.js"), text);
   return join(folder, name);
 }
-
-const constant = (body) => `const body = ${JSON.stringify(body)};
-export default {
-  fetch() {
-    return new Response(body, { headers: { "content-type": "application/json" } });
-  },
-};
-`;
 
 // The shape of multistore's credential cache: a Map by name, an expiry with a margin, a fresh JSON body for each answer.
 const memory = (fields) => `const held = new Map();

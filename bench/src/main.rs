@@ -4,11 +4,13 @@
 //! cargo run --release -- warm   time of one warm get, two threads, 1 and 1,024 credentials
 //! cargo run --release -- cold   upstream calls for 1,000 cold callers, answering and failing
 //! cargo run --release -- rss    memory for 100,000 credentials
-//! cargo run --release -- jwt    tokens signed and verified per CPU second, beside jsonwebtoken, jwt-simple and the raw libraries
+//! cargo run --release -- jwt [ALG..]   tokens per CPU second, beside jsonwebtoken, jwt-simple and the raw libraries
 //! cargo run --release -- http --keyreeve PATH      GET /token beside a bare hyper "hello"
+//! cargo run --release -- auth --keyreeve PATH      a gate beside a bare hyper "hello", and what a remembered token costs
 //! cargo run --release -- callers --keyreeve PATH   what 5,000 cold callers of 50 processes wait
 //! ```
 
+mod auth;
 mod callers;
 mod cold;
 mod fleet;
@@ -27,13 +29,14 @@ fn main() {
         ["warm"] => warm::run(&runtime),
         ["cold"] => runtime.block_on(cold::run()),
         ["rss"] => rss::run(&runtime),
-        ["jwt"] => jwt::run(),
+        ["jwt", only @ ..] => jwt::run(only),
         ["http", "--keyreeve", binary] => http::run(&runtime, binary.as_ref()),
+        ["auth", "--keyreeve", binary] => auth::run(&runtime, binary.as_ref()),
         ["callers", "--keyreeve", binary] => runtime.block_on(callers::run(binary.as_ref())),
-        // What `http` starts as the process beside keyreeve.
+        // What `http` and `auth` start as the process beside keyreeve.
         ["hello"] => runtime.block_on(http::hello()),
         _ => {
-            eprintln!("usage: keyreeve-bench warm|cold|rss|jwt, or http|callers --keyreeve PATH");
+            eprintln!("usage: keyreeve-bench warm|cold|rss, jwt [ALG..], or http|auth|callers --keyreeve PATH");
             std::process::exit(2);
         }
     }

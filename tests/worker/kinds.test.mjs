@@ -52,7 +52,7 @@ before(async () => {
 });
 after(() => strict?.stop());
 
-async function around({ store = "do:KEYREEVE", secrets = SECRETS, services, objects }, body) {
+async function around({ store = "do:KEYREEVE", secrets = SECRETS, services, objects, compatibilityDate }, body) {
   const serviceBindings = services ?? { RENEWAL: "renewal", CERT: strict.service };
   const world = await World.start({
     isolates: ISOLATES,
@@ -60,7 +60,7 @@ async function around({ store = "do:KEYREEVE", secrets = SECRETS, services, obje
     secrets,
     ...(objects && { objects }),
     workers: [{ name: "renewal", modules: [{ type: "ESModule", path: "renewal.mjs", contents: RENEWAL }] }],
-    bindings: { serviceBindings },
+    bindings: { serviceBindings, ...(compatibilityDate && { compatibilityDate }) },
   });
   try {
     await body(world);
@@ -115,4 +115,5 @@ test("what is not bound is named in one sentence, to whoever asks and in the log
   await said({ secrets: { SEAL_KEY: SECRETS.SEAL_KEY } }, "app", /the binding `APP_KEY` is missing/);
   await said({ services: { CERT: strict.service } }, "mine", /the binding `RENEWAL` is missing/);
   await said({ services: { RENEWAL: "renewal" } }, "vendor", /the binding `CERT` is missing/);
+  await said({ compatibilityDate: "2024-11-10" }, "app", /the `compatibility_date` of this Worker is before 2024-11-11/);
 });

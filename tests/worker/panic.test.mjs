@@ -22,6 +22,7 @@ async function among(waiting, path) {
 }
 
 for (const [path, waiting, when] of [
+  ["/testing/now/panic", "/testing/wait", "in an answer that needs no waiting"],
   ["/testing/panic", "/testing/wait", "at once"],
   ["/testing/panic-later", "/testing/wait", "after an await"],
 ]) {
@@ -50,16 +51,18 @@ for (const what of ["panic", "panic-later"]) {
   });
 }
 
-test("an abort ends what is in flight in its isolate, at once, and the isolate serves again", async () => {
-  const elsewhere = world.ask(1, "/testing/wait");
-  const { answer, others } = await among("/testing/wait", "/testing/abort");
-  for (const { status, ms } of [answer, ...others]) {
-    assert.equal(status, 500);
-    assert.ok(ms < ANSWERED_WITHIN_MS, `answered after ${ms} ms`);
-  }
-  assert.equal((await elsewhere).status, 200);
-  assert.equal((await world.ask(0, "/testing/wait")).status, 200);
-});
+for (const path of ["/testing/abort", "/testing/now/abort"]) {
+  test(`an abort (${path}) ends what is in flight in its isolate, at once, and the isolate serves again`, async () => {
+    const elsewhere = world.ask(1, "/testing/wait");
+    const { answer, others } = await among("/testing/wait", path);
+    for (const { status, ms } of [answer, ...others]) {
+      assert.equal(status, 500);
+      assert.ok(ms < ANSWERED_WITHIN_MS, `answered after ${ms} ms`);
+    }
+    assert.equal((await elsewhere).status, 200);
+    assert.equal((await world.ask(0, "/testing/wait")).status, 200);
+  });
+}
 
 test("after an abort in an object its memory is new and its disk is whole", async () => {
   const before = (await world.ask(0, "/testing/object/count")).json;

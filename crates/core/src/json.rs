@@ -352,6 +352,25 @@ pub fn write_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// A bit for names of one length, first and last character.
+fn kind_of_name(name: &[u8]) -> u64 {
+    let (first, last) = (name.first().copied().unwrap_or_default(), name.last().copied().unwrap_or_default());
+    let mixed =
+        (name.len() as u64).wrapping_mul(7) ^ u64::from(first).wrapping_mul(31) ^ u64::from(last).wrapping_mul(17);
+    1 << (mixed & 63)
+}
+
+/// Whether one of eight bytes is a quote, a backslash or a control character: its lowest such byte has its top bit set.
+const fn special_of(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES * 0x80;
+    const fn zero_of(word: u64) -> u64 {
+        word.wrapping_sub(ONES) & !word & TOPS
+    }
+    let control = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
+    zero_of(word ^ (ONES * b'"' as u64)) | zero_of(word ^ (ONES * b'\\' as u64)) | control
+}
+
 struct Reader<'a> {
     bytes: &'a [u8],
     text: &'a str,
@@ -487,7 +506,8 @@ impl Reader<'_> {
             self.at += 1;
             return Ok(());
         }
-        let mut count = 0;
+        // One bit for each kind of name that was said: most names are of a kind of their own, and need no comparison.
+        let (mut count, mut said) = (0, 0_u64);
         loop {
             self.blanks();
             if self.peek() != Some(b'"') {
@@ -495,9 +515,11 @@ impl Reader<'_> {
             }
             let (name, start) = (self.slots.len(), self.at);
             self.quoted()?;
-            if count < PAIRS_MAX && self.was_said(slot, name) {
+            let bit = self.name(name).map_or(0, kind_of_name);
+            if said & bit != 0 && count < PAIRS_MAX && self.was_said(slot, name) {
                 return Err(JsonError { fault: Fault::Duplicate, at: start });
             }
+            said |= bit;
             count += 1;
             self.blanks();
             if self.peek() != Some(b':') {
@@ -520,9 +542,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn name(&self, at: usize) -> Option<&str> {
+    fn name(&self, at: usize) -> Option<&[u8]> {
         let slot = self.slots.get(at)?;
-        let of = if slot.kind == Kind::Escaped { &self.unescaped } else { self.text };
+        let of = if slot.kind == Kind::Escaped { self.unescaped.as_bytes() } else { self.bytes };
         of.get(slot.start as usize..slot.end as usize)
     }
 
@@ -574,7 +596,16 @@ impl Reader<'_> {
 
     /// Goes on to a quote, a backslash, a control character or the end.
     fn plain(&mut self) {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let mut rest = self.bytes.get(self.at..).unwrap_or_default();
+        while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
+            let special = special_of(u64::from_le_bytes(*chunk));
+            if special != 0 {
+                self.at += special.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
+            rest = after;
+        }
         let is_special = |byte: &u8| *byte == b'"' || *byte == b'\\' || *byte < 0x20;
         self.at += rest.iter().position(is_special).unwrap_or(rest.len());
     }

@@ -24,14 +24,21 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Work with the credentials of a running node.
     Credential(CredentialArgs),
-    /// Work with the signing keys of the issuers of a running node.
-    Keys(KeysArgs),
     /// Check and explain a configuration, make keys for it.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check, test and explain the rules that say who may do what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Build keyreeve for another home than this machine.
     #[command(subcommand)]
     Build(BuildCommand),
+    /// Make keys and secrets; look at, rotate and retire the signing keys of a running node.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Sign, verify and look into tokens, without a node.
+    #[command(subcommand)]
+    Jwt(JwtCommand),
     /// Run a fake upstream that enforces the real rules and keeps score.
     #[command(subcommand)]
     Picky(PickyCommand),
@@ -98,41 +105,46 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct NodeArgs {
     /// The node to ask: `http://HOST:PORT`, `https://HOST` or `unix:PATH`.
-    #[arg(long, global = true, env = "KEYREEVE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    #[arg(long, env = "KEYREEVE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
     pub(crate) url: String,
     /// A file with the API key; without it the variable KEYREEVE_API_KEY.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
     /// Print JSON.
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub(crate) json: bool,
     /// Give up after this many seconds.
-    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) timeout: u64,
 }
 
 /// `keyreeve keys`.
-#[derive(Debug, Args)]
-pub(crate) struct KeysArgs {
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-    /// What to do.
-    #[command(subcommand)]
-    pub(crate) command: KeysCommand,
-}
-
-/// The commands on keys.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
+    /// Without a node.
+    #[command(flatten)]
+    New(NewKeysCommand),
+    /// Of a running node.
+    #[command(flatten)]
+    OfIssuer(IssuerKeysCommand),
+}
+
+/// The commands on the keys of the issuers of a running node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IssuerKeysCommand {
     /// List the keys of an issuer, or of all, with their phases.
     Ls {
         /// The issuer.
         issuer: Option<String>,
+        #[command(flatten)]
+        node: NodeArgs,
     },
     /// Publish the next key now; it signs when every verifier can know it.
     Rotate {
         /// The issuer.
         issuer: String,
+        #[command(flatten)]
+        node: NodeArgs,
     },
     /// Take a key out at once, because it leaked: its tokens are refused from now on.
     Retire {
@@ -140,11 +152,15 @@ pub(crate) enum KeysCommand {
         issuer: String,
         /// The key id.
         kid: String,
+        #[command(flatten)]
+        node: NodeArgs,
     },
     /// Print the public keys of an issuer, as verifiers read them.
     Jwks {
         /// The issuer.
         issuer: String,
+        #[command(flatten)]
+        node: NodeArgs,
     },
 }
 
@@ -357,6 +373,74 @@ pub(crate) struct BuildWorkerArgs {
     pub(crate) json: bool,
 }
 
+/// `keyreeve keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NewKeysCommand {
+    /// Make a key pair; print both halves as JWK.
+    Generate {
+        /// The algorithm: EdDSA, ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384 or PS512.
+        #[arg(long, default_value = "EdDSA", value_name = "ALG")]
+        alg: String,
+        /// The id of the key; without it algorithm and time.
+        #[arg(long, value_name = "ID")]
+        kid: Option<String>,
+        /// As lines for an environment file.
+        #[arg(long)]
+        dotenv: bool,
+    },
+    /// Make a secret for HS512; print it as base64url.
+    Secret {
+        /// Its length in bytes.
+        #[arg(long, default_value_t = 64, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(32..=1024))]
+        len: u16,
+        /// As a line for an environment file.
+        #[arg(long, conflicts_with = "json")]
+        dotenv: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `keyreeve jwt`. What is not given comes from the environment: `JWT_ISS`, `JWT_AUD`, `JWT_SECRET` and the others of the guide.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JwtCommand {
+    /// Sign claims, a JSON object on standard input, and print the token.
+    Sign {
+        /// A file with the private JWK, or what `keys generate` printed.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// The life of the token, in seconds.
+        #[arg(long, value_name = "SECONDS")]
+        ttl: Option<u64>,
+        /// Issuer and audience.
+        #[command(flatten)]
+        who: JwtWho,
+    },
+    /// Verify a token on standard input: print its claims, or say why not and end with 1.
+    Verify {
+        /// A file with the public JWK, a JWKS, or what `keys generate` printed.
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
+        /// Issuer and audience.
+        #[command(flatten)]
+        who: JwtWho,
+    },
+    /// Print what a token on standard input says. Nothing is verified.
+    Decode,
+}
+
+/// From whom and for whom.
+#[derive(Debug, Args)]
+pub(crate) struct JwtWho {
+    /// The issuer.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+    /// The audience; several with commas.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) audience: Option<String>,
+}
+
 /// `keyreeve doctor`.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
@@ -368,11 +452,74 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
+/// `keyreeve policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Read the rules of a configuration and list them with their numbers.
+    Check(ConfigFile),
+    /// Decide the cases of a file, and compare: for CI.
+    Test(PolicyTestArgs),
+    /// Say whether claims allow a request: by which rule, or what came nearest. Exits with 4 where they do not.
+    Explain(PolicyExplainArgs),
+}
+
+/// `keyreeve policy test`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyTestArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// A JSON list of cases, each with `name`, `as`, `claims`, `on`, `request`, `expect` (`allow` or `deny`), and perhaps `rule`.
+    #[arg(value_name = "CASES")]
+    pub(crate) cases: PathBuf,
+}
+
+/// `keyreeve policy explain`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyExplainArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Where: `gate:NAME`.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) on: String,
+    /// Who vouches for the claims: `issuer:NAME` or `verifier:NAME`.
+    #[arg(long = "as", value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// The claims: a JSON object, a file that holds one, or `-` for standard input. Nothing is verified.
+    #[arg(long, value_name = "JSON|FILE")]
+    pub(crate) claims: String,
+    /// The method.
+    pub(crate) method: String,
+    /// The path, perhaps with a query.
+    pub(crate) path: String,
+}
+
 /// `keyreeve picky`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PickyCommand {
     /// A fake Apple Push Notification service.
     Apns(PickyApnsArgs),
+    /// A fake OpenID Connect issuer, which counts who asks for its keys.
+    Oidc(PickyOidcArgs),
+}
+
+/// `keyreeve picky oidc`.
+#[derive(Debug, Args)]
+pub(crate) struct PickyOidcArgs {
+    /// Where to listen, over plain HTTP; loopback only. Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub(crate) bind: SocketAddr,
+    /// The `max-age` of the keys; without it they have none.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) max_age: Option<u64>,
+    /// Simulated seconds per real second.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) scale: f64,
+    /// What goes wrong, as JSON: `{"fault":{"kind":"hang-body"},"next":5}`.
+    #[arg(long = "fault", value_name = "JSON")]
+    pub(crate) fault: Option<String>,
+    /// Print address and score as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `keyreeve picky apns`.

@@ -103,6 +103,7 @@ impl Node {
         let parts = http::Parts {
             host: Arc::clone(&ground.host),
             metrics: Some(metrics),
+            has_streams: true,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let api = Api::new(live(&outbound, &loaded), parts);

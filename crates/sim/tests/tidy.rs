@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keyreeve-sim", &["keyreeve", "keyreeve-core"]),
     // The suite that checks its engines runs inside of it, in builds for tests only.
     ("keyreeve-worker", &["keyreeve", "keyreeve-core", "keyreeve-sim"]),
+    ("keyreeve-example-axum-jwt", &["keyreeve"]),
     ("keyreeve-example-rust-worker", &[]),
 ];
 /// The core decides, so it needs little. A longer list is a decision to be written down, not a convenience.

@@ -29,6 +29,18 @@ const SERVICE_HOST: &str = "https://service.invalid";
 /// Sent unless the request has its own; some services refuse requests without one.
 const USER_AGENT: &str = concat!("keyreeve/", env!("CARGO_PKG_VERSION"));
 
+/// Fails where the runtime behaves as it did before requests could pass its caches by.
+///
+/// # Errors
+/// A sentence that names the setting which says so.
+pub fn check_compatibility() -> Result<(), String> {
+    let init = web_sys::RequestInit::new();
+    init.set_cache(web_sys::RequestCache::NoStore);
+    web_sys::Request::new_with_str_and_init("https://nobody.invalid", &init).map(drop).map_err(|_| {
+        "the `compatibility_date` of this Worker is before 2024-11-11: then requests cannot pass Cloudflare's caches by\nhint: `keyreeve build worker` writes a good one into wrangler.jsonc".to_owned()
+    })
+}
+
 /// An HTTP client.
 pub struct Fetch {
     env: Env,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
+use http::request::Parts as Head;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use keyreeve::config::{Keep, StoreUrl, Surface};
@@ -58,6 +59,11 @@ pub(crate) async fn answer(request: HttpRequest, env: Env) -> worker::Result<Res
             .fixed(br#"{"status":"alive"}"#.to_vec())),
         Err(sentence) => not_set_up(&sentence),
     }
+}
+
+/// Answers a request whose answer this isolate holds; `None` for every other one, and for the first of an isolate.
+pub(crate) fn answer_now(head: &Head) -> Option<Answer> {
+    FRONT.with_borrow(Clone::clone)?.site.answer_now(head)
 }
 
 /// Answers a request that was made here.
@@ -186,7 +192,8 @@ pub(crate) fn site(
         issuing: None,
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let api = Api::new(live, ApiParts { host: Arc::clone(&ground.host), metrics: None, version });
+    let parts = ApiParts { host: Arc::clone(&ground.host), metrics: None, has_streams: false, version };
+    let api = Api::new(live, parts);
     Site::new(api, &BTreeSet::from([Surface::Api, Surface::Gate]))
 }
 

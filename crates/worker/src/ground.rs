@@ -22,7 +22,7 @@ use worker::Env;
 use worker::js_sys::{self, Reflect};
 use worker::wasm_bindgen::JsValue;
 
-use crate::fetch::Fetch;
+use crate::fetch::{Fetch, check_compatibility};
 use crate::host::WorkerHost;
 use crate::secrets::BoundSecrets;
 
@@ -66,8 +66,9 @@ impl Ground {
     /// Reads the configuration and the secrets.
     ///
     /// # Errors
-    /// Every problem of the configuration, or the binding that is missing.
+    /// Every problem of the configuration, or the binding that is missing, or that the platform is to behave as it did too long ago.
     pub(crate) async fn new(env: Env) -> Result<Self, String> {
+        check_compatibility()?;
         let host: Arc<dyn Host> = Arc::new(WorkerHost::new());
         let config = config()?;
         let names = config.bindings().secrets;

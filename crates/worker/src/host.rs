@@ -65,7 +65,13 @@ pub async fn within<T>(anchor: Anchor, future: impl Future<Output = T>) -> T {
     .await
 }
 
-/// Puts back who ran before, also when a poll panics.
+/// The same for what needs no waiting.
+pub fn within_now<T>(anchor: Anchor, work: impl FnOnce() -> T) -> T {
+    let _entered = Entered(RUNNING.replace(Some(anchor)));
+    work()
+}
+
+/// Puts back who ran before, also when it panics.
 struct Entered(Option<Anchor>);
 
 impl Drop for Entered {

@@ -4,7 +4,7 @@
 //! request -> isolate: site -> follower: own memory -> caches -> the credential's Durable Object: a node that mints
 //! ```
 //! - [`host`], [`fetch`], [`secrets`], [`engine`]: the ports of the core over what the platform has
-//! - [`rpc`]: what other Workers call
+//! - [`rpc`]: what other Workers call; `now`: the answers that need no waiting
 //! - `ground`: from the configuration in the bundle to parts; `front`: an isolate; `object`: the Durable Object;
 //!   `origin`: the way from the one to the other
 
@@ -15,6 +15,7 @@ mod ground;
 pub mod host;
 mod js;
 mod log;
+pub mod now;
 mod object;
 mod origin;
 mod register;

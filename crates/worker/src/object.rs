@@ -143,6 +143,11 @@ impl Keyreeve {
     }
 
     async fn forwarded(running: &Running, request: HttpRequest) -> Result<Response> {
+        // An object that was evicted meanwhile has to say what its storage says.
+        if let Err(error) = running.outbound.recall(running.name.as_str()).await {
+            tracing::warn!(credential = %running.name, "{error}");
+        }
+        running.go_on();
         let request: Request<Body> =
             request.map(|body| if body.is_end_stream() { Body::empty() } else { Body::new(body) });
         response(running.site.answer(request).await).await
@@ -219,10 +224,7 @@ impl Keyreeve {
         let Some(name) = self.stored::<String>(NAME).await else { return Ok(()) };
         let name = CredentialName::parse(&name).map_err(|error| error.to_string())?;
         let running = self.running(&name).await?;
-        if running.is_wanted() {
-            // What an earlier life of this object knew of demand is in its storage: that counts as a use of this one.
-            let _ = running.outbound.get(name.as_str());
-        }
+        running.go_on();
         running.outbound.turn();
         self.guard(&running).await;
         running.outbound.drain(running.host.now().mono.plus(ALARM_MS)).await;
@@ -293,6 +295,13 @@ impl Running {
                 Either::Left((answer, _)) => return answer,
                 Either::Right(_) => self.outbound.turn(),
             }
+        }
+    }
+
+    /// What an earlier life of this object knew of demand is in its storage: that counts as a use of this one.
+    fn go_on(&self) {
+        if self.is_wanted() {
+            let _ = self.outbound.get(self.name.as_str());
         }
     }
 

@@ -7,23 +7,25 @@
 
 use std::panic::AssertUnwindSafe;
 
+use axum::body::Body;
 use http::{Request, header};
 use http_body_util::BodyExt as _;
 use keyreeve::core::id::CredentialName;
-use worker::js_sys::{self, JSON, Promise};
+use worker::js_sys::{self, JSON};
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{self, JsValue};
 use worker::wasm_bindgen_futures;
 use worker::{Context, Env, worker_sys};
 
-use crate::front;
-use crate::host::{Anchor, within};
+use crate::host::{Anchor, within, within_now};
+use crate::{front, now};
 
 /// `GET /v1/credentials/{name}/token`: resolves to the body as an object. `min_ttl` is a duration such as `5m`; without one,
 /// any life that is left will do. Rejects with an `Error` whose message is the last part of the problem's type, a colon,
 /// and its detail: `not-found: ..`.
 ///
-/// (A promise by hand: that of an `async fn` would have to prove that a panic leaves the environment whole.)
+/// What is held here comes at once, the rest by a promise. (A promise by hand: that of an `async fn` would have to prove that a
+/// panic leaves the environment whole.)
 #[wasm_bindgen]
 pub fn rpc_token(
     env: Env,
@@ -31,24 +33,33 @@ pub fn rpc_token(
     key: String,
     name: String,
     min_ttl: Option<String>,
-) -> Promise {
+) -> Result<JsValue, JsValue> {
     crate::log::install();
     let anchor = Anchor::of_event(&Context::new(context));
-    let work = async move { within(anchor, token(env, &key, &name, min_ttl.as_deref())).await };
+    let (head, ()) = request(&key, &name, min_ttl.as_deref())?.into_parts();
+    if let Some(answer) = within_now(anchor.clone(), || front::answer_now(&head)) {
+        let body = now::complete(answer.into_body()).unwrap_or_default();
+        return JSON::parse(&String::from_utf8_lossy(&body));
+    }
+    let work = async move { within(anchor, token(env, Request::from_parts(head, Body::empty()))).await };
     // What a panic can leave behind is replaced in single steps everywhere.
-    wasm_bindgen_futures::future_to_promise(AssertUnwindSafe(work))
+    Ok(wasm_bindgen_futures::future_to_promise(AssertUnwindSafe(work)).into())
 }
 
-async fn token(env: Env, key: &str, name: &str, min_ttl: Option<&str>) -> Result<JsValue, JsValue> {
+fn request(key: &str, name: &str, min_ttl: Option<&str>) -> Result<Request<()>, JsValue> {
     let plain = |text: Option<&str>| text.is_none_or(|text| text.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     if CredentialName::parse(name).is_err() || !plain(min_ttl) {
         return Err(failure("malformed-request", "`token(key, name, min_ttl)`: that is no name, or no duration"));
     }
     let query = min_ttl.map(|min_ttl| format!("?min_ttl={min_ttl}")).unwrap_or_default();
-    let request = Request::get(format!("/v1/credentials/{name}/token{query}"))
-        .header(header::AUTHORIZATION, format!("Bearer {key}"))
-        .body(axum::body::Body::empty())
-        .map_err(|_| failure("unauthenticated", "`token(key, name, min_ttl)`: that is no key"))?;
+    let request = now::request(
+        &format!("/v1/credentials/{name}/token{query}"),
+        [(header::AUTHORIZATION, Some(format!("Bearer {key}")))],
+    );
+    request.ok_or_else(|| failure("unauthenticated", "`token(key, name, min_ttl)`: that is no key"))
+}
+
+async fn token(env: Env, request: Request<Body>) -> Result<JsValue, JsValue> {
     let answer = front::of_site(request, env).await.map_err(|sentence| failure("config-invalid", &sentence))?;
     let is_good = answer.status().is_success();
     let body = answer.into_body().collect().await.map_err(|error| failure("internal-error", &error.to_string()))?;

@@ -17,8 +17,19 @@ use worker::{Context, Delay, DurableObject, Env, HttpRequest, Request, Response,
 /// How long `wait` takes: long enough to be in flight while another request falls over.
 const WAIT: Duration = Duration::from_millis(500);
 
+/// The same in what is answered at once: `/testing/now/panic` and `/testing/now/abort`.
+pub(crate) fn misbehave_now(request: &http::Request<()>) {
+    match request.uri().path() {
+        "/testing/now/panic" => fall_over(),
+        "/testing/now/abort" => std::process::abort(),
+        _ => {}
+    }
+}
+
 /// Answers the routes below `/testing/`, and no others; `/testing/object/` is the same in the object.
 pub(crate) async fn misbehave(request: &HttpRequest, env: &Env, context: &Context) -> Option<worker::Result<Response>> {
+    // So that a test can tell which requests were answered at once.
+    worker::console_log!("the long way: {}", request.uri().path());
     if let Some(answer) = leaves::answer(request, env, context).await {
         return Some(answer);
     }

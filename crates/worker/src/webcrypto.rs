@@ -9,7 +9,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keyreeve::config::Algorithm;
 use keyreeve::core::secret::Secret;
-use keyreeve::crypto::key::RSA_BITS_MIN;
 use keyreeve::crypto::{self, KeyError, SignError, Signer, rsa_pkcs8};
 use web_sys::{CryptoKey, SubtleCrypto, WorkerGlobalScope};
 use worker::js_sys::{self, Array, Object, Reflect, Uint8Array};
@@ -25,7 +24,7 @@ const RSA: &str = "RSASSA-PKCS1-v1_5";
 /// Reads a private key for `algorithm`, as [`keyreeve::crypto::signer`] does; RSA keys go to the runtime.
 ///
 /// # Errors
-/// [`KeyError`]. What only the runtime can see, such as an RSA key that is too short, fails at the first signature.
+/// [`KeyError`]. What only the runtime can see, such as RSA numbers that do not belong together, fails at the first signature.
 pub fn signer(algorithm: Algorithm, key: &Secret<Vec<u8>>) -> Result<Arc<dyn Signer>, KeyError> {
     match algorithm {
         Algorithm::Rs256 => {
@@ -82,16 +81,7 @@ async fn import(pkcs8: &[u8]) -> Result<CryptoKey, SignError> {
     let (data, is_extractable) = (Uint8Array::from(pkcs8), false);
     let promise =
         subtle()?.import_key_with_object("pkcs8", &data, &algorithm, is_extractable, &uses).map_err(refused)?;
-    let key: CryptoKey = JsFuture::from(promise).await.map_err(refused)?.unchecked_into();
-    let bits = key
-        .algorithm()
-        .ok()
-        .and_then(|algorithm| Reflect::get(&algorithm, &JsValue::from_str("modulusLength")).ok()?.as_f64());
-    if bits.is_none_or(|bits| bits < RSA_BITS_MIN as f64) {
-        let found = bits.unwrap_or_default() as usize;
-        return Err(SignError(KeyError::Short { algorithm: "RS256", found, limit: RSA_BITS_MIN }.to_string()));
-    }
-    Ok(key)
+    Ok(JsFuture::from(promise).await.map_err(refused)?.unchecked_into())
 }
 
 fn subtle() -> Result<SubtleCrypto, SignError> {

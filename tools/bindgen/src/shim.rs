@@ -6,6 +6,8 @@
 use std::fmt::Write;
 
 const SHIM: &str = include_str!("shim.js");
+/// Answers what needs no waiting, where the Worker has such a function.
+const NOW: &str = "answer_now";
 const EVENTS: &[&str] = &["scheduled", "queue", "email"];
 
 /// The text of `index.js` for this `glue.js`.
@@ -18,10 +20,11 @@ pub(crate) fn of(glue: &str) -> Result<String, String> {
     if !functions.contains(&"fetch") {
         return Err("the glue exports no function `fetch`".into());
     }
+    let now = if functions.contains(&NOW) { ", glue.answer_now" } else { "" };
     for name in functions {
         // Writing to a String does not fail.
         let _ = match name.strip_prefix("rpc_") {
-            _ if name == "fetch" => writeln!(text, "serve(glue.fetch);"),
+            _ if name == "fetch" => writeln!(text, "serve(glue.fetch{now});"),
             _ if EVENTS.contains(&name) => writeln!(text, "handle(\"{name}\", glue.{name});"),
             Some(method) => writeln!(text, "offer(\"{method}\", glue.{name});"),
             None => Ok(()),
@@ -97,6 +100,13 @@ export function secret_of(name) {
                 "export const Keyreeve = object(glue.Keyreeve);",
             ]
         );
+    }
+
+    #[test]
+    fn what_can_be_answered_at_once_is_asked_for_first() {
+        let text = of(&format!("{GLUE}export function answer_now(ctx, url) {{\n}}\n")).unwrap();
+        assert!(text.contains("\nserve(glue.fetch, glue.answer_now);\n"));
+        assert!(!text.contains("\"answer_now\""), "nobody outside calls it");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::algorithm::Algorithm;
 use super::draft::Draft;
 use super::refusal::{Part, Refusal};
 use super::token::Header;
-use crate::json::{Json, Node};
+use crate::json::{Json, Node, Value};
 use crate::time::Timestamp;
 
 /// 9999-12-31T23:59:59Z. Beyond it is nobody's expiry.
@@ -160,15 +160,23 @@ fn audience(value: Node<'_>) -> Result<u32, Refusal> {
     Err(Refusal::BadClaim { name: "aud", why })
 }
 
-/// RFC 7519 2 allows fractions; no issuer needs them, and a reader that rounds is a reader that differs.
+/// RFC 7519 2 allows fractions, and `time.time()` writes them: rounded down, so that `exp` comes sooner, never later.
+/// Exponents and signs are nobody's moment.
 fn seconds(name: &'static str, value: Node<'_>) -> Result<u64, Refusal> {
-    let why = match value.whole() {
-        Some(seconds) if seconds <= SECONDS_MAX => return Ok(seconds),
-        Some(_) => "lies after the year 9999",
-        None if value.text().is_some() => "is text, not a number of seconds",
-        None => "is not a whole number of seconds since 1970",
+    let bad = |why| Err(Refusal::BadClaim { name, why });
+    let text = match value.value() {
+        Value::Number(text) => text,
+        Value::Text(_) => return bad("is text, not a number of seconds"),
+        _ => return bad("is not a number of seconds since 1970"),
     };
-    Err(Refusal::BadClaim { name, why })
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+        return bad("is not a number of seconds since 1970, written in digits");
+    }
+    match whole.parse() {
+        Ok(seconds) if seconds <= SECONDS_MAX => Ok(seconds),
+        _ => bad("lies after the year 9999"),
+    }
 }
 
 /// What was verified: signed by a key we trust, from whom and for whom we expect, and alive then.

@@ -95,7 +95,7 @@ impl FromStr for Act {
             return refuse("has a path with `%` in it: write characters as they are, without percent-encoding");
         }
         let (rest, has_rest) = match rest.strip_suffix("**") {
-            Some(before) if before.is_empty() => (None, true),
+            Some("") => (None, true),
             Some(before) if before.ends_with('/') => (before.strip_suffix('/'), true),
             Some(_) => {
                 return refuse("has `**` in the middle of a word: it stands alone, at the end, as in `/orders/**`");

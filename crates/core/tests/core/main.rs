@@ -7,6 +7,7 @@ mod fleet;
 mod given;
 mod issuer;
 mod issuer_walk;
+mod json;
 mod operator;
 mod policy;
 mod quiet;

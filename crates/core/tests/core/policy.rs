@@ -251,7 +251,7 @@ fn a_path_that_can_be_read_in_two_ways_is_not_read() {
     }
     let long = format!("/{}", "a".repeat(8192));
     assert_eq!(RequestPath::parse(&long), Err(PathError::TooLong));
-    assert!(RequestPath::parse(&long[1..].replacen('a', "/", 1)).is_ok());
+    assert!(RequestPath::parse(&format!("/{}", "a".repeat(8191))).is_ok());
     for (sent, read) in [
         ("/", "/"),
         ("/a?x=../..", "/a"),

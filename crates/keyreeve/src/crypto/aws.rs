@@ -6,15 +6,14 @@ use async_trait::async_trait;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{self as aws, EcdsaKeyPair, ParsedPublicKey, RsaKeyPair, RsaPublicKeyComponents};
+use aws_lc_rs::signature::{
+    self as aws, EcdsaKeyPair, Ed25519KeyPair, ParsedPublicKey, RsaKeyPair, RsaPublicKeyComponents,
+};
 use keyreeve_core::jwt::{Algorithm, BadSignature, Curve, Verify};
 use keyreeve_core::secret::Secret;
-use p256::elliptic_curve::sec1::ToSec1Point as _;
 
 use super::key::{self, KeyError};
 use super::sign::{SignError, Signer};
-
-const MODULUS_BYTES_MIN: usize = key::RSA_BITS_MIN / 8;
 
 pub(super) struct Rsa {
     algorithm: Algorithm,
@@ -36,11 +35,6 @@ impl Rsa {
         let pair = RsaKeyPair::from_pkcs8(key::rsa_pkcs8(bytes, algorithm)?.expose());
         // The library's reasons are words such as `TooSmall` or `InvalidEncoding`, never key material.
         let pair = pair.map_err(|cause| KeyError::Refused { expected: key::RSA_EXPECTED, cause: cause.to_string() })?;
-        let found = pair.public_modulus_len();
-        if found < MODULUS_BYTES_MIN {
-            let (found, limit) = (found * 8, MODULUS_BYTES_MIN * 8);
-            return Err(KeyError::Short { algorithm: algorithm.as_str(), found, limit });
-        }
         Ok(Self { algorithm, padding, pair })
     }
 }
@@ -79,17 +73,17 @@ pub(super) fn ec_signer(algorithm: Algorithm, bytes: &[u8]) -> Result<Arc<dyn Si
     let (how, secret, point) = match algorithm {
         Algorithm::Es256 => {
             let key = key::p256(bytes)?;
-            let point = key.public_key().to_sec1_point(false).as_bytes().to_vec();
+            let point = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
             (&aws::ECDSA_P256_SHA256_FIXED_SIGNING, Secret::new(key.to_bytes().to_vec()), point)
         }
         Algorithm::Es384 => {
             let key = key::p384(bytes)?;
-            let point = key.public_key().to_sec1_point(false).as_bytes().to_vec();
+            let point = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
             (&aws::ECDSA_P384_SHA384_FIXED_SIGNING, Secret::new(key.to_bytes().to_vec()), point)
         }
         Algorithm::Es512 => {
             let key = key::p521(bytes)?;
-            let point = key.public_key().to_sec1_point(false).as_bytes().to_vec();
+            let point = key.verifying_key().to_sec1_point(false).as_bytes().to_vec();
             (&aws::ECDSA_P521_SHA512_FIXED_SIGNING, Secret::new(key.to_bytes().to_vec()), point)
         }
         other => return Err(KeyError::Platform(other.as_str())),
@@ -109,6 +103,27 @@ impl Signer for Ec {
         let signature = self.pair.sign(&SystemRandom::new(), message);
         let signature = signature.map_err(|_| SignError(format!("{} failed inside the library", self.algorithm)))?;
         Ok(signature.as_ref().to_vec())
+    }
+}
+
+struct EdDsa(Ed25519KeyPair);
+
+/// The same bytes as those of pure Rust (RFC 8032), in half the time.
+pub(super) fn ed25519_signer(bytes: &[u8]) -> Result<Arc<dyn Signer>, KeyError> {
+    let key = key::ed25519(bytes)?;
+    let pair = Ed25519KeyPair::from_seed_and_public_key(key.as_bytes(), key.verifying_key().as_bytes());
+    let pair = pair.map_err(|cause| KeyError::Refused { expected: "an Ed25519 key", cause: cause.to_string() })?;
+    Ok(Arc::new(EdDsa(pair)))
+}
+
+#[async_trait]
+impl Signer for EdDsa {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::EdDsa
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        Ok(self.0.sign(message).as_ref().to_vec())
     }
 }
 

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use keyreeve_core::jwt::Algorithm;
 use keyreeve_core::secret::Secret;
-use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
+use sec1::{EcParameters, EcPrivateKey};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -15,7 +15,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub const KEY_BYTES_MAX: usize = 16 * 1024;
 
 /// RFC 7518 3.3: with RS256 a key of this many bits or more must be used.
-pub const RSA_BITS_MIN: usize = 2048;
+const RSA_BITS_MIN: usize = 2048;
 
 const P256_EXPECTED: &str = "a P-256 private key in PEM (PKCS#8 `.p8`, SEC1) or JWK";
 const P384_EXPECTED: &str = "a P-384 private key in PEM (PKCS#8, SEC1) or JWK";
@@ -227,25 +227,42 @@ fn kind_of(der: &[u8]) -> Option<Kind> {
 }
 
 macro_rules! ec_key {
-    ($name:ident, $kind:ident, $curve:literal, $algorithm:ident, $expected:ident) => {
+    ($name:ident, $kind:ident, $oid:ident, $curve:literal, $algorithm:ident, $expected:ident) => {
         #[doc = concat!("Reads a ", $curve, " private key.")]
-        pub(super) fn $name(bytes: &[u8]) -> Result<$name::SecretKey, KeyError> {
+        ///
+        /// Making a key computes its public half, which takes milliseconds in wasm: what the file says of that half is compared
+        /// with it here, so that it is computed once.
+        pub(super) fn $name(bytes: &[u8]) -> Result<$name::ecdsa::SigningKey, KeyError> {
+            /// RFC 5915 3: the curve and the public key may be there; then they must be the right ones.
+            fn of_sec1(der: &[u8]) -> Option<$name::ecdsa::SigningKey> {
+                let read = EcPrivateKey::try_from(der).ok()?;
+                if matches!(read.parameters, Some(EcParameters::NamedCurve(curve)) if curve != $oid) {
+                    return None;
+                }
+                let key = $name::ecdsa::SigningKey::from_slice(read.private_key).ok()?;
+                let is_its_own = read.public_key.is_none_or(|public| {
+                    let is_compressed = matches!(public.first(), Some(2 | 3));
+                    key.verifying_key().to_sec1_point(is_compressed).as_bytes() == public
+                });
+                is_its_own.then_some(key)
+            }
+
             let found = Found::read(bytes);
             let refused = |cause: &str| KeyError::Refused { expected: $expected, cause: cause.to_owned() };
             match &found {
                 Found::Pkcs8(Kind::$kind, der) => {
                     let info =
                         PrivateKeyInfoRef::try_from(der.expose().as_slice()).map_err(|_| refused("not PKCS#8"))?;
-                    $name::SecretKey::try_from(info).map_err(|_| refused("the number is not a key of the curve"))
+                    of_sec1(info.private_key.as_bytes()).ok_or_else(|| refused("the number is not a key of the curve"))
                 }
-                Found::Sec1(der) => $name::SecretKey::from_sec1_der(der.expose())
-                    .map_err(|_| refused("another curve, or the number is not a key of the curve")),
+                Found::Sec1(der) => of_sec1(der.expose())
+                    .ok_or_else(|| refused("another curve, or the number is not a key of the curve")),
                 Found::Jwk(jwk) if is(jwk, "EC", Some($curve)) => {
                     may_sign(jwk, Algorithm::$algorithm, $expected)?;
                     let d = member(jwk, "d", $expected)?;
-                    let key = $name::SecretKey::from_slice(d.expose())
+                    let key = $name::ecdsa::SigningKey::from_slice(d.expose())
                         .map_err(|_| refused("`d` is not a key of the curve"))?;
-                    let point = key.public_key().to_sec1_point(false);
+                    let point = key.verifying_key().to_sec1_point(false);
                     let (x, y) = (point.x().map(|x| x.to_vec()), point.y().map(|y| y.to_vec()));
                     for (name, is) in [("x", x), ("y", y)] {
                         if jwk.contains_key(name) && Some(member(jwk, name, $expected)?.expose()) != is.as_ref() {
@@ -260,9 +277,9 @@ macro_rules! ec_key {
     };
 }
 
-ec_key!(p256, P256, "P-256", Es256, P256_EXPECTED);
-ec_key!(p384, P384, "P-384", Es384, P384_EXPECTED);
-ec_key!(p521, P521, "P-521", Es512, P521_EXPECTED);
+ec_key!(p256, P256, PRIME256V1, "P-256", Es256, P256_EXPECTED);
+ec_key!(p384, P384, SECP384R1, "P-384", Es384, P384_EXPECTED);
+ec_key!(p521, P521, SECP521R1, "P-521", Es512, P521_EXPECTED);
 
 /// Reads an Ed25519 private key.
 pub(super) fn ed25519(bytes: &[u8]) -> Result<ed25519_dalek::SigningKey, KeyError> {
@@ -319,12 +336,22 @@ pub(super) fn hmac(bytes: &[u8], algorithm: Algorithm, limit: usize) -> Result<S
     Ok(secret)
 }
 
-/// Reads an RSA private key for `algorithm` and gives it in the one form that every library takes: PKCS #8 (RFC 5958).
-/// Whoever uses it checks its numbers.
+/// Reads an RSA private key for `algorithm` that is long enough for it, and gives it in the one form that every library takes:
+/// PKCS #8 (RFC 5958). Whoever uses it checks whether its numbers belong together.
 ///
 /// # Errors
-/// [`KeyError`] where it is something else.
+/// [`KeyError`] where it is something else, or too short.
 pub fn rsa_pkcs8(bytes: &[u8], algorithm: Algorithm) -> Result<Secret<Vec<u8>>, KeyError> {
+    let key = any_rsa_pkcs8(bytes, algorithm)?;
+    let damaged = || KeyError::Refused { expected: RSA_EXPECTED, cause: "its numbers cannot be read".to_owned() };
+    let found = rsa_bits(key.expose()).ok_or_else(damaged)?;
+    if found < RSA_BITS_MIN {
+        return Err(KeyError::Short { algorithm: algorithm.as_str(), found, limit: RSA_BITS_MIN });
+    }
+    Ok(key)
+}
+
+fn any_rsa_pkcs8(bytes: &[u8], algorithm: Algorithm) -> Result<Secret<Vec<u8>>, KeyError> {
     let found = Found::read(bytes);
     match &found {
         Found::Pkcs8(Kind::Rsa, der) => Ok(der.clone()),
@@ -344,6 +371,31 @@ pub fn rsa_pkcs8(bytes: &[u8], algorithm: Algorithm) -> Result<Secret<Vec<u8>>, 
         }
         _ => Err(KeyError::Wrong { expected: RSA_EXPECTED, found: found.to_string() }),
     }
+}
+
+/// How many bits the modulus of an RSA key in PKCS #8 has; `None` where none can be read.
+fn rsa_bits(pkcs8: &[u8]) -> Option<usize> {
+    let info = PrivateKeyInfoRef::try_from(pkcs8).ok()?;
+    // RFC 8017 A.1.2: a sequence of the version, the modulus, and what does not matter here.
+    let (numbers, _) = der_value(SEQUENCE, info.private_key.as_bytes())?;
+    let (_, numbers) = der_value(INTEGER, numbers)?;
+    let modulus = without_zeros(der_value(INTEGER, numbers)?.0);
+    let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    modulus.len().checked_mul(8)?.checked_sub(unused)
+}
+
+/// The content of the first value in `der`, which must have this tag, and what follows it (X.690 8.1).
+fn der_value(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[_, short], rest) = der.split_first_chunk().filter(|([found, _], _)| *found == tag)?;
+    let (length, rest) = if short < 0x80 {
+        (usize::from(short), rest)
+    } else {
+        // Longer than four bytes would be longer than any key that is read.
+        let (length, rest) =
+            rest.split_at_checked(usize::from(short & 0x7f)).filter(|(length, _)| length.len() <= 4)?;
+        (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+    };
+    rest.split_at_checked(length)
 }
 
 const INTEGER: u8 = 0x02;
@@ -388,38 +440,15 @@ fn der(tag: u8, content: &[&[u8]]) -> Zeroizing<Vec<u8>> {
 #[cfg(feature = "native")]
 pub(super) fn rsa_numbers(pkcs8: &[u8]) -> Option<Vec<Secret<Vec<u8>>>> {
     let info = PrivateKeyInfoRef::try_from(pkcs8).ok()?;
-    let (tag, mut numbers, _) = taken(info.private_key.as_bytes())?;
-    if tag != SEQUENCE {
-        return None;
-    }
+    let (mut numbers, _) = der_value(SEQUENCE, info.private_key.as_bytes())?;
     let mut found = Vec::with_capacity(9);
     while !numbers.is_empty() {
-        let (tag, number, rest) = taken(numbers)?;
-        if tag != INTEGER {
-            return None;
-        }
+        let (number, rest) = der_value(INTEGER, numbers)?;
         found.push(Secret::new(without_zeros(number).to_vec()));
         numbers = rest;
     }
     // The first is the version.
     (found.len() == 9).then(|| found.split_off(1))
-}
-
-/// The first value of some DER: its tag, its content, and what comes after it.
-#[cfg(feature = "native")]
-fn taken(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = der.split_first()?;
-    let (length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        short if *short < 0x80 => (usize::from(*short), rest),
-        long => {
-            let (bytes, rest) =
-                rest.split_at_checked(usize::from(*long & 0x7f)).filter(|(bytes, _)| bytes.len() <= 4)?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-        }
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
 }
 
 fn is(jwk: &Map<String, Value>, kty: &str, crv: Option<&str>) -> bool {

@@ -45,9 +45,9 @@ pub fn signer(algorithm: Algorithm, material: &Secret<Vec<u8>>) -> Result<Arc<dy
     let bytes = material.expose();
     let secret = || key::hmac(bytes, algorithm, algorithm.secret_bytes_min());
     Ok(match algorithm {
-        Algorithm::Es256 => Arc::new(Es256(key::p256(bytes)?.into())),
-        Algorithm::Es384 => Arc::new(Es384(key::p384(bytes)?.into())),
-        Algorithm::Es512 => Arc::new(Es512(key::p521(bytes)?.into())),
+        Algorithm::Es256 => Arc::new(Es256(key::p256(bytes)?)),
+        Algorithm::Es384 => Arc::new(Es384(key::p384(bytes)?)),
+        Algorithm::Es512 => Arc::new(Es512(key::p521(bytes)?)),
         Algorithm::EdDsa => Arc::new(EdDsa(key::ed25519(bytes)?)),
         Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 => rsa(algorithm, bytes)?,
         Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 => return Err(KeyError::Random(algorithm.as_str())),
@@ -65,6 +65,8 @@ pub fn any_signer(algorithm: Algorithm, material: &Secret<Vec<u8>>) -> Result<Ar
     match algorithm {
         #[cfg(feature = "native")]
         Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 => super::aws::ec_signer(algorithm, material.expose()),
+        #[cfg(feature = "native")]
+        Algorithm::EdDsa => super::aws::ed25519_signer(material.expose()),
         Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 => rsa(algorithm, material.expose()),
         other => signer(other, material),
     }

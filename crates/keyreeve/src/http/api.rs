@@ -46,6 +46,8 @@ pub struct Parts {
     pub host: Arc<dyn Host>,
     /// Where `/metrics` comes from; without it that route is not there.
     pub metrics: Option<MetricsPage>,
+    /// Whether an answer may go on without an end, as that of `/v1/events` does.
+    pub has_streams: bool,
     /// The version that operators are told.
     pub version: String,
 }
@@ -55,6 +57,7 @@ pub struct Api {
     live: ArcSwap<Answering>,
     pub(super) host: Arc<dyn Host>,
     pub(super) metrics: Option<MetricsPage>,
+    pub(super) has_streams: bool,
     pub(super) version: String,
     pub(super) counts: Counts,
     pub(super) event_streams: AtomicUsize,
@@ -114,6 +117,7 @@ impl Api {
             live: ArcSwap::from_pointee(live.into()),
             host: parts.host,
             metrics: parts.metrics,
+            has_streams: parts.has_streams,
             version: parts.version,
             counts: Counts::default(),
             event_streams: AtomicUsize::new(0),

@@ -3,9 +3,11 @@
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use http::request::Parts as Head;
+use keyreeve_core::id::CredentialName;
 use keyreeve_core::record::{Credential, Record};
 use serde_json::{Map, Value, json};
 
+use super::forward::{self, Told};
 use super::input::{self, rfc3339};
 use super::problem::{Answer, MALFORMED, Problem};
 use super::route::Later;
@@ -14,6 +16,8 @@ use crate::outbound::CredentialState;
 
 /// The most credentials on one page.
 const PAGE_MAX: usize = 1000;
+/// The most where each of them is asked of another node: a page ends sooner there, and says where it goes on.
+const ASKED_PAGE_MAX: usize = 32;
 
 /// An answer of JSON.
 pub(super) fn json_answer(body: &Value) -> Answer {
@@ -23,22 +27,46 @@ pub(super) fn json_answer(body: &Value) -> Answer {
 }
 
 /// `GET /v1/credentials`
-pub(super) fn list(later: &Later, head: &Head) -> Result<Answer, Problem> {
+pub(super) async fn list(later: &Later, head: &Head) -> Result<Answer, Problem> {
     let [after, limit] = input::query(head, ["after", "limit"])?;
-    let limit = limit.map_or(Ok(PAGE_MAX), |limit| page_size(&limit))?;
+    let mut limit = limit.map_or(Ok(PAGE_MAX), |limit| page_size(&limit))?;
+    if later.live.forward.is_some() {
+        limit = limit.min(ASKED_PAGE_MAX);
+    }
     let outbound = &later.live.outbound;
     let is_after = |name: &str| after.as_deref().is_none_or(|after| name > after);
-    let mut names: Vec<&str> = outbound.names().map(keyreeve_core::id::CredentialName::as_str).collect();
-    names.retain(|name| is_after(name) && later.reaches(name));
+    let mut names: Vec<&CredentialName> = outbound.names().collect();
+    names.retain(|name| is_after(name.as_str()) && later.reaches(name.as_str()));
     names.sort_unstable();
     let more = names.len() > limit;
     names.truncate(limit);
-    let states = names.iter().filter_map(|name| outbound.state(name));
-    let mut body = json!({ "credentials": states.map(|state| state_json(later, &state)).collect::<Vec<_>>() });
-    if let (true, Some(last), Some(members)) = (more, names.last(), body.as_object_mut()) {
-        members.insert("next_after".into(), (*last).into());
+    let last = names.last().map(|name| name.as_str());
+    let mut body = json!({ "credentials": states(later, head, &names).await });
+    if let (true, Some(last), Some(members)) = (more, last, body.as_object_mut()) {
+        members.insert("next_after".into(), last.into());
     }
     Ok(json_answer(&body))
+}
+
+/// Where these credentials stand: by this node, or by the nodes that renew them where this one only follows.
+async fn states(later: &Later, head: &Head, names: &[&CredentialName]) -> Vec<Value> {
+    let mut known = forward::states(later, head, names).await.into_iter();
+    let rows = names.iter().filter_map(|name| {
+        let told = known.next().flatten();
+        let here = later.live.outbound.state(name.as_str())?;
+        Some(match told {
+            Some(Told::State(state)) => state,
+            Some(Told::Nothing) => state_json(later, &CredentialState { last_error: Some(unanswered()), ..here }),
+            None => state_json(later, &here),
+        })
+    });
+    rows.collect()
+}
+
+/// What stands in a list in place of what a silent node knows.
+fn unanswered() -> Error {
+    Error::new(ErrorKind::UpstreamTimeout, "the node that renews it did not answer: this is what is known here")
+        .after(1000)
 }
 
 fn page_size(text: &str) -> Result<usize, Problem> {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::api::Api;
 use super::auth::Caller;
 use super::input::{self, rfc3339};
-use super::problem::{Answer, Problem, RATE_LIMITED};
+use super::problem::{Answer, NOT_IMPLEMENTED, Problem, RATE_LIMITED};
 use super::route::Later;
 use crate::config::Action;
 use crate::outbound::Notice;
@@ -28,6 +28,10 @@ const KEEP_ALIVE_MS: u64 = 15_000;
 
 pub(super) fn follow(later: &Later, head: &Head) -> Result<Answer, Problem> {
     input::query(head, [])?;
+    if !later.api.has_streams {
+        let text = "there is no event stream on a Worker: what happens, happens in an object for each credential\nhint: `GET /v1/credentials/{name}/history` tells what has become of one";
+        return Err(Problem::new(NOT_IMPLEMENTED, text));
+    }
     let caller = later.caller.clone().ok_or_else(Problem::unauthenticated)?;
     let place = Place::take(&later.api, later.live.limits.event_streams_max)?;
     // Watched before it is read: a change in between is seen.

@@ -9,14 +9,23 @@ use async_trait::async_trait;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::future::{Either, select};
+use futures::{StreamExt as _, stream};
 use http::Request;
+use http::header::AUTHORIZATION;
 use http::request::Parts as Head;
+use http_body_util::{BodyExt as _, Limited};
 use keyreeve_core::id::CredentialName;
-use keyreeve_core::time::Span;
+use keyreeve_core::time::{Mono, Span};
+use serde_json::Value;
 
 use super::input;
 use super::problem::{Answer, Problem, STORE_UNAVAILABLE};
 use super::route::{Endpoint, Later};
+
+/// How many nodes are asked at the same time for one list: Workers allow six connections of a request.
+const ASKED_AT_ONCE: usize = 6;
+/// The largest state of one credential, in bytes.
+const STATE_BYTES_MAX: usize = 64 * 1024;
 
 /// The way to the node that renews.
 #[async_trait]
@@ -69,6 +78,50 @@ pub(super) async fn send(later: &Later, to: &dyn Forward, head: Head, body: Body
     Ok(answer)
 }
 
+/// What the node that renews a credential said about it.
+pub(super) enum Told {
+    /// The JSON of its state.
+    State(Value),
+    /// Nothing that can be used, or not in time.
+    Nothing,
+}
+
+/// Asks each credential's own node where it stands, a few at a time, all within the time of one request. `None` for those
+/// that this node knows best itself.
+pub(super) async fn states(later: &Later, head: &Head, names: &[&CredentialName]) -> Vec<Option<Told>> {
+    let Some(to) = &later.live.forward else { return Vec::new() };
+    let until = later.api.host.now().mono.plus(later.live.limits.request_ms_max);
+    let asked: Vec<_> = names.iter().map(|name| state(later, to.as_ref(), head, name, until)).collect();
+    stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await
+}
+
+async fn state(later: &Later, to: &dyn Forward, head: &Head, name: &CredentialName, until: Mono) -> Option<Told> {
+    if !later.live.outbound.is_followed(name.as_str()) {
+        return None;
+    }
+    let mut request = Request::get(format!("/v1/credentials/{}", name.as_str().replace('/', "%2F")));
+    if let Some(authorization) = head.headers.get(AUTHORIZATION) {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    let sent = to.forward(name, request.body(Bytes::new()).ok()?);
+    let why = match select(sent, later.api.host.sleep_until(until)).await {
+        Either::Left((Ok(answer), _)) if answer.status().is_success() => match state_in(answer).await {
+            Some(state) => return Some(Told::State(state)),
+            None => "its answer could not be read".to_owned(),
+        },
+        Either::Left((Ok(answer), _)) => format!("it answered {}", answer.status()),
+        Either::Left((Err(error), _)) => error,
+        Either::Right(_) => "it did not answer in time".to_owned(),
+    };
+    tracing::warn!(credential = %name, "the node that renews it was not heard for a list: {why}");
+    Some(Told::Nothing)
+}
+
+async fn state_in(answer: Answer) -> Option<Value> {
+    let body = Limited::new(answer.into_body(), STATE_BYTES_MAX).collect().await.ok()?.to_bytes();
+    serde_json::from_slice(&body).ok().filter(Value::is_object)
+}
+
 fn reported_generation(body: &[u8]) -> Option<u64> {
-    serde_json::from_slice::<serde_json::Value>(body).ok()?.get("generation")?.as_u64()
+    serde_json::from_slice::<Value>(body).ok()?.get("generation")?.as_u64()
 }

@@ -112,9 +112,15 @@ fn said(endpoint: Endpoint) -> Said {
     match endpoint {
         Endpoint::List => Said {
             id: "listCredentials",
-            summary: "Where the caller's credentials stand on this node, by name.",
+            summary: "Where the caller's credentials stand, by name: on this node, or on a Worker by their objects.",
             answer: Ok("CredentialList"),
-            query: &[("after", "Names after this one."), ("limit", "1 to 1000 of them.")],
+            query: &[
+                ("after", "Names after this one."),
+                (
+                    "limit",
+                    "At most so many, 1 to 1000. There may be fewer, and more to come, where there is a `next_after`.",
+                ),
+            ],
             problems: &[],
             ..PLAIN
         },
@@ -184,9 +190,9 @@ fn said_of_node(endpoint: Endpoint) -> Said {
     match endpoint {
         Endpoint::Events => Said {
             id: "followEvents",
-            summary: "What happens to the caller's credentials on this node, as it happens.",
+            summary: "What happens to the caller's credentials on this node, as it happens. Not on a Worker.",
             answer: Err("text/event-stream"),
-            problems: &["429"],
+            problems: &["429", "501"],
             ..PLAIN
         },
         Endpoint::Live => {

@@ -42,6 +42,9 @@ pub(super) const MEDIA_TYPE: Kind = kind("unsupported-media-type", 415, "the bod
 pub(super) const UNPROCESSABLE: Kind = kind("unprocessable", 422, "a value is not acceptable", false);
 pub(super) const RATE_LIMITED: Kind = kind("rate-limited", 429, "too many at once", true);
 pub(super) const HEADERS: Kind = kind("headers-too-large", 431, "the headers are too large", false);
+/// What the Worker's shim answers where a request has ended in a panic (`tools/bindgen/src/shim.js`).
+const INTERNAL: Kind = kind("internal-error", 500, "something went wrong inside", false);
+pub(super) const NOT_IMPLEMENTED: Kind = kind("not-implemented", 501, "not in this home of keyreeve", false);
 pub(super) const NOT_READY: Kind = kind("not-ready", 503, "not ready", true);
 pub(super) const STORE_UNAVAILABLE: Kind = kind("store-unavailable", 503, "the store does not answer", true);
 pub(super) const KEYS_UNAVAILABLE: Kind = kind("keys-unavailable", 503, "tokens cannot be verified now", true);
@@ -72,6 +75,8 @@ pub const PROBLEMS: &[Kind] = &[
     UNPROCESSABLE,
     RATE_LIMITED,
     HEADERS,
+    INTERNAL,
+    NOT_IMPLEMENTED,
     NOT_READY,
     STORE_UNAVAILABLE,
     KEYS_UNAVAILABLE,

@@ -199,8 +199,6 @@ impl Site {
             let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
             let is_there = match route.endpoint {
                 Endpoint::Metrics => api.metrics.is_some(),
-                // What happens to a credential happens where it is renewed.
-                Endpoint::Events => api.live().forward.is_none(),
                 _ => is_issued(api.live().issuing.as_ref(), route),
             };
             if !(is_served && is_there) {
@@ -234,6 +232,19 @@ impl Site {
                 if is_head { bare(answer) } else { answer }
             })),
         }
+    }
+
+    /// Answers a request whose answer is there already: a token that this node holds, for a caller who may have it. `None` for
+    /// every other request, of which nothing has been counted or logged then: [`answer`](Self::answer) takes them all.
+    ///
+    /// For a host to which a request costs less than a future does. The answer is the one of `answer`.
+    #[must_use]
+    pub fn answer_now(&self, head: &Head) -> Option<Answer> {
+        let live = self.api.live();
+        let mut known = Known::default();
+        let (_, answer) = look(self, &live, head, &mut known).ok()?;
+        let answer = finish(&self.api, self.api.next_request_id(), known.row(), answer?);
+        Some(if head.method == Method::HEAD { bare(answer) } else { answer })
     }
 
     fn find<'a>(&self, path: &'a str) -> Option<(&[Row], Option<&'a str>)> {
@@ -290,16 +301,7 @@ fn begin(site: &Site, head: &Head) -> Begun {
     let id = api.next_request_id();
     let live = api.live();
     let mut known = Known::default();
-    let result = check(site, &live, head, &mut known).and_then(|name| {
-        let now = match known.row {
-            Some((_, route)) if route.endpoint == Endpoint::Token => token::now(api, &live, &name, head)?,
-            Some((_, route)) if route.endpoint == Endpoint::Live => Some(health::live()),
-            Some((_, route)) if route.endpoint == Endpoint::Gate => gate::now(api, &live, &name, head)?,
-            _ => None,
-        };
-        Ok((name, now))
-    });
-    let answer = match (result, known.row) {
+    let answer = match (look(site, &live, head, &mut known), known.row) {
         (Ok((_, Some(answer))), _) => answer,
         (Ok((name, None)), Some((row, route))) => {
             let (caller, live, name) = (known.caller.cloned(), api.live_full(), name.into_owned());
@@ -310,7 +312,24 @@ fn begin(site: &Site, head: &Head) -> Begun {
             problem.answer(id, known.caller.map(|caller| &*caller.name), row.map_or("-", |(_, route)| route.path))
         }
     };
-    Begun::Answered(finish(api, id, known.row.map_or(ROUTES.len(), |(row, _)| row), answer))
+    Begun::Answered(finish(api, id, known.row(), answer))
+}
+
+/// Checks a request, and answers it where the answer is there. Returns the name of the credential, if the route has one.
+fn look<'a>(
+    site: &Site,
+    live: &'a Answering,
+    head: &'a Head,
+    known: &mut Known<'a>,
+) -> Result<(Cow<'a, str>, Option<Answer>), Problem> {
+    let name = check(site, live, head, known)?;
+    let now = match known.row {
+        Some((_, route)) if route.endpoint == Endpoint::Token => token::now(&site.api, live, &name, head)?,
+        Some((_, route)) if route.endpoint == Endpoint::Live => Some(health::live()),
+        Some((_, route)) if route.endpoint == Endpoint::Gate => gate::now(&site.api, live, &name, head)?,
+        _ => None,
+    };
+    Ok((name, now))
 }
 
 /// What is known about a request so far, for the log and the counts.
@@ -318,6 +337,13 @@ fn begin(site: &Site, head: &Head) -> Begun {
 struct Known<'a> {
     row: Option<Row>,
     caller: Option<&'a Arc<Caller>>,
+}
+
+impl Known<'_> {
+    /// Where the request is counted.
+    fn row(&self) -> usize {
+        self.row.map_or(ROUTES.len(), |(row, _)| row)
+    }
 }
 
 /// Refuses whatever must not get any further. Returns the name of the credential, if the route has one.
@@ -417,7 +443,7 @@ impl Later {
             };
         }
         let result = match self.route.endpoint {
-            Endpoint::List => credentials::list(&self, &head),
+            Endpoint::List => credentials::list(&self, &head).await,
             Endpoint::Show => credentials::show(&self, &head),
             Endpoint::Token => token::wait(&self, &head).await,
             Endpoint::History => credentials::history(&self, &head).await,
@@ -485,7 +511,8 @@ fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
 }
 
 /// The statuses that are counted apart.
-const STATUSES: [u16; 18] = [200, 202, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431, 500, 503];
+const STATUSES: [u16; 19] =
+    [200, 202, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431, 500, 501, 503];
 
 /// `keyreeve_http_requests_total` by route and status: looked up in the recorder once, then a single addition.
 pub(super) struct Counts {

@@ -200,6 +200,23 @@ impl Outbound {
         self.inner.fleet(cell)?.read().await
     }
 
+    /// Takes over what the register holds of a credential of which this node knows nothing yet, so that it can say where it
+    /// stands. Renews nothing. For a node that is gone whenever nobody asks: a Durable Object.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record), and [`ErrorKind::SealKeyMissing`].
+    pub async fn recall(&self, name: &str) -> Result<(), Error> {
+        let cell = self.inner.cell(name)?;
+        if cell.holds_any() || matches!(cell.plan.as_ref(), Plan::Slot(_)) {
+            return Ok(());
+        }
+        let fleet = self.inner.fleet(cell)?;
+        let Some(record) = fleet.read().await? else { return Ok(()) };
+        let status = operator::status(fleet.rules, Some(&record), self.inner.host.now());
+        cell.lock().status.get_or_insert(status);
+        self.inner.adopt(cell, fleet.keys, &record)
+    }
+
     /// The status of a credential by its stored record and this node's clock.
     #[must_use]
     pub fn status_of(&self, name: &str, record: Option<&Record>) -> Option<Status> {

@@ -1,7 +1,16 @@
 //! Tokens and keys, on both stacks of cryptography.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr
+)]
 
 mod attacks;
+mod dpop;
 mod given;
+mod kit;
 mod rfc;
 mod wycheproof;

@@ -1,8 +1,13 @@
 //! What the API answers when all is well.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use axum::body::Body;
+use http_body_util::BodyExt as _;
 use insta::assert_snapshot;
-use keyreeve::config::Keep;
+use keyreeve::config::{Keep, Surface};
+use keyreeve::http::Site;
 
 use crate::http_world::{Behaviour, HOUR, MINUTE, SECOND, World, local_request, pass, request};
 
@@ -288,6 +293,55 @@ async fn every_answer_has_its_own_request_id_and_takes_none_from_outside() {
         assert_eq!(id.len(), 16);
         assert_ne!(id, "0123456789abcdef");
         assert!(seen.insert(id));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_there_is_answered_at_once_as_it_is_in_time() {
+    let world = World::new();
+    let site = Site::new(Arc::clone(&world.api), &BTreeSet::from([Surface::Api]));
+    let at_once = |method: &str, path: &str, who: &str, known: &str| {
+        let mut request = request(method, path, who);
+        if !known.is_empty() {
+            request = request.header("if-none-match", known);
+        }
+        request.body(Body::empty()).unwrap()
+    };
+    let text = async |answer: keyreeve::http::Answer| {
+        let (head, body) = answer.into_parts();
+        let id = head.headers["x-request-id"].to_str().unwrap().to_owned();
+        let body = body.collect().await.unwrap().to_bytes();
+        format!("{} {:?} {body:?}", head.status, head.headers).replace(&id, "ID")
+    };
+    let cold = at_once("GET", TOKEN, "worker", "").into_parts().0;
+    assert!(site.answer_now(&cold).is_none(), "a mint takes its time");
+    world.get(TOKEN, "worker").await;
+    for (method, path, who, known) in [
+        ("GET", TOKEN, "worker", ""),
+        ("GET", TOKEN, "worker", "\"g1\""),
+        ("HEAD", TOKEN, "worker", ""),
+        ("GET", "/v1/credentials/push/token?min_ttl=5m", "ops", "\"g0\""),
+        ("GET", "/livez", "", ""),
+    ] {
+        let now = site.answer_now(&at_once(method, path, who, known).into_parts().0).unwrap();
+        let later = site.answer(at_once(method, path, who, known)).await;
+        assert_eq!(text(now).await, text(later).await, "{method} {path} {known}");
+    }
+    // Whatever takes time, and whatever is refused: that is logged and counted once, by `answer`.
+    for (method, path, who) in [
+        ("GET", TOKEN, ""),
+        ("GET", TOKEN, "nobody"),
+        ("GET", TOKEN, "idle"),
+        ("GET", TOKEN, "elsewhere"),
+        ("POST", TOKEN, "worker"),
+        ("GET", "/v1/credentials/push/token?min_ttl=2h", "worker"),
+        ("GET", "/v1/credentials/push/token?ttl=2h", "worker"),
+        ("GET", "/v1/credentials/push", "worker"),
+        ("GET", "/v1/credentials", "worker"),
+        ("GET", "/v1/nothing", "worker"),
+        ("GET", "/readyz", ""),
+    ] {
+        assert!(site.answer_now(&at_once(method, path, who, "").into_parts().0).is_none(), "{method} {path} {who}");
     }
 }
 

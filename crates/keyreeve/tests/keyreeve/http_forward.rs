@@ -64,7 +64,7 @@ impl Pair {
         let outbound = Outbound::start(keyreeve::outbound::Parts { register: None, drive, ..parts }, credentials, None);
         let live = Live { outbound: outbound.clone(), forward: Some(Arc::clone(&way) as _), ..live };
         let host = Arc::clone(&front.node.host);
-        let api = Api::new(live, Parts { host, metrics: None, version: "0.0.0-test".into() });
+        let api = Api::new(live, Parts { host, metrics: None, has_streams: false, version: "0.0.0-test".into() });
         front.router = router(Arc::clone(&api), &BTreeSet::from([Surface::Api]));
         (front.outbound, front.api) = (outbound, api);
         assert_eq!(callers().len(), 5);
@@ -138,6 +138,68 @@ async fn a_way_that_is_broken_or_hangs_is_a_503_in_time_that_gives_nothing_away(
     let hung = pair.front.get("/v1/credentials/push", "ops").await;
     assert_eq!(hung.problem(), "store-unavailable");
     assert_eq!(begun.elapsed().as_millis() as u64, LIMITS.request_ms_max);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_tells_where_credentials_stand_at_the_nodes_that_renew_them() {
+    let pair = Pair::new();
+    pair.origin.get("/v1/credentials/push/token", "worker").await;
+    pair.origin.get("/v1/credentials/slotted/token", "ops").await;
+    pair.front.get("/v1/credentials/slotted/token", "ops").await;
+    for (path, who, asked) in [
+        ("/v1/credentials", "ops", 5),
+        ("/v1/credentials", "worker", 2),
+        ("/v1/credentials?limit=1", "worker", 1),
+        ("/v1/credentials?limit=2&after=push", "ops", 2),
+        ("/v1/credentials", "elsewhere", 0),
+    ] {
+        let before = pair.forwarded();
+        let here = pair.front.get(path, who).await.json();
+        // The one in slot mode is nobody's but one's own.
+        let others = |list: serde_json::Value| {
+            let rows = list["credentials"].as_array().unwrap().iter().filter(|one| one["name"] != "slotted");
+            (rows.cloned().collect::<Vec<_>>(), list["next_after"].clone())
+        };
+        assert_eq!(others(here), others(pair.origin.get(path, who).await.json()), "{path} by `{who}`");
+        assert_eq!(pair.forwarded() - before, asked, "{path} by `{who}`");
+    }
+    assert_eq!(pair.way.sent.lock().unwrap()[0], "acme/lake: GET /v1/credentials/acme%2Flake");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_says_whose_node_was_not_heard_and_comes_in_time_all_the_same() {
+    let pair = Pair::new();
+    pair.front.get("/v1/credentials/push/token", "worker").await;
+    pair.way.is_broken.store(true, Ordering::SeqCst);
+    let broken = pair.front.get("/v1/credentials", "worker").await;
+    assert!(!broken.body.contains("secret-address"), "{broken}");
+    pair.way.is_broken.store(false, Ordering::SeqCst);
+    pair.way.hangs.store(true, Ordering::SeqCst);
+    let begun = tokio::time::Instant::now();
+    let hung = pair.front.get("/v1/credentials", "ops").await;
+    assert_eq!(begun.elapsed().as_millis() as u64, LIMITS.request_ms_max);
+    for (answer, name) in [(&broken, "push"), (&hung, "push"), (&hung, "refresh")] {
+        let list = answer.json();
+        let one = list["credentials"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+        assert_eq!(
+            (&one["status"], &one["error"]["kind"]),
+            (&serde_json::Value::Null, &"upstream-timeout".into()),
+            "{one}"
+        );
+        // What this node serves is known here.
+        assert_eq!(one["generation"].as_u64(), (name == "push").then_some(1));
+    }
+    assert_eq!(hung.json()["credentials"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_home_without_streams_says_where_to_look_instead() {
+    let pair = Pair::new();
+    assert_eq!(pair.front.get("/v1/events", "").await.status.as_u16(), 401);
+    assert_eq!(pair.front.get("/v1/events", "worker").await.status.as_u16(), 403);
+    let answer = pair.front.get("/v1/events", "ops").await;
+    assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (501, "not-implemented"));
+    assert!(answer.json()["hint"].as_str().unwrap().contains("/history"), "{answer}");
 }
 
 #[tokio::test(start_paused = true)]

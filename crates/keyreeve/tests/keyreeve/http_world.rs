@@ -354,7 +354,8 @@ impl World {
         let live = node.live(Keep::OnDemand { lifetimes: 3 }, [7; 32], None);
         let outbound = live.outbound.clone();
         let metrics: keyreeve::http::MetricsPage = Arc::new(|| "# the page of the recorder\n".to_owned());
-        let api = Api::new(live, Parts { host, metrics: Some(metrics), version: "0.0.0-test".into() });
+        let parts = Parts { host, metrics: Some(metrics), has_streams: true, version: "0.0.0-test".into() };
+        let api = Api::new(live, parts);
         let router = router(Arc::clone(&api), &BTreeSet::from([Surface::Api, Surface::Metrics, Surface::Gate]));
         Self { node, outbound, api, router }
     }

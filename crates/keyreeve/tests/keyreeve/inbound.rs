@@ -121,7 +121,7 @@ async fn whatever_an_issuer_answers_the_known_keys_go_on() {
         Says::Body("{}".into()),
         Says::Body(r#"{"keys":[]}"#.into()),
         Says::Body(r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#.into()),
-        Says::Body(format!(r#"{{"keys":[],{}}}"#, &jwks(&[&key])[1..])),
+        Says::Body(format!(r#"{{"keys":[],{}}}"#, jwks(&[&key]).trim_start_matches('{'))),
     ];
     for (at, says) in spoiled.into_iter().enumerate() {
         web.says(says);
@@ -271,7 +271,7 @@ async fn a_verdict_is_remembered_until_the_token_ends_or_a_key_leaves() {
     assert!(inbound.accept(&token, host.now().latest()).await.is_ok());
     assert!(inbound.seen(&token, host.now().latest()).is_some());
     // One character more or less is another token, whatever it decodes to.
-    for other in [format!("{token}="), format!("{token} "), token[..token.len() - 1].to_owned()] {
+    for other in [format!("{token}="), format!("{token} "), token.chars().take(token.len() - 1).collect()] {
         assert!(inbound.seen(&other, host.now().latest()).is_none());
         assert!(matches!(inbound.accept(&other, host.now().latest()).await, Err(VerifyError::Refused(_))));
         assert!(inbound.seen(&other, host.now().latest()).is_none());

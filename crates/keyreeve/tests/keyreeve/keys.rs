@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use keyreeve::config::Algorithm;
 use keyreeve::core::secret::Secret;
 use keyreeve::crypto::signer;
@@ -102,14 +104,26 @@ fn a_weak_key_is_refused_at_the_limit() {
     }
 }
 
+#[test]
+fn a_p256_key_whose_public_half_is_another_ones_is_refused() {
+    let sec1 = include_str!("keys/p256-sec1.pem");
+    let body: String = sec1.lines().filter(|line| !line.starts_with('-')).collect();
+    let mut der = STANDARD.decode(body).unwrap();
+    let taken = |der: &[u8]| {
+        let pem = format!("-----BEGIN EC PRIVATE KEY-----\n{}\n-----END EC PRIVATE KEY-----\n", STANDARD.encode(der));
+        signer(Algorithm::Es256, &secret(&pem)).is_ok()
+    };
+    assert!(taken(&der));
+    // The public key is what ends it (RFC 5915 3).
+    *der.last_mut().unwrap() ^= 1;
+    assert!(!taken(&der));
+}
+
 #[cfg(feature = "native")]
 #[test]
 fn a_short_rsa_key_is_refused() {
-    let error = error(Algorithm::Rs256, include_str!("keys/rsa1024-pkcs8.pem"));
-    assert!(
-        error.starts_with("expected an RSA private key in PEM (PKCS#8, PKCS#1) or JWK, found one that is not valid: "),
-        "{error}"
-    );
+    let short = "RS256 needs a key of at least 2048 bits, found 1024";
+    assert_eq!(error(Algorithm::Rs256, include_str!("keys/rsa1024-pkcs8.pem")), short);
 }
 
 #[cfg(not(feature = "native"))]

@@ -6,6 +6,7 @@ mod config_issuers;
 mod config_mistakes;
 mod config_reference;
 mod config_strange;
+mod config_tokens;
 mod config_worker;
 mod fleet;
 mod follow;

@@ -16,6 +16,11 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const KEY_BYTES_MAX: u64 = 4096;
 /// The variable with the API key.
 const KEY_VARIABLE: &str = "KEYREEVE_API_KEY";
+/// What helps whoever has sent no key.
+const NO_KEY: &str =
+    "`export KEYREEVE_API_KEY=..`, or name a file with `--api-key-file`, or use the node's Unix socket";
+/// What helps whoever has sent a wrong one.
+const WRONG_KEY: &str = "the node does not know the key in KEYREEVE_API_KEY or `--api-key-file`: is it this node's?";
 
 /// A running node.
 pub(crate) struct Node {
@@ -149,11 +154,15 @@ fn problem(status: StatusCode, body: Option<&Value>, has_key: bool) -> Failure {
     };
     let sentence = field("detail").or_else(|| field("title"));
     let mut message = sentence.map_or_else(|| format!("the node answered {status}"), str::to_owned);
-    if let Some(hint) = field("hint") {
+    // The node's own hint is about HTTP, which is not what whoever typed a command has to do with.
+    let hint = match (status, has_key) {
+        (StatusCode::UNAUTHORIZED, false) => Some(NO_KEY),
+        (StatusCode::UNAUTHORIZED, true) => Some(WRONG_KEY),
+        _ => field("hint"),
+    };
+    if let Some(hint) = hint {
         message.push_str("\nhint: ");
         message.push_str(hint);
-    } else if status == StatusCode::UNAUTHORIZED && !has_key {
-        message.push_str("\nhint: set KEYREEVE_API_KEY or `--api-key-file`, or use the node's Unix socket");
     }
     let retry_after_ms = body.and_then(|body| body.get("retry_after_ms")).and_then(Value::as_u64);
     if let Some(ms) = retry_after_ms {
@@ -179,6 +188,19 @@ mod tests {
         let failure = problem(StatusCode::CONFLICT, Some(&body), true);
         assert_eq!(failure.code, Code::Conflict);
         assert_eq!(failure.message, "`a` was minted too recently\nhint: wait\nretry: in 1m 1s\nrequest: r1");
+    }
+
+    #[test]
+    fn without_a_key_the_hint_says_how_to_give_one() {
+        let body = json!({"detail": "this needs an API key", "hint": "send `Authorization: Bearer <api key>`"});
+        let told = |has_key| problem(StatusCode::UNAUTHORIZED, Some(&body), has_key).message;
+        assert!(
+            told(false).starts_with("this needs an API key\nhint: `export KEYREEVE_API_KEY=..`"),
+            "{}",
+            told(false)
+        );
+        assert!(told(true).contains("the node does not know the key"), "{}", told(true));
+        assert!(!told(false).contains("Bearer") && !told(true).contains("Bearer"));
     }
 
     #[test]

@@ -7,43 +7,46 @@ use serde_json::{Value, json};
 
 use super::ask::Node;
 use super::show::{self, text};
-use crate::cli::{KeysCommand, NodeArgs};
+use crate::cli::{IssuerKeysCommand, NodeArgs};
 use crate::exit::{Code, Failure, say, tell};
 
 const COLUMNS: [(&str, &str); 5] =
     [("kid", "KEY"), ("alg", "ALG"), ("phase", "PHASE"), ("use_from", "SIGNS FROM"), ("leaves_at", "LEAVES")];
 
 /// Runs one command.
-pub(crate) async fn run(args: NodeArgs, command: KeysCommand) -> Result<(), Failure> {
-    let node = Node::new(&args.url, args.api_key_file.as_deref(), Duration::from_secs(args.timeout))?;
+pub(crate) async fn run(command: IssuerKeysCommand) -> Result<(), Failure> {
     match command {
-        KeysCommand::Ls { issuer } => {
+        IssuerKeysCommand::Ls { issuer, node: args } => {
+            let node = node(&args)?;
             let answer = match issuer {
                 Some(issuer) => json!({ "issuers": [node.get(&path(&issuer, "")?).await?] }),
                 None => node.get("/v1/issuers").await?,
             };
             print(&answer, args.json);
         }
-        KeysCommand::Rotate { issuer } => {
-            let answer = node.post(&path(&issuer, "/rotate")?, None).await?;
+        IssuerKeysCommand::Rotate { issuer, node: args } => {
+            let answer = node(&args)?.post(&path(&issuer, "/rotate")?, None).await?;
             print(&json!({ "issuers": [answer] }), args.json);
             tell("the next key is published; it signs by itself when every verifier can know it");
         }
-        KeysCommand::Retire { issuer, kid } => {
-            let answer = node.post(&path(&issuer, "/retire")?, Some(json!({ "kid": kid }))).await?;
+        IssuerKeysCommand::Retire { issuer, kid, node: args } => {
+            let answer = node(&args)?.post(&path(&issuer, "/retire")?, Some(json!({ "kid": kid }))).await?;
             let bound_ms = answer.get("bound_ms").and_then(Value::as_u64).unwrap_or_default();
             print(&json!({ "issuers": [answer] }), args.json);
             let bound = keyreeve::core::time::Span(bound_ms);
             tell(&format!("`{kid}` is gone; nodes that can read the register refuse its tokens within {bound}"));
         }
-        KeysCommand::Jwks { issuer } => {
-            let name = name(&issuer)?;
-            let answer = node.get(&format!("/issuer/{name}/.well-known/jwks.json")).await?;
+        IssuerKeysCommand::Jwks { issuer, node: args } => {
+            let answer = node(&args)?.get(&format!("/issuer/{}/.well-known/jwks.json", name(&issuer)?)).await?;
             let pretty = serde_json::to_string_pretty(&answer);
             say(&pretty.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?);
         }
     }
     Ok(())
+}
+
+fn node(args: &NodeArgs) -> Result<Node, Failure> {
+    Node::new(&args.url, args.api_key_file.as_deref(), Duration::from_secs(args.timeout))
 }
 
 fn print(answer: &Value, is_json: bool) {

@@ -110,6 +110,9 @@ pub(crate) struct EdgeArgs {
     /// Which renewal is struck by what, and how far into the mint. The same seed gives the same plan.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(..=u64::from(u32::MAX)))]
     pub(crate) seed: u64,
+    /// The first act with its first fault only: under a minute.
+    #[arg(long)]
+    pub(crate) short: bool,
     /// Print the result as JSON on standard output, and the timeline on standard error.
     #[arg(long)]
     pub(crate) json: bool,

@@ -25,8 +25,10 @@ pub(crate) async fn run(args: EdgeArgs) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| unavailable(error.to_string()))?;
     let mut command = Command::new(checkout.join(RUNNER));
     command.args(["--demo", "--seed", &args.seed.to_string()]).env("KEYREEVE_BIN", myself);
-    if args.json {
-        command.arg("--json");
+    for (option, is_given) in [("--json", args.json), ("--short", args.short)] {
+        if is_given {
+            command.arg(option);
+        }
     }
     let started = command.process_group(0).kill_on_drop(true).spawn();
     let mut child = started.map_err(|error| unavailable(format!("`{RUNNER}` cannot be started: {error}")))?;

@@ -101,3 +101,17 @@ fn demo_rotate_fails_no_valid_token_and_accepts_no_retired_key() {
     assert!(counted("keys") >= 4 && counted("refused_retired") > 0, "{timeline}");
     assert!(timeline.matches(" is told to rotate, and killed ").count() == 2, "{timeline}");
 }
+
+#[test]
+fn the_demonstration_of_the_worker_says_what_it_needs() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let demo = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_keyreeve")).args(["demo", "edge"]).args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, told) = demo(&["--checkout", nowhere.path().to_str().unwrap()]);
+    assert_eq!(code, Some(5), "{told}");
+    assert!(told.starts_with("error: `tests/worker/demo-edge.mjs` was not found"), "{told}");
+    assert!(told.contains("in a checkout of keyreeve, with node 20 or newer, after `scripts/build-worker`"), "{told}");
+    assert_eq!(demo(&["--seed", "much"]).0, Some(2));
+}
