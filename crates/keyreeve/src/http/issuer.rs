@@ -54,8 +54,13 @@ fn at(later: &Later) -> Result<(&Issuers, &IssuerName), Problem> {
 /// `GET /.well-known/jwks.json`
 pub(super) async fn jwks(later: &Later, head: &Head) -> Result<Answer, Problem> {
     let (issuers, name) = at(later)?;
-    let (body, keep_ms) =
-        issuers.jwks(name.as_str()).await.map_err(|error| Problem::of_issuer(name.as_str(), error))?;
+    let (body, keep_ms) = issuers.jwks(name.as_str()).await.map_err(|error| {
+        tracing::warn!(request_id = %later.request_id(), issuer = %name, "the keys are not published: {error}");
+        let text = format!(
+            "the keys of issuer `{name}` cannot be read now\nhint: go on with those that you hold, and try again"
+        );
+        Problem::new(STORE_UNAVAILABLE, text).after(error.retry_after_ms.unwrap_or(1000))
+    })?;
     Ok(published(head, body, "application/jwk-set+json", keep_ms / 1000))
 }
 

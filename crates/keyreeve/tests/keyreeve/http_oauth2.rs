@@ -1,14 +1,18 @@
 //! What clients ask of an issuer over HTTP: who may do what, and what strangers hear.
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use http::Request;
-use keyreeve::core::jwt::Unverified;
+use keyreeve::core::jwt::{Expected, JwkSet, Unverified};
+use keyreeve::crypto::check;
 use keyreeve::http::{Access, ClientCertificate, ROUTES};
+use keyreeve::jwt::{Verifier, key_set};
 use serde_json::{Value, json};
 
 use crate::http_world::{Answer, EPOCH_MS, MINUTE, SECOND, World, pass};
 use crate::inbound_world::TestKey;
-use crate::issuer_world::{ISSUER, clients, encoded, post, token, world};
+use crate::issuer_world::{ISSUER, clients, encoded, post, token, world, world_trusting};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -321,6 +325,50 @@ async fn an_assertion_brings_a_token_for_whom_the_client_speaks() {
         json!({ "jti": "a1" }),
     ] {
         assert_eq!(error(&ask(wrong.clone()).await), (400, "invalid_grant".into()), "{wrong}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_somebody_else_is_exchanged_by_whom_it_is_trusted_to() {
+    let key = TestKey::new("auth0-1", 3);
+    let keys = json!({ "keys": [key.jwk()] }).to_string();
+    let (keys, _) = key_set(&JwkSet::parse_public(keys.as_bytes()).unwrap(), check);
+    let expected = Expected::new(["https://auth0.example"], ["front"]).unwrap();
+    let verifiers = BTreeMap::from([("auth0".to_owned(), Verifier::with_keys(expected, keys))]);
+    let text = clients()
+        .replace("scopes = [\"read\"]\naudience", "scopes = [\"read\"]\ntrusts = [\"verifier:auth0\"]\naudience");
+    let text = format!("{ISSUER}[verifier.auth0]\nissuer = \"https://auth0.example\"\naudience = \"front\"\n{text}");
+    let world = world_trusting(&text, verifiers);
+    let now_s = EPOCH_MS / 1000;
+    let claims = |aud: &str, exp: u64| {
+        json!({ "iss": "https://auth0.example", "sub": "alice", "aud": aud, "iat": now_s, "exp": exp, "scope": "read write",
+            "email": "alice@example.org", "secret": "x" })
+    };
+    let exchange = async |client: &str, subject: &str| {
+        let form = [("grant_type", EXCHANGE), ("subject_token", subject), ("subject_token_type", ACCESS)];
+        post(&world, "/oauth2/token", client, &form).await
+    };
+    let good = key.signed_as("auth0-1", &claims("front", now_s + 300));
+    let answer = exchange("billing", &good).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    let (_, said) = said(answer.json()["access_token"].as_str().unwrap());
+    assert_eq!(
+        (&said["iss"], &said["sub"], &said["act"]),
+        (&"https://push.example".into(), &"alice".into(), &json!({ "sub": "billing" }))
+    );
+    assert_eq!(
+        (&said["exp"], &said["scope"], &said["email"]),
+        (&(now_s + 300).into(), &"read".into(), &"alice@example.org".into())
+    );
+    assert!(said["secret"].is_null(), "only what is known to be harmless is taken over");
+    // Another audience, another client, a forger, an expired one: one answer.
+    let forged = TestKey::new("auth0-1", 4).signed_as("auth0-1", &claims("front", now_s + 300));
+    let elsewhere = key.signed_as("auth0-1", &claims("elsewhere", now_s + 300));
+    let over = key.signed_as("auth0-1", &claims("front", now_s - 300));
+    let first = error(&exchange("orders", &good).await);
+    assert_eq!(first, (400, "invalid_request".into()));
+    for wrong in [forged, elsewhere, over] {
+        assert_eq!(error(&exchange("billing", &wrong).await), first);
     }
 }
 

@@ -202,8 +202,11 @@ async fn without_the_store_a_node_signs_and_verifies_for_as_long_as_it_says_and_
     let fleet = Fleet::new(2, ISSUER);
     sign(fleet.node(0), "push", "t").await.unwrap();
     pass(MINUTE).await;
+    let keys = fleet.node(0).keys("push").unwrap();
+    let epoch = keys.epoch();
     fleet.unplug(0, true);
     pass(59 * MINUTE).await;
+    assert_eq!(keys.epoch(), epoch);
     let token = sign(fleet.node(0), "push", "t").await.unwrap();
     fleet.verify(0, &token).await.unwrap();
     fleet.verify(1, &token).await.unwrap();
@@ -216,6 +219,7 @@ async fn without_the_store_a_node_signs_and_verifies_for_as_long_as_it_says_and_
     let unknown = fleet.verify(0, &token).await.unwrap_err();
     assert!(matches!(unknown, VerifyError::Unavailable(_)), "never a refusal: {unknown}");
     assert_eq!(fleet.node(0).jwks("push").await.unwrap_err().kind, ErrorKind::StoreUnavailable);
+    assert_ne!(keys.epoch(), epoch, "nor does a kept verdict hold");
     fleet.unplug(0, false);
     pass(SECOND + 100).await;
     let token = sign(fleet.node(0), "push", "t").await.unwrap();

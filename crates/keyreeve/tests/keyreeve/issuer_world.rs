@@ -161,13 +161,18 @@ pub(crate) fn verifier(issuers: &Issuers, name: &str) -> Verifier {
 
 /// The world of the HTTP tests with the issuer `push` and its clients.
 pub(crate) fn world(text: &str) -> World {
+    world_trusting(text, BTreeMap::new())
+}
+
+/// The same, where tokens of others are known by these names.
+pub(crate) fn world_trusting(text: &str, verifiers: BTreeMap<String, Verifier>) -> World {
     let mut world = World::new();
     let config = config(text);
     let host: Arc<dyn Host> = Arc::<TestHost>::clone(&world.node.host);
     let register: Arc<dyn Register> = Arc::clone(&world.node.wire) as _;
     let issuers = start(&config, ("node-1", &host), &register, None);
     let clients = Clients::new(&config.clients, &Literals).unwrap_or_else(|error| panic!("{error:?}"));
-    let issuing = Issuing { issuers, clients: Arc::new(clients), verifiers: Arc::default() };
+    let issuing = Issuing { issuers, clients: Arc::new(clients), verifiers: Arc::new(verifiers) };
     let live = world.node.live(Keep::OnDemand { lifetimes: 3 }, [7; 32], Some(&world.outbound));
     world.outbound = live.outbound.clone();
     world.api.reload(Live { issuing: Some(issuing), limits: Limits { body_bytes_max: 8192, ..live.limits }, ..live });

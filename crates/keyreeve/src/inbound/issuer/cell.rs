@@ -115,8 +115,10 @@ impl Cell {
         self.held.load().as_ref().map(|held| Arc::clone(&held.record))
     }
 
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    /// Another number whenever a kept verdict may be wrong, and while what is held is too old to rest a verdict on.
+    pub(super) fn epoch(&self, now: Mono) -> u64 {
+        let is_good = self.age(now).is_some_and(|(age_ms, good_ms)| age_ms < good_ms);
+        self.epoch.load(Ordering::Acquire) << 1 | u64::from(!is_good)
     }
 
     pub(super) fn floor(&self) -> u64 {

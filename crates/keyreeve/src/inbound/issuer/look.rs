@@ -248,7 +248,7 @@ impl Keys for Followed {
     }
 
     fn epoch(&self) -> u64 {
-        self.cell.epoch()
+        self.cell.epoch(self.now().mono)
     }
 
     async fn look(&self, _: Option<&str>) -> Result<Arc<KeySet>, Unavailable> {
