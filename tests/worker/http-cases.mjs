@@ -4,7 +4,7 @@
 // A case: says, as (a caller of CALLERS, nobody by default), method (GET), path, headers, body (JSON as text), status, problem (the last part
 // of its type), json (members that the body has), header (headers that it has), until (asked again until it is so), isTimed
 // (the homes may differ, because one is asked a moment later).
-// worker: what differs there on purpose, with `because`. Everything else is alike to the byte, but for moments and ids.
+// worker: what differs there on purpose, with `because` (isBare: without our headers). Everything else is alike to the byte, but for moments and ids.
 
 import { generateKeyPairSync, sign } from "node:crypto";
 
@@ -21,6 +21,8 @@ export const CALLERS = {
   elsewhere: { can: ALL, credentials: ["else*", "u"] },
   idle: { can: ["metrics"], credentials: [] },
 };
+
+const LOST = { because: "each HTTP client has words of its own for a lost connection" };
 
 const get = (path, status, more = {}) => ({ says: `GET ${path}`, as: "ops", path, status, ...more });
 const post = (path, body, status, more = {}) => ({
@@ -109,6 +111,10 @@ const states = [
 const malformed = [
   ...["/", "/v1", "/v2/credentials", "/v1/credentials/", "/v1/credentials/up/token/", "/v1/credentials/a/b/c/token", "/v1/credentials/up/tokens/x"].map((path) =>
     get(path, 404, { problem: "not-found" })),
+  post("/v1/register", "x", 404, {
+    problem: "not-found",
+    worker: { because: "native nodes reach the register there, by signed messages; without a key for them it is not there", problem: undefined, isBare: true },
+  }),
   ...["nothing", "UP", "a%2Fb%2Fc", "..%2Fetc", "%00", "%zz", "%ff", "up%252Ftoken"].map((name) =>
     get(`/v1/credentials/${name}/token`, 404, { problem: "not-found" })),
   ...["ttl=1s", "min_ttl=1s&min_ttl=2s", "min_ttl", "min_ttl=60", "min_ttl=-1s", "min_ttl=1.5s", "min_ttl=25h", "min_ttl=99999999999999999999h", "%ff=1"].map((query) =>
@@ -160,6 +166,11 @@ const changes = [
   get("/v1/credentials/acme/lake/token", 200, { says: "the next keys", until: true, json: { generation: 2, fields: { AccessKeyId: "id-2", SecretAccessKey: "secret-2" } } }),
   post("/v1/credentials/acme%2Flake/renew", undefined, 202, { says: "a renewal without a body", headers: {}, until: true, json: { result: "renewing" } }),
   get("/v1/credentials/acme/lake/token", 200, { says: "the third keys", until: true, json: { generation: 3 } }),
+  get("/v1/credentials/doubted/token", 503, { says: "a mint whose answer was lost", problem: "needs-reauth", worker: LOST }),
+  get("/v1/credentials/doubted/history", 200, { json: { name: "doubted", status: "needs-reauth", intent: { generation: 1, doubt: String } }, worker: LOST }),
+  post("/v1/credentials/doubted/renew", "{}", 409, { problem: "in-doubt" }),
+  post("/v1/credentials/doubted/resolve", '{"decision":"discard"}', 202, { until: true, json: { result: "resolved", decision: "discard" } }),
+  get("/v1/credentials/doubted/token", 200, { says: "a mint after the verdict", until: true, json: { token: "token-number-1" } }),
   get("/v1/credentials/broken/token", 503, { problem: "upstream-rejected" }),
   get("/v1/credentials/broken/history", 200, { until: true, json: { name: "broken", status: "backing-off" } }),
 ];
