@@ -113,6 +113,56 @@ async function warm(upstream) {
   }
 }
 
+// A Worker that takes a token over its binding and answers with a constant; beside it the same binding to a constant.
+const caller = (key) => `
+export default {
+  async fetch(request, env) {
+    if (new URL(request.url).pathname === "/rpc") {
+      if (!(await env.KEYREEVE.token(${JSON.stringify(key)}, "up")).token) throw new Error("no token");
+    } else {
+      const answer = await env.KEYREEVE.fetch("https://keyreeve.invalid${TOKEN}", { headers: { authorization: "Bearer ${key}" } });
+      if (!(await answer.json()).token) throw new Error("no token");
+    }
+    return new Response("{}");
+  },
+};`;
+const entrypoint = (fields) => `import { WorkerEntrypoint } from "cloudflare:workers";
+const fields = ${JSON.stringify(fields)};
+export default class extends WorkerEntrypoint {
+  token() { return fields; }
+  fetch() { return Response.json(fields); }
+}`;
+
+async function bound(upstream) {
+  const workers = [{
+    name: "caller", compatibilityDate: "2026-04-01", serviceBindings: { KEYREEVE: "isolate-0" },
+    modules: [{ type: "ESModule", path: "caller.mjs", contents: caller(KEY) }],
+    unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }],
+  }];
+  const ours = await World.start({ isolates: 1, config: configured(upstream), secrets: SECRETS, workers });
+  let plain;
+  try {
+    const answer = await ours.ask(0, TOKEN, AUTHORIZED);
+    plain = await World.start({ isolates: 1, build: script("entrypoint", entrypoint(answer.json)), objects: {}, workers });
+    const candidates = [["RPC to a constant", plain, "/rpc"], ["RPC to keyreeve", ours, "/rpc"], ["fetch of a constant", plain, "/fetch"], ["fetch of keyreeve", ours, "/fetch"]];
+    const measured = candidates.map(() => []);
+    for (let round = 0; round <= ROUNDS; round += 1) {
+      for (const [at, [, world, path]] of candidates.entries()) {
+        const url = new URL(await world.direct("caller"));
+        const before = world.cpuMs();
+        await load(url, Array(REQUESTS / 2).fill(path));
+        if (round > 0) measured[at].push(us(world.cpuMs() - before, REQUESTS / 2));
+      }
+    }
+    say(`\nfrom another Worker over its service binding, both isolates counted`);
+    row("", "us CPU");
+    for (const [at, [name]] of candidates.entries()) row(name, median(measured[at]).toFixed(0));
+  } finally {
+    await ours.stop();
+    await plain?.stop();
+  }
+}
+
 async function cold(upstream) {
   const names = Array.from({ length: COLD + 1 }, (_, at) => `up-${at}`);
   const more = names.map((name) => `[credential.${name}]\nsource = "http"\nurl = "${upstream.url}/${name}"\nmap = { token = "/token", expires_in = "/expires_in" }`);
@@ -188,6 +238,7 @@ try {
   const upstream = await renewals();
   try {
     await warm(upstream);
+    await bound(upstream);
     await cold(upstream);
   } finally {
     await upstream.stop();

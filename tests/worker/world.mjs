@@ -121,6 +121,11 @@ export class World {
     return new URL(path, this.#urls[at]);
   }
 
+  /** Where a worker of the test listens that has `unsafeDirectSockets` of its own. */
+  direct(name) {
+    return this.#miniflare.unsafeGetDirectURL(name);
+  }
+
   /** Asks one isolate; ends after DEADLINE_MS. */
   fetch(at, path, init = {}) {
     return fetch(this.url(at, path), { signal: AbortSignal.timeout(DEADLINE_MS), ...init });

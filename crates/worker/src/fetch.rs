@@ -37,7 +37,7 @@ pub fn check_compatibility() -> Result<(), String> {
     let init = web_sys::RequestInit::new();
     init.set_cache(web_sys::RequestCache::NoStore);
     web_sys::Request::new_with_str_and_init("https://nobody.invalid", &init).map(drop).map_err(|_| {
-        "the `compatibility_date` of this Worker is before 2024-11-11: then requests cannot pass Cloudflare's caches by\nhint: `keyreeve build worker` writes a good one into wrangler.jsonc".to_owned()
+        "the `compatibility_date` of this Worker is before 2024-11-11: then requests cannot pass Cloudflare's caches by\nhint: deploy what `keyreeve build worker` writes, or set a newer one".to_owned()
     })
 }
 

@@ -119,7 +119,7 @@ impl Ground {
             host: Arc::clone(&self.host),
             http: Arc::clone(&self.tools.http),
             crypto: Arc::clone(&self.crypto),
-            make: keyreeve::crypto::check,
+            make: crate::webcrypto::check,
         };
         let config = &self.config;
         let trusted = inbound::verifiers(&config.verifiers, &self.secrets, &parts, &mut BTreeMap::new());

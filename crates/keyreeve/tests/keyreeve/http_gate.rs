@@ -70,7 +70,7 @@ impl Gates {
         let live = world.node.live(keyreeve::config::Keep::Always, [7; 32], Some(&world.outbound));
         let live = Live { inbound, ..live };
         let host = Arc::clone(&world.node.host);
-        let api = Api::new(live, Parts { host, metrics: None, version: "0.0.0-test".into(), has_streams: true });
+        let api = Api::new(live, Parts { host, metrics: None, has_streams: true, version: "0.0.0-test".into() });
         let router = router(api, &BTreeSet::from([Surface::Api, Surface::Gate]));
         Self { world, key, web, router }
     }
