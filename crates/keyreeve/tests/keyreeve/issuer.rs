@@ -345,6 +345,12 @@ async fn keys_are_sealed_and_sealed_anew_and_a_node_without_the_seal_key_says_so
     let token = sign(fleet.node(0), "push", "t").await.unwrap();
     verifier(&stranger, "push").verify(&token, fleet.now()).await.unwrap();
     stranger.stop();
+    // A reload brings the key, and nobody has to write for that.
+    let ring = KeyRing::new(old.clone(), vec![new.clone()]);
+    let again = start_sealed(&fleet.config, ("stranger", &fleet.host), &fleet.shared, ring, Some(&stranger));
+    pass(SECOND / 10).await;
+    sign(&again, "push", "t").await.unwrap();
+    assert_eq!(stored().await.rev, 1);
     let ring = KeyRing::new(new.clone(), vec![old]);
     let both = start_sealed(&fleet.config, ("both", &fleet.host), &fleet.shared, ring, None);
     sign(&both, "push", "t").await.unwrap();

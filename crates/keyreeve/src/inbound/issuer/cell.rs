@@ -136,7 +136,9 @@ impl Cell {
         seen.note(&record, read_at);
         let held = self.held.load();
         if let Some(held) = held.as_ref() {
-            if held.record.op == record.op {
+            // What could not be opened may be now: a reload brings seal keys.
+            let is_whole = held.signing.iter().all(|(_, opened)| opened.is_ok());
+            if held.record.op == record.op && is_whole {
                 held.read_at.fetch_max(read_at.0, Ordering::AcqRel);
                 return;
             }
@@ -277,12 +279,14 @@ impl Held {
             let is_same = previous.is_some_and(|held| held.record.keys.iter().any(|old| old.kid == key.kid));
             let earlier = previous.filter(|_| is_same);
             if let Some(sealed) = &key.sealed {
-                let opened = earlier.and_then(|held| held.signing.iter().find(|(serial, _)| *serial == key.serial));
-                let opened = match opened {
+                let before = earlier.and_then(|held| held.signing.iter().find(|(serial, _)| *serial == key.serial));
+                let opened = match before {
                     Some((_, Ok(opened))) => Ok(opened.clone()),
                     _ => open(name, inner, &key.kid, &key.algorithm, sealed),
                 };
-                if let Err(why) = &opened {
+                if let Err(why) = &opened
+                    && !before.is_some_and(|(_, before)| before.as_ref().err() == Some(why))
+                {
                     tracing::error!(issuer = %name, kid = key.kid, "{why}");
                 }
                 signing.push((key.serial, opened));
