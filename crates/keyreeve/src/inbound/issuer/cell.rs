@@ -285,7 +285,7 @@ impl Held {
                     _ => open(name, inner, &key.kid, &key.algorithm, sealed),
                 };
                 if let Err(why) = &opened
-                    && !before.is_some_and(|(_, before)| before.as_ref().err() == Some(why))
+                    && before.is_none_or(|(_, before)| before.as_ref().err() != Some(why))
                 {
                     tracing::error!(issuer = %name, kid = key.kid, "{why}");
                 }
