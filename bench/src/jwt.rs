@@ -1,6 +1,6 @@
 //! Tokens signed and verified per CPU second of one thread: ours, Rust peers, and the raw libraries as the limit.
 //!
-//! Rows of one algorithm take turns, so that a ratio holds whatever the machine is doing. `bench/jwt.mjs` and `bench/jwt.py`
+//! Rows of one algorithm take turns, so that a ratio holds whatever the machine is doing. `bench/jwt.mjs` and `bench/pyjwt.py`
 //! measure jose, fast-jwt and PyJWT on the same tokens, which this command writes for them.
 
 use std::hint::black_box;
@@ -172,7 +172,7 @@ pub fn run(only: &[&str]) {
     let for_others = serde_json::json!({ "tokens": tokens, "claims": body(), "keys": keys });
     let place = std::env::temp_dir().join("keyreeve-bench-jwt.json");
     std::fs::write(&place, for_others.to_string()).unwrap();
-    println!("the same for others: node bench/jwt.mjs {0}; python3 bench/jwt.py {0}", place.display());
+    println!("the same for others: node bench/jwt.mjs {0}; python3 bench/pyjwt.py {0}", place.display());
 }
 
 fn print(algorithm: Algorithm, what: &str, rows: &mut [Row]) {

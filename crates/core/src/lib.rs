@@ -14,8 +14,10 @@
 //! - [`cache`]: a bounded map whose entries expire
 //! - [`quiet`]: windows in which no renewal falls due
 //! - [`clock`]: how wrong a clock is, and whether to correct it
+//! - [`issuer`]: the signing keys of an issuer, their phases and who changes them
 //! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
 //! - [`json`]: JSON from strangers, read once and strictly
+//! - [`revoked`]: which tokens of an issuer are refused before their time
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
@@ -23,6 +25,7 @@ pub mod cache;
 pub mod clock;
 pub mod crypto;
 pub mod id;
+pub mod issuer;
 pub mod json;
 pub mod jwt;
 pub mod lifecycle;
@@ -30,6 +33,7 @@ pub mod operator;
 pub mod policy;
 pub mod quiet;
 pub mod record;
+pub mod revoked;
 pub mod rules;
 pub mod schedule;
 pub mod seal;

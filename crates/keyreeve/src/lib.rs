@@ -6,6 +6,7 @@
 //! - [`port`]: the traits that touch the world
 //! - [`engine`]: stores behind the [`port::Register`]
 //! - [`source`]: how credentials are minted
+//! - [`inbound`]: tokens that are signed for others
 //! - [`outbound`]: the driver that renews and serves
 //! - [`clock`]: what time others say it is
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc

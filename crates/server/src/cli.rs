@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// Build keyreeve for another home than this machine.
     #[command(subcommand)]
     Build(BuildCommand),
-    /// Make keys.
+    /// Make keys and secrets; look at, rotate and retire the signing keys of a running node.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Sign, verify and look into tokens, without a node.
@@ -99,6 +99,69 @@ pub(crate) struct ServeArgs {
     /// How to write the log.
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub(crate) log: LogForm,
+}
+
+/// Which node to ask, and how.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node to ask: `http://HOST:PORT`, `https://HOST` or `unix:PATH`.
+    #[arg(long, env = "KEYREEVE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    pub(crate) url: String,
+    /// A file with the API key; without it the variable KEYREEVE_API_KEY.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Give up after this many seconds.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
+}
+
+/// `keyreeve keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Without a node.
+    #[command(flatten)]
+    New(NewKeysCommand),
+    /// Of a running node.
+    #[command(flatten)]
+    OfIssuer(IssuerKeysCommand),
+}
+
+/// The commands on the keys of the issuers of a running node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IssuerKeysCommand {
+    /// List the keys of an issuer, or of all, with their phases.
+    Ls {
+        /// The issuer.
+        issuer: Option<String>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Publish the next key now; it signs when every verifier can know it.
+    Rotate {
+        /// The issuer.
+        issuer: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Take a key out at once, because it leaked: its tokens are refused from now on.
+    Retire {
+        /// The issuer.
+        issuer: String,
+        /// The key id.
+        kid: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Print the public keys of an issuer, as verifiers read them.
+    Jwks {
+        /// The issuer.
+        issuer: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }
 
 /// `keyreeve credential`.
@@ -229,6 +292,14 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make a secret for a client of an issuer; it is printed once.
+    NewClient {
+        /// The client's name, its `client_id`.
+        name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a seal key.
     NewSealKey {
         /// As JSON.
@@ -304,7 +375,7 @@ pub(crate) struct BuildWorkerArgs {
 
 /// `keyreeve keys`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
+pub(crate) enum NewKeysCommand {
     /// Make a key pair; print both halves as JWK.
     Generate {
         /// The algorithm: EdDSA, ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384 or PS512.

@@ -11,7 +11,8 @@ use keyreeve::engine::memory::Memory;
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
 use keyreeve::engine::wire::SigningKey;
-use keyreeve::inbound::{self, Fetched, Inbound};
+use keyreeve::inbound::client::Clients;
+use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
 use keyreeve::seal::seal_keys;
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{Code, Failure};
 use crate::faults::Faults;
+use crate::issuing::{self, Signs};
 
 /// A file larger than this is not even read, in bytes; what is smaller and still too large is refused with its name.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -98,6 +100,7 @@ pub(crate) struct Loaded {
     pub(crate) keys: Option<KeyRing>,
     pub(crate) store: Option<Store>,
     pub(crate) inbound: Arc<Inbound>,
+    pub(crate) issuing: Option<Issuing>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -171,6 +174,7 @@ pub(crate) async fn load(
     ground: &Ground,
     open: Option<&Store>,
     mut fetched: BTreeMap<String, Fetched>,
+    signs: &Signs<'_>,
 ) -> Result<Loaded, Failure> {
     let mut problems = Vec::new();
     let keys = seal_keys(&config.seal_keys, ground.secrets.as_ref()).unwrap_or_else(|found| {
@@ -190,16 +194,17 @@ pub(crate) async fn load(
         }
     }
     let trusted = inbound::verifiers(&config.verifiers, ground.secrets.as_ref(), &ground.inbound_parts(), &mut fetched);
-    let trusted = trusted.unwrap_or_else(|found| {
+    let mut trusted = trusted.unwrap_or_else(|found| {
         problems.extend(found);
         Vec::new()
+    });
+    let clients = Clients::new(&config.clients, ground.secrets.as_ref()).unwrap_or_else(|found| {
+        problems.extend(found);
+        Clients::default()
     });
     if !problems.is_empty() {
         return Err(Failure::new(Code::Usage, problems.join("\nerror: ")));
     }
-    let mut secret = [0; 32];
-    ground.host.fill(&mut secret);
-    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
     let store = match config.needs_store() {
         false => None,
         true => Some(match open.filter(|open| open.is_of(&config)) {
@@ -207,7 +212,12 @@ pub(crate) async fn load(
             None => open_store(&config, ground).await?,
         }),
     };
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched })
+    // Last, because it starts something.
+    let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
+    let mut secret = [0; 32];
+    ground.host.fill(&mut secret);
+    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing })
 }
 
 /// Opens the register.

@@ -458,9 +458,10 @@ fn rust_below(folder: &Path) -> Vec<PathBuf> {
     files().into_iter().filter(is_rust).collect()
 }
 
-/// The manifests of the workspace's members: not the root's, and not that of `bench`, which is a workspace of its own.
+/// The manifests of the workspace's members: not the root's, and not those of `bench` and `fuzz`, each a workspace of its own.
 fn is_package_of_ours(path: &Path) -> bool {
-    path.ends_with("Cargo.toml") && path.parent() != Some(&root()) && !path.starts_with(root().join("bench"))
+    path.ends_with("Cargo.toml") && path.parent() != Some(&root())
+        && !["bench", "fuzz"].iter().any(|other| path.starts_with(root().join(other)))
 }
 
 fn read(path: &Path) -> String {

@@ -189,6 +189,7 @@ pub(crate) fn site(
         waits: ground.waits(),
         forward,
         inbound,
+        issuing: None,
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let parts = ApiParts { host: Arc::clone(&ground.host), metrics: None, has_streams: false, version };

@@ -169,6 +169,12 @@ fn seconds(name: &'static str, value: Node<'_>) -> Result<u64, Refusal> {
         Value::Text(_) => return bad("is text, not a number of seconds"),
         _ => return bad("is not a number of seconds since 1970"),
     };
+    // Nearly always: a JSON number that parses so has digits only.
+    if let Ok(seconds) = text.parse()
+        && seconds <= SECONDS_MAX
+    {
+        return Ok(seconds);
+    }
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
         return bad("is not a number of seconds since 1970, written in digits");

@@ -6,7 +6,7 @@ use super::inbound::{KeysConfig, KeysUrl};
 use super::problem::Fault;
 use super::sheet::Sheet;
 use super::tree::join;
-use super::types::{CacheTier, Config, Home, Plan, SecretRef, SourceConfig, StoreUrl};
+use super::types::{CacheTier, Config, CredentialConfig, Home, Plan, SecretRef, SourceConfig, StoreUrl};
 
 /// The bindings of a Worker, by their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,10 +40,11 @@ const CERTIFICATE: &str = "a client certificate";
 const SECRET: &str = "a secret";
 
 impl Config {
-    /// Whether any credential is coordinated through the store.
+    /// Whether anything is coordinated through the store: a credential, or the keys of an issuer.
     #[must_use]
     pub fn needs_store(&self) -> bool {
-        self.credentials.values().any(|credential| matches!(credential.plan, Plan::Fleet(_)))
+        let is_shared = |credential: &CredentialConfig| matches!(credential.plan, Plan::Fleet(_));
+        !self.issuers.is_empty() || self.credentials.values().any(is_shared)
     }
 
     /// Every binding that this configuration needs on a Worker.

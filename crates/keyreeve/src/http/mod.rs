@@ -16,6 +16,8 @@ mod forward;
 mod gate;
 mod health;
 mod input;
+mod issuer;
+mod oauth2;
 mod openapi;
 mod problem;
 mod route;
@@ -23,7 +25,7 @@ mod token;
 mod verify;
 
 pub use api::{Api, Live, MetricsPage, Parts};
-pub use auth::Peer;
+pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
 pub use openapi::openapi;
 pub use problem::{Answer, Kind, PROBLEMS};

@@ -1,5 +1,7 @@
 //! The OpenAPI 3.1 document, made from the same list of routes as the router.
 
+mod issuers;
+
 use keyreeve_core::lifecycle::Why;
 use serde_json::{Map, Value, json};
 
@@ -28,6 +30,11 @@ pub fn openapi(version: &str) -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {
+                "client_secret": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "`client_id` and secret of a client; `client_secret_post` and `private_key_jwt` do as well, in the body.",
+                },
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
@@ -139,6 +146,10 @@ fn said(endpoint: Endpoint) -> Said {
             ..PLAIN
         },
         Endpoint::Report | Endpoint::Renew | Endpoint::Resolve => said_of_change(endpoint),
+        Endpoint::Issuers | Endpoint::Issuer | Endpoint::Rotate | Endpoint::Retire => issuers::said_of_keys(endpoint),
+        Endpoint::Jwks | Endpoint::Discovery | Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => {
+            issuers::said_to_clients(endpoint)
+        }
         _ => said_of_node(endpoint),
     }
 }
@@ -241,13 +252,17 @@ fn operation(route: &Route) -> Value {
     for status in refusals.iter().chain(said.problems) {
         responses.insert((*status).into(), problem());
     }
+    if route.access == Access::Clients {
+        responses.extend(issuers::refusals());
+    }
     responses.insert("default".into(), problem());
     let mut operation = Map::new();
-    operation.insert("operationId".into(), said.id.into());
+    operation.insert("operationId".into(), format!("{}{}", said.id, issuers::id_suffix(route.path)).into());
     operation.insert("summary".into(), said.summary.into());
     let security = match route.access {
         Access::Callers(_) => json!([{ "key": [] }]),
         Access::Tokens => json!([{ "token": [] }]),
+        Access::Clients => issuers::client_security(),
         Access::Anybody | Access::AnybodyForAWord => json!([]),
     };
     operation.insert("security".into(), security);
@@ -262,7 +277,9 @@ fn operation(route: &Route) -> Value {
         operation.insert("parameters".into(), parameters.into());
     }
     if let Some(schema) = said.body {
-        let content = json!({ "application/json": { "schema": reference(schema) } });
+        let kind =
+            if route.access == Access::Clients { "application/x-www-form-urlencoded" } else { "application/json" };
+        let content = json!({ kind: { "schema": reference(schema) } });
         operation.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     operation.insert("responses".into(), responses.into());
@@ -334,6 +351,14 @@ fn list(items: &Value) -> Value {
 }
 
 fn schemas() -> Value {
+    let mut schemas = schemas_of_credentials();
+    if let Some(schemas) = schemas.as_object_mut() {
+        schemas.extend(issuers::schemas());
+    }
+    schemas
+}
+
+fn schemas_of_credentials() -> Value {
     json!({
         "Token": token(),
         "CredentialState": credential_state(),

@@ -18,8 +18,9 @@ use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
-use super::{change, credentials, events, forward, gate, health, token, verify};
+use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, verify};
 use crate::config::{Action, Surface};
+use crate::inbound::Issuing;
 
 /// The longest path with its query, in bytes.
 pub(super) const URI_BYTES_MAX: usize = 2048;
@@ -46,6 +47,8 @@ pub enum Access {
     Tokens,
     /// Callers who may do this.
     Callers(Action),
+    /// Clients of the issuer, who prove themselves in the body or the headers as RFC 6749 has it.
+    Clients,
 }
 
 /// What a route does.
@@ -62,6 +65,15 @@ pub(super) enum Endpoint {
     Live,
     Ready,
     Metrics,
+    Issuers,
+    Issuer,
+    Rotate,
+    Retire,
+    Jwks,
+    Discovery,
+    IssueToken,
+    Introspect,
+    Revoke,
     Verify,
     Gate,
 }
@@ -85,6 +97,14 @@ const fn api(method: Method, path: &'static str, action: Action, endpoint: Endpo
     Route { method, path, surface: Some(Surface::Api), access: Access::Callers(action), endpoint }
 }
 
+const fn open(path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method: Method::GET, path, surface: Some(Surface::Oauth2), access: Access::Anybody, endpoint }
+}
+
+const fn client(path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method: Method::POST, path, surface: Some(Surface::Oauth2), access: Access::Clients, endpoint }
+}
+
 /// Every route.
 pub static ROUTES: &[Route] = &[
     api(Method::GET, "/v1/credentials", Action::List, Endpoint::List),
@@ -95,6 +115,22 @@ pub static ROUTES: &[Route] = &[
     api(Method::POST, "/v1/credentials/{name}/renew", Action::Renew, Endpoint::Renew),
     api(Method::POST, "/v1/credentials/{name}/resolve", Action::Resolve, Endpoint::Resolve),
     api(Method::GET, "/v1/events", Action::Events, Endpoint::Events),
+    api(Method::GET, "/v1/issuers", Action::Keys, Endpoint::Issuers),
+    api(Method::GET, "/v1/issuers/{name}", Action::Keys, Endpoint::Issuer),
+    api(Method::POST, "/v1/issuers/{name}/rotate", Action::Rotate, Endpoint::Rotate),
+    api(Method::POST, "/v1/issuers/{name}/retire", Action::Retire, Endpoint::Retire),
+    open("/.well-known/jwks.json", Endpoint::Jwks),
+    open("/.well-known/openid-configuration", Endpoint::Discovery),
+    open("/.well-known/oauth-authorization-server", Endpoint::Discovery),
+    client("/oauth2/token", Endpoint::IssueToken),
+    client("/oauth2/introspect", Endpoint::Introspect),
+    client("/oauth2/revoke", Endpoint::Revoke),
+    open("/issuer/{name}/.well-known/jwks.json", Endpoint::Jwks),
+    open("/issuer/{name}/.well-known/openid-configuration", Endpoint::Discovery),
+    open("/.well-known/oauth-authorization-server/issuer/{name}", Endpoint::Discovery),
+    client("/issuer/{name}/oauth2/token", Endpoint::IssueToken),
+    client("/issuer/{name}/oauth2/introspect", Endpoint::Introspect),
+    client("/issuer/{name}/oauth2/revoke", Endpoint::Revoke),
     api(Method::POST, "/v1/verify", Action::Verify, Endpoint::Verify),
     Route {
         method: Method::GET,
@@ -163,7 +199,7 @@ impl Site {
             let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
             let is_there = match route.endpoint {
                 Endpoint::Metrics => api.metrics.is_some(),
-                _ => true,
+                _ => is_issued(api.live().issuing.as_ref(), route),
             };
             if !(is_served && is_there) {
                 continue;
@@ -213,6 +249,16 @@ impl Site {
 
     fn find<'a>(&self, path: &'a str) -> Option<(&[Row], Option<&'a str>)> {
         self.paths.iter().find_map(|known| Some((known.rows.as_slice(), known.matches(path)?)))
+    }
+}
+
+/// Whether a route about issuers is there: those that name none belong to the only one.
+fn is_issued(issuing: Option<&Issuing>, route: &Route) -> bool {
+    let is_about_issuers = route.surface == Some(Surface::Oauth2) || route.path.starts_with("/v1/issuers");
+    let names_none = route.surface == Some(Surface::Oauth2) && !route.path.contains("{name}");
+    match issuing {
+        None => !is_about_issuers,
+        Some(issuing) => !names_none || issuing.issuers.only().is_some(),
     }
 }
 
@@ -317,7 +363,9 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
     }
     known.caller = live.callers.identify(&head.headers, head.extensions.get::<Peer>().copied());
     let action = match route.access {
-        Access::Anybody | Access::AnybodyForAWord | Access::Tokens => return Ok("".into()),
+        Access::Anybody | Access::AnybodyForAWord | Access::Clients | Access::Tokens => {
+            return raw.map_or(Ok("".into()), |raw| input::unescaped(raw).ok_or_else(|| no_route(&[], head)));
+        }
         Access::Callers(action) => action,
     };
     let caller = known.caller.ok_or_else(Problem::unauthenticated)?;
@@ -331,6 +379,10 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
     }
     let Some(raw) = raw else { return Ok("".into()) };
     match input::unescaped(raw) {
+        name if route.path.starts_with("/v1/issuers") => {
+            let name = name.unwrap_or_default();
+            if caller.reaches_issuer(&name) { Ok(name) } else { Err(issuer::no_such(&name)) }
+        }
         Some(name) if caller.reaches(&name) => Ok(name),
         Some(name) => Err(Problem::unknown_name(&name)),
         None => Err(Problem::unknown_name("")),
@@ -404,6 +456,13 @@ impl Later {
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => health::ready(&self).await,
             Endpoint::Metrics => health::metrics_page(&self),
+            Endpoint::Issuers => issuer::list(&self, &head),
+            Endpoint::Issuer => issuer::show(&self, &head),
+            Endpoint::Rotate => issuer::rotate(&self, &head, body).await,
+            Endpoint::Retire => issuer::retire(&self, &head, body).await,
+            Endpoint::Jwks => issuer::jwks(&self, &head).await,
+            Endpoint::Discovery => issuer::discovery(&self, &head),
+            Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => oauth2::answer(&self, &head, body).await,
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
         let answer = result.unwrap_or_else(|problem| problem.answer(self.id, who, self.route.path));
@@ -423,6 +482,11 @@ impl Later {
     /// Whether the caller is told what goes on inside, such as the store's own words: who may read histories.
     pub(super) fn tells_causes(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.may(Action::History))
+    }
+
+    /// Whether the issuer is one of the caller's.
+    pub(super) fn reaches_issuer(&self, name: &str) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.reaches_issuer(name))
     }
 
     /// Whether the credential is one of the caller's.

@@ -6,10 +6,15 @@
 //! [`Accepted`] is made by verification only, and the policy takes nothing else. A verdict is kept until the token expires
 //! or a key of its verifier leaves, whichever comes first; it is found by a keyed hash of the token, never by the token.
 //!
+//! Tokens that are signed here, for others, are made by [`issuer`] for each [`client`].
+//!
 //! Nothing here reads a request or writes an answer: see `http::gate` for that.
 
 mod build;
+pub mod client;
 mod fetched;
+pub mod issuer;
+mod issuing;
 mod seen;
 
 use std::collections::BTreeMap;
@@ -25,6 +30,7 @@ pub use crate::config::{GateConfig, Proxy};
 use crate::jwt::{Verifier, VerifyError};
 pub use build::{Parts, Problem, verifiers};
 pub use fetched::{Fetched, FetchedParts};
+pub use issuing::Issuing;
 use seen::Seen;
 
 /// The longest value of an identity header, in bytes.

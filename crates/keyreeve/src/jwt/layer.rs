@@ -60,6 +60,8 @@ impl RequireToken {
     async fn judge(&self, headers: &HeaderMap) -> Result<Verified<Claims>, Denied> {
         let token = bearer(headers)?;
         let verified = self.kit.verify(token).await.map_err(Denied::of)?;
+        // RFC 9449 7.2: a token that is bound to a key is nothing without the proof, and no proof is looked for here.
+        verified.claims().check_possession(None).map_err(|refusal| Denied::of(refusal.into()))?;
         match &self.admits {
             Some(admits) if !admits(&verified) => {
                 tracing::info!(subject = verified.claims().subject(), "token is good, but not enough");

@@ -2,6 +2,7 @@
 //!
 //! - [`kit`]: all a program needs, from explicit values or from its environment ([`environment`])
 //! - [`layer`]: verification in front of an axum router, in three lines
+//! - [`possession`]: proofs that come with tokens (DPoP)
 //! - [`verifier`]: tokens in, [`Verified`] claims out
 //! - [`signing`]: claims in, tokens out
 //! - [`keys`]: trusted keys ready to verify, and where they come from
@@ -14,6 +15,7 @@ pub mod generate;
 pub mod keys;
 pub mod kit;
 pub mod layer;
+pub mod possession;
 pub mod signing;
 pub mod verifier;
 
@@ -26,4 +28,4 @@ pub use keys::{Fixed, Key, KeySet, Keys, Unavailable, key_of, key_set};
 pub use kit::{IssueError, Kit, SignOptions};
 pub use layer::{Bearer, RequireToken};
 pub use signing::SigningKey;
-pub use verifier::{Verifier, VerifyError};
+pub use verifier::{Verifier, VerifyError, settled};

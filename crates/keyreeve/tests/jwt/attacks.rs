@@ -350,6 +350,16 @@ fn times_are_seconds_in_digits_and_nothing_else() {
     assert_eq!(exp(&format!("{}.999", NOW_S - 60)).unwrap_err().to_string(), "expired 1m ago");
 }
 
+/// What PyJWT 2.15 makes of `time.time() - 60.5`, `- 0.25` and `+ 600.12`: whole seconds are read, and nothing is refused.
+#[test]
+fn a_token_of_pyjwt_with_fractions_is_accepted() {
+    let token = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImgiLCJ0eXAiOiJKV1QifQ.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIiwiYXVkIjoib3JkZXJzIiwic3ViIjoidTEiLCJpYXQiOjE3OTUyNjIzMzkuNSwibmJmIjoxNzk1MjYyMzk5Ljc1LCJleHAiOjE3OTUyNjMwMDAuMTJ9.MAADnaTD7XZsiupDd4fizfMNH-4MxzONOBH_65YBA_g";
+    let good = verified(token).unwrap();
+    let claims = good.claims();
+    let times = (claims.issued_at_s(), claims.not_before_s(), claims.expires_at_s());
+    assert_eq!(times, (Some(NOW_S - 61), Some(NOW_S - 1), Some(NOW_S + 600)));
+}
+
 /// Both sides of each edge, with the usual leeway of a minute.
 #[test]
 fn times_are_judged_to_the_second() {

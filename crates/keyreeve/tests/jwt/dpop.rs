@@ -5,6 +5,7 @@ use keyreeve::core::jwt::{Key, Possession, Proof, ProofExpected, base64url};
 use keyreeve::core::secret::Secret;
 use keyreeve::core::time::Timestamp;
 use keyreeve::crypto::{LocalCrypto, signer};
+use keyreeve::jwt::possession::prove;
 use keyreeve::jwt::{Algorithm, Jwk, Refusal};
 use serde_json::{Value, json};
 
@@ -49,7 +50,11 @@ fn proven(text: &str, expected: &ProofExpected<'_>, now: Timestamp) -> Result<Po
         let proof = Proof::parse(text)?;
         let (key, algorithm) = (proof.key().clone(), proof.header().algorithm);
         let ready = Key::new(None, algorithm, make(&key, algorithm).unwrap());
-        last = Some(judged(proof.select(&ready)?)?.proof(&key, expected, now, &LocalCrypto)?);
+        let one = judged(proof.select(&ready)?)?.proof(&key, expected, now, &LocalCrypto)?;
+        // The same in one call.
+        let at_once = prove(text, expected, now, make).now_or_never().unwrap().unwrap();
+        assert_eq!((one.id(), one.thumbprint()), (at_once.id(), at_once.thumbprint()));
+        last = Some(one);
     }
     Ok(last.unwrap())
 }

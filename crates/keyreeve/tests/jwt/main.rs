@@ -12,5 +12,6 @@ mod attacks;
 mod dpop;
 mod given;
 mod kit;
+mod layer;
 mod rfc;
 mod wycheproof;

@@ -131,6 +131,24 @@ fn sample(row: &Setting) -> String {
             let lines = lines.replace("credential.*.", "");
             format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}")
         }
+        parent if parent.starts_with("issuer.*") => {
+            let (issuer, keys) = if row.parent == "issuer.*" { (line, String::new()) } else { (String::new(), line) };
+            let required = "url = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
+            let required: String =
+                required.lines().filter(|line| !line.starts_with(row.name)).map(|line| format!("{line}\n")).collect();
+            format!("seal.keys = [\"env:SEAL\"]\n[issuer.gateway]\n{required}{issuer}[issuer.gateway.keys]\n{keys}")
+        }
+        "client.*" => {
+            let mut lines = vec!["issuer = \"gateway\"", "can = [\"jwt-bearer\"]"];
+            lines.push(match row.name {
+                "secret_sha256" | "certificate_sha256" => "",
+                _ => "jwks = \"file:/etc/keyreeve/orders.jwks.json\"",
+            });
+            let others: String =
+                lines.iter().filter(|line| !line.starts_with(row.name)).map(|line| format!("{line}\n")).collect();
+            let issuer = "[issuer.gateway]\nurl = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
+            format!("seal.keys = [\"env:SEAL\"]\n{issuer}[client.c]\n{others}{line}")
+        }
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
         "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
         "policy[]" => {

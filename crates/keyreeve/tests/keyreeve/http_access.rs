@@ -7,6 +7,7 @@ use http::Request;
 use keyreeve::http::{Access, ROUTES, openapi};
 
 use crate::http_world::{Answer, World, request};
+use crate::issuer_world::{self, ISSUER};
 
 /// What a route answers to whom.
 struct Expected {
@@ -24,6 +25,7 @@ struct Expected {
 
 const REPORT: &str = r#"{"generation":1,"upstream_status":403}"#;
 const VERIFY: &str = r#"{"token":"x"}"#;
+const RETIRE: &str = r#"{"kid":"k9-000000000000"}"#;
 const DECISION: &str = r#"{"decision":"adopt"}"#;
 
 fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
@@ -40,6 +42,15 @@ fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
     // An API key is no token: it opens nothing here, whoever has it.
     let gate =
         || Expected { body: "", no_key: 401, wrong_key: 401, no_action: 401, other_credential: 401, allowed: 401 };
+    // Nor is it the secret of a client; who may do what as a client is in `http_oauth2`.
+    let client = || Expected {
+        body: "grant_type=client_credentials&token=x",
+        no_key: 401,
+        wrong_key: 401,
+        no_action: 401,
+        other_credential: 401,
+        allowed: 401,
+    };
     BTreeMap::from([
         (("GET", "/v1/credentials"), refused("", 200, 200)),
         (("GET", "/v1/credentials/{name}"), refused("", 404, 200)),
@@ -52,13 +63,30 @@ fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
         (("GET", "/metrics"), refused("", 200, 200)),
         (("POST", "/v1/verify"), refused(VERIFY, 200, 200)),
         (("GET", "/auth/{gate}"), gate()),
+        (("GET", "/v1/issuers"), refused("", 200, 200)),
+        (("GET", "/v1/issuers/{name}"), refused("", 404, 200)),
+        (("POST", "/v1/issuers/{name}/rotate"), refused("{}", 404, 202)),
+        (("POST", "/v1/issuers/{name}/retire"), refused(RETIRE, 404, 404)),
+        (("GET", "/.well-known/jwks.json"), open()),
+        (("GET", "/.well-known/openid-configuration"), open()),
+        (("GET", "/.well-known/oauth-authorization-server"), open()),
+        (("GET", "/issuer/{name}/.well-known/jwks.json"), open()),
+        (("GET", "/issuer/{name}/.well-known/openid-configuration"), open()),
+        (("GET", "/.well-known/oauth-authorization-server/issuer/{name}"), open()),
+        (("POST", "/oauth2/token"), client()),
+        (("POST", "/oauth2/introspect"), client()),
+        (("POST", "/oauth2/revoke"), client()),
+        (("POST", "/issuer/{name}/oauth2/token"), client()),
+        (("POST", "/issuer/{name}/oauth2/introspect"), client()),
+        (("POST", "/issuer/{name}/oauth2/revoke"), client()),
         (("GET", "/livez"), open()),
         (("GET", "/readyz"), open()),
     ])
 }
 
 async fn ask(world: &World, method: &str, path: &str, who: &str, body: &'static str) -> Answer {
-    let mut request = request(method, path, who).header("content-type", "application/json");
+    let kind = if path.contains("/oauth2/") { "application/x-www-form-urlencoded" } else { "application/json" };
+    let mut request = request(method, path, who).header("content-type", kind);
     if path.starts_with("/auth/") {
         request = request.header("x-original-method", "GET").header("x-original-uri", "/");
     }
@@ -74,7 +102,7 @@ async fn every_route_refuses_whoever_may_not_use_it() {
         let expected = expectations.get(&(method, path));
         let expected = expected.unwrap_or_else(|| panic!("no expectation for {method} {path}: say who may use it"));
         let path = path.replace("{name}", "push").replace("{gate}", "orders");
-        let world = World::new();
+        let world = issuer_world::world(&format!("{ISSUER}{}", issuer_world::clients()));
         assert_eq!(world.get("/v1/credentials/push/token", "ops").await.status, 200);
         for (who, status) in [
             ("", expected.no_key),
@@ -109,6 +137,7 @@ fn the_document_lists_the_same_routes_with_the_same_rights() {
         let wanted = match route.access {
             Access::Callers(_) => serde_json::json!([{ "key": [] }]),
             Access::Tokens => serde_json::json!([{ "token": [] }]),
+            Access::Clients => serde_json::json!([{ "client_secret": [] }, {}]),
             Access::Anybody | Access::AnybodyForAWord => serde_json::json!([]),
         };
         assert_eq!(operation["security"], wanted, "{}", route.path);

@@ -231,7 +231,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-pub(crate) const ALL_ACTIONS: [Action; 9] = [
+pub(crate) const ALL_ACTIONS: [Action; 12] = [
     Action::List,
     Action::Token,
     Action::Report,
@@ -241,14 +241,17 @@ pub(crate) const ALL_ACTIONS: [Action; 9] = [
     Action::Events,
     Action::Metrics,
     Action::Verify,
+    Action::Keys,
+    Action::Rotate,
+    Action::Retire,
 ];
 
 /// The uid of the caller `local`.
 pub(crate) const LOCAL_UID: u32 = 1001;
 
 fn caller(proof: Proof, can: impl IntoIterator<Item = Action>, credentials: &[&str]) -> CallerConfig {
-    let credentials = credentials.iter().map(|&name| name.to_owned()).collect();
-    CallerConfig { proof, can: can.into_iter().collect(), credentials }
+    let credentials: Vec<String> = credentials.iter().map(|&name| name.to_owned()).collect();
+    CallerConfig { proof, can: can.into_iter().collect(), issuers: credentials.clone(), credentials }
 }
 
 /// Callers: `ops` may do everything, `worker` takes and reports `push` and everything of tenant `acme`, `elsewhere` may
@@ -288,7 +291,15 @@ impl Node {
     pub(crate) fn live(&self, keep: Keep, seal_key: [u8; 32], previous: Option<&Outbound>) -> Live {
         let outbound = Outbound::start(self.parts(seal_key), self.credentials(keep), previous);
         let waits = BTreeMap::from([(CredentialName::parse("push").unwrap(), 3 * SECOND)]);
-        Live { outbound, callers: callers(), limits: LIMITS, waits, forward: None, inbound: closed_gate() }
+        Live {
+            outbound,
+            callers: callers(),
+            limits: LIMITS,
+            waits,
+            forward: None,
+            inbound: closed_gate(),
+            issuing: None,
+        }
     }
 
     pub(crate) fn credentials(&self, keep: Keep) -> Vec<Credential> {

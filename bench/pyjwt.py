@@ -1,6 +1,6 @@
 """PyJWT on the tokens that `keyreeve-bench jwt` wrote: per CPU second of the process.
 
-    python3 bench/jwt.py /tmp/keyreeve-bench-jwt.json     (needs PyJWT and cryptography)
+    python3 bench/pyjwt.py /tmp/keyreeve-bench-jwt.json     (needs PyJWT and cryptography)
 """
 
 import base64
