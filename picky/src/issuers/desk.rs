@@ -104,7 +104,7 @@ impl Desk {
     ) -> Reply {
         match self.answer(issue, write).await {
             Reply::Answer(response) => Reply::Answer(dated(response, self.clock.now_ms())),
-            Reply::Close => Reply::Close,
+            other => other,
         }
     }
 

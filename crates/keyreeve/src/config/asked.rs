@@ -43,7 +43,7 @@ pub struct TokenConfig {
     /// The binding whose client certificate the requests go out with, on a Worker.
     pub via: Option<String>,
     /// Who asks.
-    pub client: ClientConfig,
+    pub client: AskingClient,
     /// `scope`, in order.
     pub scopes: Vec<String>,
     /// `audience`.
@@ -56,16 +56,16 @@ pub struct TokenConfig {
 
 /// An OAuth client, and how it shows who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientConfig {
+pub struct AskingClient {
     /// `client_id`.
     pub id: String,
     /// How it shows who it is.
-    pub proof: ClientProof,
+    pub proof: AskingProof,
 }
 
 /// How an OAuth client shows who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientProof {
+pub enum AskingProof {
     /// Not at all, or by its certificate (RFC 8705 2): it only says its name.
     Name,
     /// Its secret, in the `Authorization` header (RFC 6749 2.3.1).
@@ -217,7 +217,7 @@ fn oauth2_client(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let token = token(scope)?;
     let params = scope.inner("params");
     let is_tried = params.is_written("client_secret") || params.is_written("client_key");
-    if token.client.proof == ClientProof::Name && token.via.is_none() && !is_tried {
+    if token.client.proof == AskingProof::Name && token.via.is_none() && !is_tried {
         // RFC 6749 4.4: this grant is for clients that can keep a secret.
         let fault = Fault::new(
             "cannot be `none`: a client that shows nothing gets no token of its own",
@@ -264,7 +264,7 @@ fn token(scope: &mut Scope<'_>) -> Option<TokenConfig> {
     Some(TokenConfig { url: url?, via, client: client?, scopes, audience, resource, default_life_ms })
 }
 
-fn client(params: &mut Scope<'_>, has_certificate: bool, url: Option<&str>) -> Option<ClientConfig> {
+fn client(params: &mut Scope<'_>, has_certificate: bool, url: Option<&str>) -> Option<AskingClient> {
     let id = params.parsed("client_id", visible, Clone::clone);
     let secret = params.secret("client_secret");
     let key = params.secret("client_key");
@@ -291,15 +291,15 @@ fn client(params: &mut Scope<'_>, has_certificate: bool, url: Option<&str>) -> O
         params.fault("client_key", &fault);
     }
     let proof = match (auth, secret, key) {
-        (Auth::Basic, Some(secret), _) => ClientProof::Basic(secret),
-        (Auth::Post, Some(secret), _) => ClientProof::Post(secret),
+        (Auth::Basic, Some(secret), _) => AskingProof::Basic(secret),
+        (Auth::Post, Some(secret), _) => AskingProof::Post(secret),
         (Auth::Basic | Auth::Post, None, _) => {
             needs(params, "client_secret", if auth == Auth::Basic { "basic" } else { "post" });
             return None;
         }
         (Auth::Signed, _, Some(key)) => {
             let audience = audience.or_else(|| url.map(str::to_owned))?;
-            ClientProof::Signed { key, algorithm, key_id, audience }
+            AskingProof::Signed { key, algorithm, key_id, audience }
         }
         (Auth::Signed, _, None) => {
             needs(params, "client_key", "private-key-jwt");
@@ -313,9 +313,9 @@ fn client(params: &mut Scope<'_>, has_certificate: bool, url: Option<&str>) -> O
             params.fault("auth", &fault);
             return None;
         }
-        (Auth::Certificate | Auth::None, ..) => ClientProof::Name,
+        (Auth::Certificate | Auth::None, ..) => AskingProof::Name,
     };
-    Some(ClientConfig { id: id?, proof })
+    Some(AskingClient { id: id?, proof })
 }
 
 fn azure(scope: &mut Scope<'_>) -> Option<SourceConfig> {
@@ -336,7 +336,7 @@ fn azure(scope: &mut Scope<'_>) -> Option<SourceConfig> {
         return None;
     }
     let url = format!("{}/{}/oauth2/v2.0/token", authority?.trim_end_matches('/'), tenant?);
-    let client = ClientConfig { id: id?, proof: ClientProof::Assertion(assertion?) };
+    let client = AskingClient { id: id?, proof: AskingProof::Assertion(assertion?) };
     Some(SourceConfig::AzureFederated(Box::new(TokenConfig {
         url,
         via: None,
@@ -500,7 +500,7 @@ impl SourceConfig {
             Self::AwsWebIdentity(aws) => Some(&aws.assertion),
             Self::GcpWorkloadIdentity(gcp) => Some(&gcp.assertion),
             Self::AzureFederated(token) => match &token.client.proof {
-                ClientProof::Assertion(assertion) => Some(assertion),
+                AskingProof::Assertion(assertion) => Some(assertion),
                 _ => None,
             },
             _ => None,
@@ -513,7 +513,7 @@ impl SourceConfig {
             Self::AwsWebIdentity(aws) => Some(&mut aws.assertion),
             Self::GcpWorkloadIdentity(gcp) => Some(&mut gcp.assertion),
             Self::AzureFederated(token) => match &mut token.client.proof {
-                ClientProof::Assertion(assertion) => Some(assertion),
+                AskingProof::Assertion(assertion) => Some(assertion),
                 _ => None,
             },
             _ => None,
@@ -534,9 +534,9 @@ impl SourceConfig {
         let mut all = Vec::new();
         if let Some(token) = self.token_config() {
             match &token.client.proof {
-                ClientProof::Basic(secret) | ClientProof::Post(secret) => all.push(("params.client_secret", secret)),
-                ClientProof::Signed { key, .. } => all.push(("params.client_key", key)),
-                ClientProof::Name | ClientProof::Assertion(_) => {}
+                AskingProof::Basic(secret) | AskingProof::Post(secret) => all.push(("params.client_secret", secret)),
+                AskingProof::Signed { key, .. } => all.push(("params.client_key", key)),
+                AskingProof::Name | AskingProof::Assertion(_) => {}
             }
         }
         all.extend(self.assertion().and_then(AssertionConfig::secret).map(|secret| ("params.assertion", secret)));

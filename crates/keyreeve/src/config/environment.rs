@@ -114,7 +114,7 @@ fn raw(value: &str, kind: &Kind, origin: &Origin) -> Option<Raw> {
         }
         Kind::Flag => value.parse().map_or_else(|_| text(), Raw::Flag),
         Kind::Count(..) if value.parse::<u64>().is_ok() => Raw::Integer(value.to_owned()),
-        Kind::Choices(..) | Kind::Texts(..) | Kind::Secrets(_) => {
+        Kind::Choices(..) | Kind::Texts(..) | Kind::OneOrMore(..) | Kind::Secrets(_) => {
             let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
             Raw::List(items.map(|item| Node { origin: origin.clone(), raw: Raw::Text(item.to_owned()) }).collect())
         }

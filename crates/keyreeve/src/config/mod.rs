@@ -9,8 +9,12 @@
 mod asked;
 mod bindings;
 mod caller;
+mod client;
 mod credential;
 mod environment;
+mod gate;
+mod inbound;
+mod issuer;
 mod parse;
 mod plan;
 mod problem;
@@ -27,13 +31,17 @@ mod tree;
 pub mod types;
 mod units;
 mod value;
+mod verifier;
 
 pub use asked::{
-    AssertionConfig, AwsConfig, ClientConfig, ClientProof, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,
+    AskingClient, AskingProof, AssertionConfig, AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,
     RefreshConfig, SignedAssertion, TokenConfig,
 };
 pub use bindings::Bindings;
+pub use client::{ClientConfig, ClientProof, Grant, OWN_CLAIMS, Trusted};
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;
+pub use inbound::{FetchConfig, GateConfig, KeysConfig, KeysUrl, Proxy, VerifierConfig};
+pub use issuer::IssuerConfig;
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};
 pub use reference::reference;

@@ -122,6 +122,7 @@ fn value(kind: &Kind) -> String {
         Kind::Choices(now, _) => format!("list of {}", ticked(now)),
         Kind::Text(rule) => format!("{}, {} at most", rule.what, show_size(rule.bytes_max as u64)),
         Kind::Texts(rule, most) => format!("list of at most {most}: {}", rule.what),
+        Kind::OneOrMore(rule, most) => format!("{}, or a list of at most {most}", rule.what),
         Kind::TextMap(rule, most) => format!("table of at most {most}: {}", rule.what),
         Kind::Secret => "secret reference".into(),
         Kind::Secrets(most) => format!("list of at most {most} secret references"),

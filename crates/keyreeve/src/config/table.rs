@@ -64,6 +64,8 @@ pub enum Kind {
     Text(Text),
     /// A list of texts, at most so many.
     Texts(Text, usize),
+    /// One text, or a list of texts, at least one and at most so many.
+    OneOrMore(Text, usize),
     /// A table of texts, at most so many.
     TextMap(Text, usize),
     /// A reference to a secret.

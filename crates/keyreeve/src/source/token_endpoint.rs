@@ -28,7 +28,7 @@ use super::life::{LifeError, Window};
 use super::redact::Redactor;
 use super::upstream::{ANSWER_BYTES_MAX, COMPLAINT_BYTES_MAX, Heard, Upstream, form, percent};
 use super::{Material, MintError, Minting, answer};
-use crate::config::{ClientProof, TokenConfig};
+use crate::config::{AskingProof, TokenConfig};
 use crate::port::HttpRequest;
 
 /// RFC 7523 2.2.
@@ -94,8 +94,8 @@ impl TokenEndpoint {
         let id = &config.client.id;
         let mut known = Vec::new();
         let client = match &config.client.proof {
-            ClientProof::Name => Client::Name,
-            ClientProof::Basic(secret) => {
+            AskingProof::Name => Client::Name,
+            AskingProof::Basic(secret) => {
                 let secret = made.text("params.client_secret", secret)?;
                 // RFC 6749 2.3.1: both are form-encoded first.
                 let mut pair = String::new();
@@ -108,12 +108,12 @@ impl TokenEndpoint {
                 known.extend([secret, pair, encoded]);
                 Client::Basic(value)
             }
-            ClientProof::Post(secret) => {
+            AskingProof::Post(secret) => {
                 let secret = made.text("params.client_secret", secret)?;
                 known.push(secret.clone());
                 Client::Post(secret)
             }
-            ClientProof::Signed { key, algorithm, key_id, audience } => {
+            AskingProof::Signed { key, algorithm, key_id, audience } => {
                 let claims = json!({
                     "iss": id, "sub": id, "aud": audience, "jti": "{jti}", "iat": "{iat}", "exp": "{exp}",
                 });
@@ -123,7 +123,7 @@ impl TokenEndpoint {
                     .map_err(|cause| format!("`params.client_key`: {cause}"))?;
                 Client::Assertion(assertion)
             }
-            ClientProof::Assertion(config) => {
+            AskingProof::Assertion(config) => {
                 Client::Assertion(Assertion::new(config, &made.tools.secrets, made.tools.signer)?)
             }
         };

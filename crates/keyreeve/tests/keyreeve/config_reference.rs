@@ -101,6 +101,14 @@ fn sample_at_home(row: &Setting) -> (ReadOptions, String) {
     (ReadOptions { home, ..ReadOptions::default() }, text)
 }
 
+/// The other settings of its table that have to be there.
+fn needed_besides(row: &Setting) -> String {
+    let is_needed = |other: &&Setting| {
+        other.parent == row.parent && other.name != row.name && matches!(other.fallback, Fallback::Required)
+    };
+    settings().filter(is_needed).map(|other| format!("{} = {}\n", other.name, other.example)).collect()
+}
+
 /// A file with the least that the setting needs around it, and the setting with its example.
 fn sample(row: &Setting) -> String {
     let line = format!("{} = {}\n", row.name, row.example);
@@ -143,6 +151,31 @@ fn sample(row: &Setting) -> String {
                 _ => "",
             };
             format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}{more}")
+        }
+        parent if parent.starts_with("issuer.*") => {
+            let (issuer, keys) = if row.parent == "issuer.*" { (line, String::new()) } else { (String::new(), line) };
+            let required = "url = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
+            let required: String =
+                required.lines().filter(|line| !line.starts_with(row.name)).map(|line| format!("{line}\n")).collect();
+            format!("seal.keys = [\"env:SEAL\"]\n[issuer.gateway]\n{required}{issuer}[issuer.gateway.keys]\n{keys}")
+        }
+        "client.*" => {
+            let mut lines = vec!["issuer = \"gateway\"", "can = [\"jwt-bearer\"]"];
+            lines.push(match row.name {
+                "secret_sha256" | "certificate_sha256" => "",
+                _ => "jwks = \"file:/etc/keyreeve/orders.jwks.json\"",
+            });
+            let others: String =
+                lines.iter().filter(|line| !line.starts_with(row.name)).map(|line| format!("{line}\n")).collect();
+            let issuer = "[issuer.gateway]\nurl = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
+            format!("seal.keys = [\"env:SEAL\"]\n{issuer}[client.c]\n{others}{line}")
+        }
+        "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
+        "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
+        "policy[]" => {
+            let others = needed_besides(row);
+            let trust = "[verifier.auth0]\nissuer = \"https://tenant.auth0.com/\"\naudience = \"my-client\"\n";
+            format!("{trust}[gate.orders]\nkind = \"auth\"\n[[policy]]\n{others}{line}")
         }
         "store" if row.name == "old_key" => format!("[store]\nkey = \"binding:REGISTER_KEY\"\n{line}"),
         parent => format!("[{parent}]\n{line}"),
