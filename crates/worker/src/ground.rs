@@ -128,7 +128,7 @@ impl Ground {
             make: crate::webcrypto::check,
         };
         let config = &self.config;
-        let trusted = inbound::verifiers(&config.verifiers, &self.secrets, &parts, &mut BTreeMap::new());
+        let trusted = inbound::verifiers(&config.verifiers, self.secrets.as_ref(), &parts, &mut BTreeMap::new());
         let trusted = trusted.map_err(|problems| problems.join("\n"))?;
         let mut secret = [0; 32];
         self.host.fill(&mut secret);
