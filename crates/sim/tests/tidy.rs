@@ -460,7 +460,8 @@ fn rust_below(folder: &Path) -> Vec<PathBuf> {
 
 /// The manifests of the workspace's members: not the root's, and not those of `bench` and `fuzz`, each a workspace of its own.
 fn is_package_of_ours(path: &Path) -> bool {
-    path.ends_with("Cargo.toml") && path.parent() != Some(&root())
+    path.ends_with("Cargo.toml")
+        && path.parent() != Some(&root())
         && !["bench", "fuzz"].iter().any(|other| path.starts_with(root().join(other)))
 }
 
