@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
-const CONNECTIONS: usize = 16;
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(3);
+pub const CONNECTIONS: usize = 16;
+pub const ROUNDS: usize = 5;
+pub const ROUND: Duration = Duration::from_secs(3);
 
 /// A server that does nothing but what hyper needs to answer.
 pub async fn hello() {
@@ -34,10 +34,10 @@ pub async fn hello() {
     }
 }
 
-struct Server {
-    child: Child,
-    address: String,
-    request: Vec<u8>,
+pub struct Server {
+    pub child: Child,
+    pub address: String,
+    pub request: Vec<u8>,
 }
 
 impl Drop for Server {
@@ -47,7 +47,7 @@ impl Drop for Server {
     }
 }
 
-fn start(mut command: Command) -> (Child, String) {
+pub fn start(mut command: Command) -> (Child, String) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let address = lines
@@ -57,6 +57,15 @@ fn start(mut command: Command) -> (Child, String) {
         .unwrap();
     std::thread::spawn(move || lines.for_each(drop));
     (child, address)
+}
+
+/// The bare server, as a process of its own.
+pub fn hello_server() -> Server {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg("hello");
+    let (child, address) = start(command);
+    let request = format!("GET / HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes();
+    Server { child, address, request }
 }
 
 pub fn run(runtime: &Runtime, binary: &Path) {
@@ -72,11 +81,7 @@ pub fn run(runtime: &Runtime, binary: &Path) {
         field(&dev, "api_key")
     );
     let keyreeve = Server { child, address, request: request.into_bytes() };
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg("hello");
-    let (child, address) = start(command);
-    let request = format!("GET / HTTP/1.1\r\nhost: {address}\r\n\r\n").into_bytes();
-    let hello = Server { child, address, request };
+    let hello = hello_server();
 
     let mut rows = Vec::new();
     for round in 0..=ROUNDS {
@@ -108,9 +113,9 @@ pub fn run(runtime: &Runtime, binary: &Path) {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-struct Load {
-    per_second: f64,
-    cpu_us: f64,
+pub struct Load {
+    pub per_second: f64,
+    pub cpu_us: f64,
 }
 
 /// User and system time of a process, in microseconds.
@@ -121,7 +126,7 @@ fn cpu_us(pid: u32) -> f64 {
     ticks * 10_000.0
 }
 
-fn load(runtime: &Runtime, server: &Server) -> Load {
+pub fn load(runtime: &Runtime, server: &Server) -> Load {
     let done = Arc::new(AtomicU64::new(0));
     let before = cpu_us(server.child.id());
     let start = Instant::now();

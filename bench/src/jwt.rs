@@ -71,7 +71,7 @@ pub fn row(who: &'static str, act: impl FnMut() + 'static) -> Row {
     Row { who, act: Box::new(act) }
 }
 
-fn cpu_ms() -> f64 {
+pub fn cpu_ms() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1000.0 + time.tv_nsec as f64 / 1e6
 }

@@ -6,9 +6,11 @@
 //! cargo run --release -- rss    memory for 100,000 credentials
 //! cargo run --release -- jwt [ALG..]   tokens per CPU second, beside jsonwebtoken, jwt-simple and the raw libraries
 //! cargo run --release -- http --keyreeve PATH      GET /token beside a bare hyper "hello"
+//! cargo run --release -- auth --keyreeve PATH      a gate beside a bare hyper "hello", and what a remembered token costs
 //! cargo run --release -- callers --keyreeve PATH   what 5,000 cold callers of 50 processes wait
 //! ```
 
+mod auth;
 mod callers;
 mod cold;
 mod fleet;
@@ -29,11 +31,12 @@ fn main() {
         ["rss"] => rss::run(&runtime),
         ["jwt", only @ ..] => jwt::run(only),
         ["http", "--keyreeve", binary] => http::run(&runtime, binary.as_ref()),
+        ["auth", "--keyreeve", binary] => auth::run(&runtime, binary.as_ref()),
         ["callers", "--keyreeve", binary] => runtime.block_on(callers::run(binary.as_ref())),
-        // What `http` starts as the process beside keyreeve.
+        // What `http` and `auth` start as the process beside keyreeve.
         ["hello"] => runtime.block_on(http::hello()),
         _ => {
-            eprintln!("usage: keyreeve-bench warm|cold|rss, jwt [ALG..], or http|callers --keyreeve PATH");
+            eprintln!("usage: keyreeve-bench warm|cold|rss, jwt [ALG..], or http|auth|callers --keyreeve PATH");
             std::process::exit(2);
         }
     }

@@ -1,9 +1,12 @@
 //! Accepting connections within limits, and answering small HTTP/1.1 requests.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,10 +85,12 @@ where
     }
 }
 
-/// What a small HTTP service does with a request: an answer, or a closed connection.
+/// What a small HTTP service does with a request.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Answer(Response<Full<Bytes>>),
+    /// An answer whose body never ends.
+    Stall(Response<Full<Bytes>>),
     Close,
 }
 
@@ -99,7 +104,8 @@ where
         let reply = handle(request);
         async move {
             match reply.await {
-                Reply::Answer(answer) => Ok(answer),
+                Reply::Answer(answer) => Ok(answer.map(|whole| Sent { whole, is_stalled: false })),
+                Reply::Stall(answer) => Ok(answer.map(|whole| Sent { whole, is_stalled: true })),
                 // hyper closes an HTTP/1.1 connection whose service fails, without a byte of an answer.
                 Reply::Close => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
             }
@@ -111,6 +117,36 @@ where
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .await;
+}
+
+/// A body that ends, or does not.
+struct Sent {
+    whole: Full<Bytes>,
+    is_stalled: bool,
+}
+
+impl hyper::body::Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+        match Pin::new(&mut self.whole).poll_frame(context) {
+            // Nobody is woken: the caller goes when it has had enough.
+            Poll::Ready(None) if self.is_stalled => Poll::Pending,
+            other => other,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        !self.is_stalled && self.whole.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        if self.is_stalled { hyper::body::SizeHint::new() } else { self.whole.size_hint() }
+    }
 }
 
 /// Why a request's body was not read.
@@ -165,6 +201,6 @@ pub(crate) async fn hang() {
 }
 
 /// Locks a mutex whose holders never leave it half changed, so poison says nothing.
-pub(crate) fn lock<T>(mutex: &Arc<Mutex<T>>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

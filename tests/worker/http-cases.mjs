@@ -6,11 +6,13 @@
 // (the homes may differ, because one is asked a moment later).
 // worker: what differs there on purpose, with `because` (isBare: without our headers). Everything else is alike to the byte, but for moments and ids.
 
+import { generateKeyPairSync, sign } from "node:crypto";
+
 const REPORT = "/v1/credentials/up/report";
 const RESOLVE = "/v1/credentials/up/resolve";
 const RENEW = "/v1/credentials/up/renew";
 const TOKEN = "/v1/credentials/up/token";
-const ALL = ["list", "token", "report", "renew", "resolve", "history", "events", "metrics"];
+const ALL = ["list", "token", "report", "renew", "resolve", "history", "events", "metrics", "verify"];
 
 /** Callers by name; the key of each is `key-NAME`. */
 export const CALLERS = {
@@ -173,8 +175,71 @@ const changes = [
   get("/v1/credentials/broken/history", 200, { until: true, json: { name: "broken", status: "backing-off" } }),
 ];
 
+// Keys of an issuer of tokens: one that is checked in Rust on both homes, and two that the platforms check in their own ways.
+const KEYS = {
+  ed: { alg: "EdDSA", ...generateKeyPairSync("ed25519") },
+  ec: { alg: "ES256", hash: "sha256", ...generateKeyPairSync("ec", { namedCurve: "P-256" }) },
+  rsa: { alg: "RS256", hash: "sha256", ...generateKeyPairSync("rsa", { modulusLength: 2048 }) },
+};
+
+/** Their public halves, as a JWKS. */
+export const JWKS = JSON.stringify({
+  keys: Object.entries(KEYS).map(([kid, { alg, publicKey }]) => ({ ...publicKey.export({ format: "jwk" }), kid, alg, use: "sig" })),
+});
+
+/** A token of the issuer for ten minutes, by one of its keys. */
+function jwt(kid, claims = {}) {
+  const { alg, hash = null, privateKey } = KEYS[kid];
+  const now = Math.floor(Date.now() / 1000);
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const body = { iss: "https://issuer.example", aud: "orders", sub: "ann", iat: now, exp: now + 600, ...claims };
+  const signed = `${part({ alg, typ: "JWT", kid })}.${part(body)}`;
+  return `${signed}.${sign(hash, signed, { key: privateKey, dsaEncoding: "ieee-p1363" }).toString("base64url")}`;
+}
+
+const WRITER = { permissions: ["orders:write"] };
+const pass = (says, token, [method, uri], status, more = {}) => ({
+  says: `a gate: ${says}`, path: "/auth/orders", status,
+  headers: { authorization: `Bearer ${token}`, "x-original-method": method, "x-original-uri": uri }, ...more,
+});
+
+const gates = [
+  ...Object.keys(KEYS).flatMap((kid) => {
+    const token = jwt(kid, WRITER);
+    const identity = { "x-auth-subject": "ann", "x-auth-permissions": "orders:write", "x-auth-actor": "", "cache-control": "no-store" };
+    const [head, payload] = token.split(".");
+    const forged = `${head}.${payload}.${jwt(kid).split(".")[2]}`;
+    return [
+      pass(`${kid}, cold`, token, ["POST", "/orders/7"], 200, { header: identity }),
+      pass(`${kid}, seen before`, token, ["POST", "/orders/7?draft=1"], 200, { header: identity }),
+      pass(`${kid}, another signature`, forged, ["POST", "/orders/7"], 401, { problem: "unauthenticated" }),
+    ];
+  }),
+  pass("a rule that lacks something", jwt("ed"), ["POST", "/orders/7"], 403, {
+    problem: "forbidden", header: { "www-authenticate": 'Bearer error="insufficient_scope"' },
+  }),
+  pass("text is no list", jwt("ed", { permissions: "orders:write" }), ["POST", "/orders/7"], 403, { problem: "forbidden" }),
+  ...["/orders/../admin", "/orders/%2e%2e/admin", "//orders/7", "/orders%2f7"].map((uri) =>
+    pass(uri, jwt("ed", WRITER), ["GET", uri], 403, { problem: "forbidden" })),
+  pass("a token that is over", jwt("ec", { exp: 1 }), ["GET", "/orders/7"], 401, {
+    problem: "unauthenticated", header: { "www-authenticate": /error_description="the token has expired"/ },
+  }),
+  pass("no token of ours", "key-ops", ["GET", "/orders/7"], 401, { problem: "unauthenticated" }),
+  { says: "a gate: no token", path: "/auth/orders", headers: { "x-original-method": "GET", "x-original-uri": "/" }, status: 401, problem: "unauthenticated", header: { "www-authenticate": "Bearer" } },
+  { says: "a gate: asked by Envoy", method: "POST", path: "/auth/orders/orders/7?draft=1", headers: { authorization: `Bearer ${jwt("ed", WRITER)}` }, status: 200 },
+  { says: "a gate: asked by two proxies", path: "/auth/orders", headers: { authorization: `Bearer ${jwt("ed")}`, "x-original-method": "GET", "x-original-uri": "/", "x-forwarded-uri": "/" }, status: 400, problem: "malformed-request" },
+  { says: "a gate: another one", path: "/auth/nothing", headers: {}, status: 404, problem: "not-found" },
+  post("/v1/verify", JSON.stringify({ token: jwt("ec", WRITER), on: "gate:orders", method: "POST", path: "/orders/7" }), 200, {
+    says: "verify", json: { valid: true, source: "verifier:outside", key_id: "ec", claims: { sub: "ann" }, decision: { allowed: true, rule: 1 } },
+  }),
+  post("/v1/verify", JSON.stringify({ token: jwt("rsa", { aud: "x" }) }), 200, {
+    says: "verify: for somebody else", json: { valid: false, code: "wrong_audience", reason: "audience `x`, wanted `orders`" },
+  }),
+  post("/v1/verify", '{"token":"x"}', 403, { says: "verify as idle", as: "idle", problem: "forbidden" }),
+];
+
 /** In this order: later cases build on what earlier ones did. */
-export const CASES = [...probes, ...tokens, ...access, ...states, ...malformed, ...bodies, ...changes];
+export const CASES = [...probes, ...tokens, ...access, ...gates, ...states, ...malformed, ...bodies, ...changes];
 
 function many(count) {
   return Object.fromEntries(Array.from({ length: count }, (_, at) => [`x-header-${at}`, "x"]));

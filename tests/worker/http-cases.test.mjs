@@ -4,7 +4,7 @@ import { createHash, generateKeyPairSync } from "node:crypto";
 import { request } from "node:http";
 import { after, before, test } from "node:test";
 import { SECRETS } from "./credential.mjs";
-import { CALLERS, CASES } from "./http-cases.mjs";
+import { CALLERS, CASES, JWKS } from "./http-cases.mjs";
 import { Folder, Native } from "./native.mjs";
 import { Upstream } from "./upstream.mjs";
 import { DEADLINE_MS, World, until } from "./world.mjs";
@@ -18,12 +18,12 @@ const ending = [];
 before(async () => {
   const folder = new Folder();
   ending.push(() => folder.remove());
-  const keys = { seal: folder.secret("seal.key", SECRETS.SEAL_KEY), apple: folder.secret("apple.p8", APPLE_KEY) };
+  const keys = { seal: folder.secret("seal.key", SECRETS.SEAL_KEY), apple: folder.secret("apple.p8", APPLE_KEY), jwks: folder.secret("jwks.json", JWKS) };
   const native = await Native.start(folder, "durable-object", configured(await service(), `sqlite:${folder.path}/state.db`, keys));
   ending.push(() => native.kill());
   homes.native = native.url;
-  const config = configured(await service(), "do:KEYREEVE", { seal: "binding:SEAL_KEY", apple: "binding:APPLE_KEY" });
-  const world = await World.start({ isolates: 1, config, secrets: { ...SECRETS, APPLE_KEY } });
+  const config = configured(await service(), "do:KEYREEVE", { seal: "binding:SEAL_KEY", apple: "binding:APPLE_KEY", jwks: "binding:JWKS" });
+  const world = await World.start({ isolates: 1, config, secrets: { ...SECRETS, APPLE_KEY, JWKS } });
   ending.push(() => world.stop());
   homes.worker = world.url(0).href;
 });
@@ -45,7 +45,7 @@ async function service() {
   return upstream.url;
 }
 
-function configured(service, store, { seal, apple }) {
+function configured(service, store, { seal, apple, jwks }) {
   const callers = Object.entries(CALLERS).map(([name, { can, credentials }]) => `
 [caller.${name}]
 key_sha256 = "${createHash("sha256").update(`key-${name}`).digest("hex")}"
@@ -75,6 +75,20 @@ source = "apns"
 mode = "slot"
 key = "${apple}"
 params = { team_id = "DEF123GHIJ", key_id = "ABC123DEFG" }
+[verifier.outside]
+issuer = "https://issuer.example"
+audience = "orders"
+keys = ["${jwks}"]
+[gate.orders]
+kind = "auth"
+[[policy]]
+who = "verifier:outside[permissions has 'orders:write']"
+can = "POST /orders/*"
+on = "gate:orders"
+[[policy]]
+who = "verifier:outside"
+can = "GET /orders/**"
+on = "gate:orders"
 `;
 }
 

@@ -65,6 +65,39 @@ impl CredentialName {
     }
 }
 
+/// The name of an issuer in the configuration: lower case, at most 63 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IssuerName(Arc<str>);
+
+impl IssuerName {
+    /// Parses a name.
+    ///
+    /// # Errors
+    /// [`NameError`] says which rule was broken.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        check_part(text)?;
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for IssuerName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for IssuerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl std::borrow::Borrow<str> for CredentialName {
     fn borrow(&self) -> &str {
         &self.0

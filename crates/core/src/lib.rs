@@ -10,22 +10,30 @@
 //! - [`rules`]: the numbers of one credential, and which of them contradict each other
 //! - [`view`]: which generation a node serves at a moment
 //! - [`schedule`]: when to renew, and the slots of store-less mode
+//! - [`policy`]: who may do what, and what would have to be different
+//! - [`cache`]: a bounded map whose entries expire
 //! - [`quiet`]: windows in which no renewal falls due
 //! - [`clock`]: how wrong a clock is, and whether to correct it
+//! - [`issuer`]: the signing keys of an issuer, their phases and who changes them
 //! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
 //! - [`json`]: JSON from strangers, read once and strictly
+//! - [`revoked`]: which tokens of an issuer are refused before their time
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
+pub mod cache;
 pub mod clock;
 pub mod crypto;
 pub mod id;
+pub mod issuer;
 pub mod json;
 pub mod jwt;
 pub mod lifecycle;
 pub mod operator;
+pub mod policy;
 pub mod quiet;
 pub mod record;
+pub mod revoked;
 pub mod rules;
 pub mod schedule;
 pub mod seal;

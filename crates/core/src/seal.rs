@@ -1,6 +1,6 @@
 //! The envelope in which secrets are stored: version, algorithm, seal-key id, nonce, ciphertext.
 //!
-//! An envelope is bound to what it belongs to (a credential's name and generation), so that a stored secret cannot be
+//! An envelope is bound to what it belongs to (a credential's name and generation, an issuer's name and key id), so that a stored secret cannot be
 //! moved to another record and opened there. Layout, version 1, bytes:
 //!
 //! ```text
@@ -13,7 +13,7 @@
 use std::fmt;
 
 use crate::crypto::Crypto;
-use crate::id::CredentialName;
+use crate::id::{CredentialName, IssuerName};
 use crate::secret::Secret;
 
 const VERSION: u8 = 1;
@@ -85,7 +85,7 @@ pub enum SealError {
     )]
     UnknownKey(SealKeyId),
     /// Right key, wrong bytes or wrong place: damaged, or moved from another record.
-    #[error("the sealed credential does not belong to {0} or was damaged")]
+    #[error("the sealed secret does not belong to {0} or was damaged")]
     Damaged(String),
     /// Made by a newer keyreeve.
     #[error("the seal envelope has version {0}, this keyreeve reads version 1\nhint: upgrade this node")]
@@ -100,7 +100,13 @@ pub enum SealError {
     },
 }
 
-/// What an envelope belongs to; sealed in as associated data.
+/// What an envelope can belong to. Displayed as the words that a message names it by.
+pub trait SealedFor: fmt::Display {
+    /// Sealed in as associated data: no two things have the same.
+    fn associated_data(&self) -> Vec<u8>;
+}
+
+/// A generation of a credential.
 #[derive(Clone, Copy, Debug)]
 pub struct SealContext<'a> {
     /// The credential.
@@ -109,15 +115,47 @@ pub struct SealContext<'a> {
     pub generation: u64,
 }
 
-impl SealContext<'_> {
-    fn bytes(&self) -> Vec<u8> {
-        let name = self.name.as_str().as_bytes();
-        let mut bytes = Vec::with_capacity(name.len() + 40);
-        bytes.extend_from_slice(b"keyreeve credential v1\0");
-        bytes.extend_from_slice(&(name.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(name);
-        bytes.extend_from_slice(&self.generation.to_be_bytes());
-        bytes
+/// The private key of an issuer.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedKey<'a> {
+    /// The issuer.
+    pub issuer: &'a IssuerName,
+    /// What tokens name the key by.
+    pub kid: &'a str,
+}
+
+/// A domain, a name with its length, and what follows.
+fn associated(domain: &[u8], name: &str, rest: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(domain.len() + name.len() + rest.len() + 9);
+    bytes.extend_from_slice(domain);
+    bytes.push(0);
+    bytes.extend_from_slice(&(name.len() as u64).to_be_bytes());
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.extend_from_slice(rest);
+    bytes
+}
+
+impl SealedFor for SealContext<'_> {
+    fn associated_data(&self) -> Vec<u8> {
+        associated(b"keyreeve credential v1", self.name.as_str(), &self.generation.to_be_bytes())
+    }
+}
+
+impl fmt::Display for SealContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` generation {}", self.name, self.generation)
+    }
+}
+
+impl SealedFor for SealedKey<'_> {
+    fn associated_data(&self) -> Vec<u8> {
+        associated(b"keyreeve issuer key v1", self.issuer.as_str(), self.kid.as_bytes())
+    }
+}
+
+impl fmt::Display for SealedKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "issuer `{}` key `{}`", self.issuer, self.kid)
     }
 }
 
@@ -154,7 +192,7 @@ impl KeyRing {
         &self,
         crypto: &dyn Crypto,
         nonce: &[u8; 24],
-        context: SealContext<'_>,
+        context: impl SealedFor,
         plain: &[u8],
     ) -> Result<Vec<u8>, SealError> {
         if plain.len() > PLAIN_BYTES_MAX {
@@ -165,7 +203,7 @@ impl KeyRing {
         envelope.push(ALG_XCHACHA20_POLY1305);
         envelope.extend_from_slice(&self.first.id.0);
         envelope.extend_from_slice(nonce);
-        envelope.extend(crypto.seal(self.first.key.expose(), nonce, &context.bytes(), plain));
+        envelope.extend(crypto.seal(self.first.key.expose(), nonce, &context.associated_data(), plain));
         Ok(envelope)
     }
 
@@ -176,16 +214,16 @@ impl KeyRing {
     pub fn open(
         &self,
         crypto: &dyn Crypto,
-        context: SealContext<'_>,
+        context: impl SealedFor,
         envelope: &[u8],
     ) -> Result<Secret<Vec<u8>>, SealError> {
-        let damaged = || SealError::Damaged(format!("`{}` generation {}", context.name, context.generation));
+        let damaged = || SealError::Damaged(context.to_string());
         let Head { id, nonce, body } = head(envelope).map_err(|e| e.unwrap_or_else(damaged))?;
         let key = std::iter::once(&self.first)
             .chain(&self.others)
             .find(|key| key.id == id)
             .ok_or(SealError::UnknownKey(id))?;
-        let plain = crypto.open(key.key.expose(), &nonce, &context.bytes(), body).map_err(|_| damaged())?;
+        let plain = crypto.open(key.key.expose(), &nonce, &context.associated_data(), body).map_err(|_| damaged())?;
         Ok(Secret::new(plain))
     }
 }

@@ -6,10 +6,12 @@
 //! - [`port`]: the traits that touch the world
 //! - [`engine`]: stores behind the [`port::Register`]
 //! - [`source`]: how credentials are minted
+//! - [`inbound`]: tokens that are signed for others
 //! - [`outbound`]: the driver that renews and serves
 //! - [`clock`]: what time others say it is
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
 //! - [`seal`]: the keys that what is stored is sealed with
+//! - [`inbound`]: whose tokens are accepted, and what their holders may do
 //! - [`jwt`]: tokens signed and verified, for Rust programs too
 //! - [`http`]: the HTTP API, on any home
 
@@ -20,6 +22,7 @@ pub mod engine;
 pub mod error;
 pub mod hex;
 pub mod http;
+pub mod inbound;
 pub mod jwt;
 pub mod outbound;
 pub mod port;

@@ -33,6 +33,16 @@ impl Key {
         Self(format!("cr/{digest}"))
     }
 
+    /// The key of an issuer's key set.
+    pub(crate) fn of_issuer(digest: &str) -> Self {
+        Self(format!("is/{digest}"))
+    }
+
+    /// The key of an issuer's revoked tokens.
+    pub(crate) fn of_revoked(digest: &str) -> Self {
+        Self(format!("rv/{digest}"))
+    }
+
     /// The key.
     #[must_use]
     pub fn as_str(&self) -> &str {

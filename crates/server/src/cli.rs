@@ -27,10 +27,13 @@ pub(crate) enum Command {
     /// Check and explain a configuration, make keys for it.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check, test and explain the rules that say who may do what.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Build keyreeve for another home than this machine.
     #[command(subcommand)]
     Build(BuildCommand),
-    /// Make keys.
+    /// Make keys and secrets; look at, rotate and retire the signing keys of a running node.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Sign, verify and look into tokens, without a node.
@@ -96,6 +99,69 @@ pub(crate) struct ServeArgs {
     /// How to write the log.
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub(crate) log: LogForm,
+}
+
+/// Which node to ask, and how.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node to ask: `http://HOST:PORT`, `https://HOST` or `unix:PATH`.
+    #[arg(long, env = "KEYREEVE_URL", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    pub(crate) url: String,
+    /// A file with the API key; without it the variable KEYREEVE_API_KEY.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Give up after this many seconds.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) timeout: u64,
+}
+
+/// `keyreeve keys`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Without a node.
+    #[command(flatten)]
+    New(NewKeysCommand),
+    /// Of a running node.
+    #[command(flatten)]
+    OfIssuer(IssuerKeysCommand),
+}
+
+/// The commands on the keys of the issuers of a running node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IssuerKeysCommand {
+    /// List the keys of an issuer, or of all, with their phases.
+    Ls {
+        /// The issuer.
+        issuer: Option<String>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Publish the next key now; it signs when every verifier can know it.
+    Rotate {
+        /// The issuer.
+        issuer: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Take a key out at once, because it leaked: its tokens are refused from now on.
+    Retire {
+        /// The issuer.
+        issuer: String,
+        /// The key id.
+        kid: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Print the public keys of an issuer, as verifiers read them.
+    Jwks {
+        /// The issuer.
+        issuer: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }
 
 /// `keyreeve credential`.
@@ -226,6 +292,14 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make a secret for a client of an issuer; it is printed once.
+    NewClient {
+        /// The client's name, its `client_id`.
+        name: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a seal key.
     NewSealKey {
         /// As JSON.
@@ -301,7 +375,7 @@ pub(crate) struct BuildWorkerArgs {
 
 /// `keyreeve keys`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
+pub(crate) enum NewKeysCommand {
     /// Make a key pair; print both halves as JWK.
     Generate {
         /// The algorithm: EdDSA, ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384 or PS512.
@@ -378,11 +452,74 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
+/// `keyreeve policy`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Read the rules of a configuration and list them with their numbers.
+    Check(ConfigFile),
+    /// Decide the cases of a file, and compare: for CI.
+    Test(PolicyTestArgs),
+    /// Say whether claims allow a request: by which rule, or what came nearest. Exits with 4 where they do not.
+    Explain(PolicyExplainArgs),
+}
+
+/// `keyreeve policy test`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyTestArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// A JSON list of cases, each with `name`, `as`, `claims`, `on`, `request`, `expect` (`allow` or `deny`), and perhaps `rule`.
+    #[arg(value_name = "CASES")]
+    pub(crate) cases: PathBuf,
+}
+
+/// `keyreeve policy explain`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyExplainArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Where: `gate:NAME`.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) on: String,
+    /// Who vouches for the claims: `issuer:NAME` or `verifier:NAME`.
+    #[arg(long = "as", value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// The claims: a JSON object, a file that holds one, or `-` for standard input. Nothing is verified.
+    #[arg(long, value_name = "JSON|FILE")]
+    pub(crate) claims: String,
+    /// The method.
+    pub(crate) method: String,
+    /// The path, perhaps with a query.
+    pub(crate) path: String,
+}
+
 /// `keyreeve picky`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PickyCommand {
     /// A fake Apple Push Notification service.
     Apns(PickyApnsArgs),
+    /// A fake OpenID Connect issuer, which counts who asks for its keys.
+    Oidc(PickyOidcArgs),
+}
+
+/// `keyreeve picky oidc`.
+#[derive(Debug, Args)]
+pub(crate) struct PickyOidcArgs {
+    /// Where to listen, over plain HTTP; loopback only. Port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    pub(crate) bind: SocketAddr,
+    /// The `max-age` of the keys; without it they have none.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) max_age: Option<u64>,
+    /// Simulated seconds per real second.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) scale: f64,
+    /// What goes wrong, as JSON: `{"fault":{"kind":"hang-body"},"next":5}`.
+    #[arg(long = "fault", value_name = "JSON")]
+    pub(crate) fault: Option<String>,
+    /// Print address and score as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `keyreeve picky apns`.

@@ -4,14 +4,17 @@
 //! |---|---|
 //! | `KEYREEVE_TEST_FAULTS=DIR`, file `store-cut` in it | no call reaches the store |
 //! | the same, file `store-lost-answers` | calls reach the store, their answers are lost |
+//! | the same, file `key-delay-ms` with a number | every new key of an issuer waits that long by the node's clock before it is published |
 //! | the same, file `mint-delay-ms` with a number | every mint waits that long by the node's clock before it begins |
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keyreeve::core::jwt::Algorithm;
 use keyreeve::core::lifecycle::Order;
 use keyreeve::engine::switched::Switched;
+use keyreeve::inbound::issuer::{KeyMaker, KeyPair};
 use keyreeve::port::{Host, Register};
 use keyreeve::source::{MintError, Minting, Nature, Source};
 
@@ -44,12 +47,40 @@ impl Faults {
         }
     }
 
+    /// Puts the key's switch around a maker of keys.
+    pub(crate) fn around_maker(&self, maker: Arc<dyn KeyMaker>, host: &Arc<dyn Host>) -> Arc<dyn KeyMaker> {
+        match &self.folder {
+            Some(folder) => Arc::new(DelayedMaker { maker, host: Arc::clone(host), file: folder.join("key-delay-ms") }),
+            None => maker,
+        }
+    }
+
     /// Puts the mint's switch around a source.
     pub(crate) fn around_source(&self, source: Arc<dyn Source>, host: &Arc<dyn Host>) -> Arc<dyn Source> {
         match &self.folder {
             Some(folder) => Arc::new(Delayed { source, host: Arc::clone(host), file: folder.join("mint-delay-ms") }),
             None => source,
         }
+    }
+}
+
+/// A maker of keys that takes its time.
+struct DelayedMaker {
+    maker: Arc<dyn KeyMaker>,
+    host: Arc<dyn Host>,
+    file: PathBuf,
+}
+
+#[async_trait]
+impl KeyMaker for DelayedMaker {
+    async fn make(&self, algorithm: Algorithm) -> Result<KeyPair, String> {
+        let made = self.maker.make(algorithm).await;
+        let delay_ms = number_in(&self.file);
+        if delay_ms > 0 {
+            tracing::warn!(delay_ms, "this key waits first, as `key-delay-ms` says");
+            self.host.sleep_until(self.host.now().mono.plus(delay_ms)).await;
+        }
+        made
     }
 }
 

@@ -9,7 +9,7 @@ use keyreeve::core::time::Timestamp;
 use keyreeve::jwt::{Algorithm, Kit, Platform, SignOptions, Unverified, VerifyError, generate};
 use serde_json::Value;
 
-use crate::cli::{JwtCommand, JwtWho, KeysCommand};
+use crate::cli::{JwtCommand, JwtWho, NewKeysCommand};
 use crate::exit::{Code, Failure, say, tell};
 
 /// The most that is read from standard input, in bytes.
@@ -18,7 +18,7 @@ const INPUT_BYTES_MAX: u64 = 64 * 1024;
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// Makes keys.
-pub(crate) fn keys(command: KeysCommand) -> Result<(), Failure> {
+pub(crate) fn keys(command: NewKeysCommand) -> Result<(), Failure> {
     let mut chance = Ok(());
     let mut fill = |bytes: &mut [u8]| {
         if let Err(error) = getrandom::fill(bytes) {
@@ -26,7 +26,7 @@ pub(crate) fn keys(command: KeysCommand) -> Result<(), Failure> {
         }
     };
     let lines = match command {
-        KeysCommand::Generate { alg, kid, dotenv } => {
+        NewKeysCommand::Generate { alg, kid, dotenv } => {
             let algorithm = Algorithm::named(&alg).ok_or_else(|| unknown(&alg))?;
             let kid = kid.unwrap_or_else(|| generate::usual_id(algorithm, now().0));
             let pair = generate::generate(algorithm, &kid, &mut fill)
@@ -39,7 +39,7 @@ pub(crate) fn keys(command: KeysCommand) -> Result<(), Failure> {
                 serde_json::to_string_pretty(&both).unwrap_or_default()
             }
         }
-        KeysCommand::Secret { len, dotenv, json } => {
+        NewKeysCommand::Secret { len, dotenv, json } => {
             let secret = generate::secret(usize::from(len), &mut fill);
             match (dotenv, json) {
                 (true, _) => format!("JWT_SECRET={}", secret.expose()),

@@ -11,6 +11,8 @@ use keyreeve::engine::memory::Memory;
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
 use keyreeve::engine::wire::SigningKey;
+use keyreeve::inbound::client::Clients;
+use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
 use keyreeve::seal::seal_keys;
@@ -24,6 +26,7 @@ use serde_json::{Value, json};
 
 use crate::exit::{Code, Failure};
 use crate::faults::Faults;
+use crate::issuing::{self, Signs};
 
 /// A file larger than this is not even read, in bytes; what is smaller and still too large is refused with its name.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -60,6 +63,16 @@ impl Ground {
         Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), scale })
     }
 
+    /// What verifiers are made with.
+    pub(crate) fn inbound_parts(&self) -> inbound::Parts {
+        inbound::Parts {
+            host: Arc::clone(&self.host),
+            http: Arc::clone(&self.tools.http),
+            crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+            make: keyreeve::crypto::check,
+        }
+    }
+
     /// Milliseconds of the host's clock that last at least `real_ms` in reality: where time runs faster, stores and
     /// processors do not.
     pub(crate) fn host_ms(&self, real_ms: u64) -> u64 {
@@ -86,6 +99,10 @@ pub(crate) struct Loaded {
     pub(crate) credentials: Vec<Credential>,
     pub(crate) keys: Option<KeyRing>,
     pub(crate) store: Option<Store>,
+    pub(crate) inbound: Arc<Inbound>,
+    pub(crate) issuing: Option<Issuing>,
+    /// The keys of outside issuers, to be gone on with after a reload.
+    pub(crate) fetched: BTreeMap<String, Fetched>,
 }
 
 /// Reads a configuration file, with overrides from the environment unless it is for another home.
@@ -147,11 +164,18 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Makes the parts. A register that is open already is used again where the address is the same.
+/// Makes the parts. A register that is open already is used again where the address is the same, and so are keys that have
+/// been fetched.
 ///
 /// # Errors
 /// Every secret that cannot be read and every source that cannot be made, together; or the store.
-pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) -> Result<Loaded, Failure> {
+pub(crate) async fn load(
+    config: Config,
+    ground: &Ground,
+    open: Option<&Store>,
+    mut fetched: BTreeMap<String, Fetched>,
+    signs: &Signs<'_>,
+) -> Result<Loaded, Failure> {
     let mut problems = Vec::new();
     let keys = seal_keys(&config.seal_keys, ground.secrets.as_ref()).unwrap_or_else(|found| {
         problems.extend(found);
@@ -169,6 +193,15 @@ pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) 
             Err(problem) => problems.push(problem),
         }
     }
+    let trusted = inbound::verifiers(&config.verifiers, ground.secrets.as_ref(), &ground.inbound_parts(), &mut fetched);
+    let mut trusted = trusted.unwrap_or_else(|found| {
+        problems.extend(found);
+        Vec::new()
+    });
+    let clients = Clients::new(&config.clients, ground.secrets.as_ref()).unwrap_or_else(|found| {
+        problems.extend(found);
+        Clients::default()
+    });
     if !problems.is_empty() {
         return Err(Failure::new(Code::Usage, problems.join("\nerror: ")));
     }
@@ -179,7 +212,12 @@ pub(crate) async fn load(config: Config, ground: &Ground, open: Option<&Store>) 
             None => open_store(&config, ground).await?,
         }),
     };
-    Ok(Loaded { config, credentials, keys, store })
+    // Last, because it starts something.
+    let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
+    let mut secret = [0; 32];
+    ground.host.fill(&mut secret);
+    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing })
 }
 
 /// Opens the register.

@@ -7,7 +7,7 @@
 //! - `client`: commands that talk to a running node
 //! - `build_worker`: the Worker as a folder that wrangler deploys
 //! - `jwt_cmd`: keys and tokens without a node
-//! - `config_cmd`, `doctor`, `picky_cmd`: the rest
+//! - `config_cmd`, `policy_cmd`, `doctor`, `picky_cmd`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
 //! - `faults`: switches for tests with real processes
 
@@ -20,6 +20,7 @@ mod dev;
 mod doctor;
 mod exit;
 mod faults;
+mod issuing;
 mod jwt_cmd;
 mod listen;
 mod load;
@@ -27,6 +28,7 @@ mod logs;
 mod new_key;
 mod notify;
 mod picky_cmd;
+mod policy_cmd;
 mod serve;
 mod signal;
 mod timekeeping;
@@ -36,7 +38,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::runtime;
 
-use cli::{BuildCommand, Cli, Command, ConfigCommand, PickyCommand};
+use cli::{BuildCommand, Cli, Command, ConfigCommand, KeysCommand, PickyCommand, PolicyCommand};
 use exit::{Code, Failure, say};
 
 fn main() -> ExitCode {
@@ -59,15 +61,21 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(args) => on_all_cores(dev::run(args)),
         Command::Serve(args) => on_all_cores(serve::run(args)),
         Command::Credential(args) => on_one_core(client::run(args)),
+        Command::Keys(KeysCommand::OfIssuer(command)) => on_one_core(client::run_keys(command)),
         Command::Config(ConfigCommand::Check(args)) => config_cmd::check(&args),
         Command::Config(ConfigCommand::Explain(args)) => config_cmd::explain(&args),
         Command::Config(ConfigCommand::Schema) => config_cmd::schema(),
         Command::Config(ConfigCommand::NewKey { name, json }) => new_key::api_key(&name, json),
+        Command::Config(ConfigCommand::NewClient { name, json }) => new_key::client(&name, json),
         Command::Config(ConfigCommand::NewSealKey { json }) => new_key::seal_key(json),
+        Command::Policy(PolicyCommand::Check(args)) => policy_cmd::check(&args),
+        Command::Policy(PolicyCommand::Test(args)) => policy_cmd::test(&args),
+        Command::Policy(PolicyCommand::Explain(args)) => policy_cmd::explain(&args),
         Command::Build(BuildCommand::Worker(args)) => build_worker::run(&args),
-        Command::Keys(command) => jwt_cmd::keys(command),
+        Command::Keys(KeysCommand::New(command)) => jwt_cmd::keys(command),
         Command::Jwt(command) => on_one_core(jwt_cmd::run(command)),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
+        Command::Picky(PickyCommand::Oidc(args)) => on_all_cores(picky_cmd::oidc(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),
         Command::Completions { shell } => {

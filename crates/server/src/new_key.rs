@@ -68,6 +68,26 @@ pub(crate) fn api_key(name: &str, is_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Prints a client's secret, and the stanza that lets it ask for tokens of its own.
+pub(crate) fn client(name: &str, is_json: bool) -> Result<(), Failure> {
+    if let Err(error) = keyreeve::core::id::IssuerName::parse(name) {
+        return Err(Failure::new(Code::Usage, format!("`{name}` is no name for a client: {error}")));
+    }
+    let fresh = ApiKey::fresh()?;
+    if is_json {
+        say(&json!({ "client_id": name, "client_secret": fresh.key.expose(), "secret_sha256": fresh.sha256 })
+            .to_string());
+        return Ok(());
+    }
+    say(&format!(
+        "# client secret, shown this once: {}\n[client.{name}]\nissuer = \"ISSUER\"\nsecret_sha256 = \"{}\"\ncan = [\"client-credentials\"]\nscopes = []",
+        fresh.key.expose(),
+        fresh.sha256
+    ));
+    tell("hint: put the stanza into the configuration with the name of an issuer, and hand the secret to the client");
+    Ok(())
+}
+
 /// Prints a seal key.
 pub(crate) fn seal_key(is_json: bool) -> Result<(), Failure> {
     let fresh = fresh_hex()?;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use keyreeve_picky::apns::{self, Key, Scope, Score};
 use keyreeve_picky::clock::PickyClock;
+use keyreeve_picky::oidc;
 use serde_json::json;
 
-use crate::cli::{PickyApnsArgs, PickyScope};
+use crate::cli::{PickyApnsArgs, PickyOidcArgs, PickyScope};
 use crate::exit::{Code, Failure, say};
 use crate::signal::Signals;
 
@@ -49,12 +50,57 @@ pub(crate) async fn apns(args: PickyApnsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs the fake issuer until it is told to stop, then prints its score.
+pub(crate) async fn oidc(args: PickyOidcArgs) -> Result<(), Failure> {
+    let usage = |text: String| Failure::new(Code::Usage, text);
+    let faults = match &args.fault {
+        None => oidc::Faults::default(),
+        Some(text) => serde_json::from_str(text).map_err(|error| {
+            usage(format!("`--fault` is not a plan of faults: {error}")).hint(
+                "for example `{\"fault\":{\"kind\":\"hang-body\"},\"next\":5}`; kinds are status, redirect, hang, hang-body, drop, garbage, too-big, no-keys, bad-keys, other-issuer",
+            )
+        })?,
+    };
+    let clock = scaled_clock(args.scale)?;
+    let mut signals = Signals::new().map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
+    let config = oidc::Config { bind: args.bind, clock, max_age_s: args.max_age, faults };
+    let issuer = oidc::start(config)
+        .await
+        .map_err(|error| Failure::new(Code::Unavailable, format!("cannot listen on `{}`: {error}", args.bind)))?;
+    if args.json {
+        say(&json!({ "url": issuer.issuer(), "jwks_url": issuer.jwks_url() }).to_string());
+    } else {
+        say(&format!("listening on {}", issuer.issuer()));
+        say("POST /token makes a token, POST /keys rotates, PUT /faults spoils, GET /score counts");
+    }
+    signals.until_stop().await;
+    let score = issuer.score();
+    issuer.shutdown().await;
+    if args.json {
+        say(&serde_json::to_string(&score).unwrap_or_default());
+    } else {
+        say(&format!(
+            "score: {} tokens, {} requests for the keys, {} for the document, {} at once at the most",
+            score.tokens, score.jwks_fetches, score.discoveries, score.in_flight_max
+        ));
+        for (kind, count) in &score.faults {
+            say(&format!("  {count:>6} x {kind}"));
+        }
+    }
+    Ok(())
+}
+
+/// Simulated and real time start together, so that tokens of real clocks are good at scale 1.
+fn scaled_clock(scale: f64) -> Result<PickyClock, Failure> {
+    if scale.is_finite() && scale > 0.0 {
+        return Ok(PickyClock::scaled(PickyClock::real().now_ms(), scale));
+    }
+    Err(Failure::new(Code::Usage, format!("`--scale` must be greater than 0: `{scale}`")))
+}
+
 fn config_of(args: &PickyApnsArgs) -> Result<apns::Config, Failure> {
     let usage = |text: String| Failure::new(Code::Usage, text);
-    let is_scale_good = args.scale.is_finite() && args.scale > 0.0;
-    if !is_scale_good {
-        return Err(usage(format!("`--scale` must be greater than 0: `{}`", args.scale)));
-    }
+    let clock = scaled_clock(args.scale)?;
     let keys = args.keys.iter().map(|key| key_of(key)).collect::<Result<_, _>>()?;
     let faults = match &args.fault {
         None => apns::Faults::default(),
@@ -63,8 +109,6 @@ fn config_of(args: &PickyApnsArgs) -> Result<apns::Config, Failure> {
                 .hint("for example `{\"fault\":{\"kind\":\"hang\"},\"next\":5}`; kinds are hang, drop, status, garbage")
         })?,
     };
-    // Simulated and real time start together, so that tokens of real clocks are good at scale 1.
-    let clock = PickyClock::scaled(PickyClock::real().now_ms(), args.scale);
     let scope = match args.scope {
         PickyScope::Team => Scope::Team,
         PickyScope::Connection => Scope::Connection,

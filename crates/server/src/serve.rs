@@ -1,6 +1,6 @@
 //! `keyreeve serve`: a node from start to end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +11,15 @@ use keyreeve::config::{Bind, Config, Listener, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::http::{self, Api, Live};
+use keyreeve::inbound::Fetched;
+use keyreeve::inbound::issuer::Issuers;
 use keyreeve::outbound::{Outbound, Parts};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::task::AbortHandle;
 
 use crate::cli::{LogForm, ServeArgs};
 use crate::exit::{Code, Failure, say};
+use crate::issuing::Signs;
 use crate::listen::{Bound, Listening};
 use crate::load::{self, Ground, Loaded, Store};
 use crate::logs;
@@ -66,8 +69,10 @@ pub(crate) struct Node {
     ground: Ground,
     api: Arc<Api>,
     outbound: Outbound,
+    issuers: Option<Issuers>,
     listeners: Vec<Listening>,
     store: Option<Store>,
+    fetched: BTreeMap<String, Fetched>,
     reseal: Option<AbortHandle>,
     timekeeping: Option<Timekeeping>,
 }
@@ -92,7 +97,8 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let loaded = load::load(config, &ground, None).await?;
+        let signs = Signs { node: &name, previous: None };
+        let loaded = load::load(config, &ground, None, BTreeMap::new(), &signs).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
             host: Arc::clone(&ground.host),
@@ -109,8 +115,21 @@ impl Node {
                 Listening::start(listener.bind, bound, answerer, connections_max)
             })
             .collect();
-        let store = loaded.store.clone();
-        let mut node = Self { settings, name, ground, api, outbound, listeners, store, reseal: None, timekeeping };
+        let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
+        let issuers = loaded.issuing.map(|issuing| issuing.issuers);
+        let mut node = Self {
+            settings,
+            name,
+            ground,
+            api,
+            outbound,
+            issuers,
+            listeners,
+            store,
+            fetched,
+            reseal: None,
+            timekeeping,
+        };
         node.start_reseal();
         Ok(node)
     }
@@ -164,14 +183,20 @@ impl Node {
                 added.push((listener.clone(), bind(&listener.bind).await?));
             }
         }
-        let loaded = load::load(config, &self.ground, self.store.as_ref()).await?;
+        let signs = Signs { node: &self.name, previous: self.issuers.as_ref() };
+        let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
         let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(&self.outbound));
         self.api.reload(live(&outbound, &loaded));
         // Its passes under way finish and publish; what they bring is found in the register.
         std::mem::replace(&mut self.outbound, outbound).stop();
+        let issuers = loaded.issuing.as_ref().map(|issuing| issuing.issuers.clone());
+        if let Some(earlier) = std::mem::replace(&mut self.issuers, issuers) {
+            earlier.stop();
+        }
         self.store.clone_from(&loaded.store);
+        self.fetched.clone_from(&loaded.fetched);
         self.listen_on(&wanted, added, loaded.config.limits.connections_max);
         self.start_reseal();
         Ok(())
@@ -232,6 +257,9 @@ impl Node {
         }
         self.api.close();
         self.outbound.stop();
+        if let Some(issuers) = &self.issuers {
+            issuers.stop();
+        }
         let listeners = self.listeners.into_iter().map(Listening::stop);
         let connections = tokio::time::timeout(DRAIN, futures::future::join_all(listeners));
         let host = &self.ground.host;
@@ -264,6 +292,8 @@ fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
         limits: loaded.config.limits,
         waits: loaded.waits(),
         forward: None,
+        inbound: Arc::clone(&loaded.inbound),
+        issuing: loaded.issuing.clone(),
     }
 }
 
@@ -271,7 +301,7 @@ fn listeners_of(config: &Config, instead: Option<SocketAddr>) -> Vec<Listener> {
     match instead {
         None => config.listeners.clone(),
         Some(address) => {
-            let serve = BTreeSet::from([Surface::Api, Surface::Metrics]);
+            let serve = BTreeSet::from([Surface::Api, Surface::Metrics, Surface::Gate, Surface::Oauth2]);
             vec![Listener { bind: Bind::Tcp(address), serve }]
         }
     }

@@ -17,6 +17,7 @@ use keyreeve::engine::memory::Memory;
 use keyreeve::engine::wire::{self, SigningKey};
 use keyreeve::error::{Error, ErrorKind};
 use keyreeve::http::{Answer, Api, Forward, Live, Parts as ApiParts, Site};
+use keyreeve::inbound::Inbound;
 use keyreeve::outbound::{Drive, Origin, Outbound, Parts, Tiers, Wish, record_key};
 use keyreeve::port::{Host, Register};
 use worker::{Env, HttpRequest, Response, ResponseBuilder};
@@ -169,24 +170,31 @@ impl Front {
             register,
             signing_keys,
             host,
-            site: site(&ground, outbound, objects.map(|objects| objects as Arc<dyn Forward>)),
+            site: site(&ground, outbound, objects.map(|objects| objects as Arc<dyn Forward>), ground.inbound()?),
         })
     }
 }
 
 /// The routes of the API over a driver.
-pub(crate) fn site(ground: &Ground, outbound: Outbound, forward: Option<Arc<dyn Forward>>) -> Site {
+pub(crate) fn site(
+    ground: &Ground,
+    outbound: Outbound,
+    forward: Option<Arc<dyn Forward>>,
+    inbound: Arc<Inbound>,
+) -> Site {
     let live = Live {
         outbound,
         callers: ground.config.callers.clone(),
         limits: ground.config.limits,
         waits: ground.waits(),
         forward,
+        inbound,
+        issuing: None,
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let parts = ApiParts { host: Arc::clone(&ground.host), metrics: None, has_streams: false, version };
     let api = Api::new(live, parts);
-    Site::new(api, &BTreeSet::from([Surface::Api]))
+    Site::new(api, &BTreeSet::from([Surface::Api, Surface::Gate]))
 }
 
 fn caches(ground: &Ground) -> Result<Vec<Arc<dyn keyreeve::port::Shared>>, String> {

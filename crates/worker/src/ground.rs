@@ -13,6 +13,7 @@ use keyreeve::core::record::FaultClass;
 use keyreeve::core::seal::KeyRing;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::wire::SigningKey;
+use keyreeve::inbound::{self, Inbound};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Secrets as _};
 use keyreeve::seal::seal_keys;
@@ -107,6 +108,25 @@ impl Ground {
     /// How long callers wait, by credential.
     pub(crate) fn waits(&self) -> BTreeMap<CredentialName, u64> {
         self.config.credentials.iter().map(|(name, one)| (name.clone(), one.wait_ms)).collect()
+    }
+
+    /// Whose tokens are accepted in an isolate, and what their holders may do.
+    ///
+    /// # Errors
+    /// A sentence for each key that cannot be used.
+    pub(crate) fn inbound(&self) -> Result<Arc<Inbound>, String> {
+        let parts = inbound::Parts {
+            host: Arc::clone(&self.host),
+            http: Arc::clone(&self.tools.http),
+            crypto: Arc::clone(&self.crypto),
+            make: crate::webcrypto::check,
+        };
+        let config = &self.config;
+        let trusted = inbound::verifiers(&config.verifiers, &self.secrets, &parts, &mut BTreeMap::new());
+        let trusted = trusted.map_err(|problems| problems.join("\n"))?;
+        let mut secret = [0; 32];
+        self.host.fill(&mut secret);
+        Ok(Inbound::new(trusted, &config.gates, config.policy.clone(), secret))
     }
 
     /// Every credential for an isolate: those in slot mode are signed there, the others are minted in their objects.

@@ -18,6 +18,7 @@ use keyreeve::core::id::{CredentialName, NodeId};
 use keyreeve::core::time::Mono;
 use keyreeve::error::Error;
 use keyreeve::http::Site;
+use keyreeve::inbound::Inbound;
 use keyreeve::outbound::{Drive, Origin, Outbound, Parts};
 use keyreeve::port::{Host, Register};
 use worker::{
@@ -212,7 +213,8 @@ impl Keyreeve {
             tick_ms: 0,
         };
         let outbound = Outbound::start(parts, vec![credential], None);
-        let site = site(ground, outbound.clone(), None);
+        // Tokens of others are judged in isolates.
+        let site = site(ground, outbound.clone(), None, Inbound::closed());
         let host = Arc::clone(&ground.host);
         Ok(Running { name: name.clone(), host, outbound, site, keep, life_ms, used_at: Cell::new(used_at) })
     }

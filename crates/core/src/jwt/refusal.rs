@@ -228,6 +228,9 @@ pub enum Refusal {
         /// How many are accepted.
         limit_s: u64,
     },
+    /// Taken back by who issued it.
+    #[error("the token has been revoked")]
+    Revoked,
     /// Something that the token is bound to is not there or is another one.
     #[error("{0}")]
     Unbound(&'static str),
@@ -263,6 +266,7 @@ impl Refusal {
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::IssuedInFuture { .. } => "issued_in_future",
             Self::TooOld { .. } => "too_old",
+            Self::Revoked => "revoked",
             Self::Unbound(_) => "unbound",
             Self::Delegation(_) => "delegation_refused",
         }

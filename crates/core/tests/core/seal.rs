@@ -1,7 +1,7 @@
 //! Secrets at rest: what opens, what does not, and what the refusal says.
 
-use keyreeve_core::id::CredentialName;
-use keyreeve_core::seal::{KeyRing, PLAIN_BYTES_MAX, SealContext, SealError, SealKey, key_of};
+use keyreeve_core::id::{CredentialName, IssuerName};
+use keyreeve_core::seal::{KeyRing, PLAIN_BYTES_MAX, SealContext, SealError, SealKey, SealedKey, key_of};
 use keyreeve_core::secret::Secret;
 
 use crate::crypto::RustCrypto;
@@ -185,4 +185,19 @@ fn an_envelope_of_version_1_still_opens() {
     let written = ring(7).seal(&RustCrypto, &NONCE, context, plain).unwrap();
     assert_eq!(hex_of(&written), hex_of(&bytes));
     assert_eq!(open(&ring(7), &apns, 41, &bytes), Ok(Secret::new(plain.to_vec())));
+}
+
+#[test]
+fn a_signing_key_opens_as_itself_only() {
+    let (gateway, data) = (IssuerName::parse("gateway").unwrap(), IssuerName::parse("data").unwrap());
+    let mine = SealedKey { issuer: &gateway, kid: "k1-00ff" };
+    let envelope = ring(7).seal(&RustCrypto, &NONCE, mine, PLAIN).unwrap();
+    assert_eq!(ring(7).open(&RustCrypto, mine, &envelope), Ok(Secret::new(PLAIN.to_vec())));
+    for other in [SealedKey { kid: "k1-00fe", ..mine }, SealedKey { issuer: &data, ..mine }] {
+        let damaged = SealError::Damaged(other.to_string());
+        assert_eq!(ring(7).open(&RustCrypto, other, &envelope), Err(damaged));
+    }
+    // A credential of the same name is something else.
+    let name = name("gateway");
+    assert!(ring(7).open(&RustCrypto, SealContext { name: &name, generation: 1 }, &envelope).is_err());
 }

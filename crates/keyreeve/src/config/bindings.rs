@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::inbound::{KeysConfig, KeysUrl};
 use super::problem::Fault;
 use super::sheet::Sheet;
 use super::tree::join;
-use super::types::{CacheTier, Config, Home, Plan, SecretRef, SourceConfig, StoreUrl};
+use super::types::{CacheTier, Config, CredentialConfig, Home, Plan, SecretRef, SourceConfig, StoreUrl};
 
 /// The bindings of a Worker, by their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,10 +40,11 @@ const CERTIFICATE: &str = "a client certificate";
 const SECRET: &str = "a secret";
 
 impl Config {
-    /// Whether any credential is coordinated through the store.
+    /// Whether anything is coordinated through the store: a credential, or the keys of an issuer.
     #[must_use]
     pub fn needs_store(&self) -> bool {
-        self.credentials.values().any(|credential| matches!(credential.plan, Plan::Fleet(_)))
+        let is_shared = |credential: &CredentialConfig| matches!(credential.plan, Plan::Fleet(_));
+        !self.issuers.is_empty() || self.credentials.values().any(is_shared)
     }
 
     /// Every binding that this configuration needs on a Worker.
@@ -131,6 +133,26 @@ fn uses(config: &Config) -> Vec<Use> {
             SourceConfig::Http { secret_headers, .. } => {
                 secret_headers.values().for_each(|one| secret(format!("{at}.secret_headers"), one));
             }
+        }
+    }
+    for (name, verifier) in &config.verifiers {
+        let at = join("verifier", name);
+        match &verifier.keys {
+            KeysConfig::Held(keys) => keys.iter().for_each(|key| secret(format!("{at}.keys"), key)),
+            KeysConfig::Secret(key) => secret(format!("{at}.secret"), key),
+            KeysConfig::Fetched(_) => {}
+        }
+    }
+    for (name, verifier) in &config.verifiers {
+        let at = join("verifier", name);
+        let KeysConfig::Fetched(fetch) = &verifier.keys else { continue };
+        if let KeysUrl::Jwks(url) = &fetch.from
+            && let Some((service, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/'))
+        {
+            add(format!("{at}.jwks_url"), SERVICE, service);
+        }
+        if let Some(certificate) = &fetch.via {
+            add(format!("{at}.via"), CERTIFICATE, certificate);
         }
     }
     for (name, credential) in &config.credentials {

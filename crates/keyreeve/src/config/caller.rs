@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keyreeve_core::id::CredentialName;
+use keyreeve_core::id::{CredentialName, IssuerName};
 
+use super::issuer::IssuerConfig;
 use super::parse;
 use super::problem::{Fault, shown};
 use super::scope::Scope;
@@ -12,7 +13,7 @@ use super::types::{Action, Bind, CallerConfig, CredentialConfig, Listener, Proof
 
 /// The most callers.
 const CALLERS_MAX: usize = 4096;
-const ACTIONS: [(&str, Action); 8] = [
+const ACTIONS: [(&str, Action); 12] = [
     ("list", Action::List),
     ("token", Action::Token),
     ("report", Action::Report),
@@ -21,13 +22,20 @@ const ACTIONS: [(&str, Action); 8] = [
     ("history", Action::History),
     ("events", Action::Events),
     ("metrics", Action::Metrics),
+    ("keys", Action::Keys),
+    ("rotate", Action::Rotate),
+    ("retire", Action::Retire),
+    ("verify", Action::Verify),
 ];
+/// What is done to issuers.
+const ON_ISSUERS: [Action; 3] = [Action::Keys, Action::Rotate, Action::Retire];
 
 /// Reads all callers.
 pub(super) fn all(
     sheet: &mut Sheet,
     listeners: &[Listener],
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
+    issuers: &BTreeMap<IssuerName, IssuerConfig>,
 ) -> BTreeMap<String, CallerConfig> {
     let named = sheet.named("caller.*");
     if named.len() > CALLERS_MAX {
@@ -39,7 +47,7 @@ pub(super) fn all(
     let mut callers: BTreeMap<String, CallerConfig> = BTreeMap::new();
     let mut proofs = BTreeMap::new();
     for named in named {
-        let Some(caller) = one(sheet, &named, listeners, credentials) else { continue };
+        let Some(caller) = one(sheet, &named, listeners, credentials, issuers) else { continue };
         let proof = match &caller.proof {
             Proof::KeySha256(hash) => ("key_sha256", hash.to_vec()),
             Proof::Uid(uid) => ("uid", uid.to_be_bytes().to_vec()),
@@ -62,6 +70,7 @@ fn one(
     named: &Named,
     listeners: &[Listener],
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
+    issuers: &BTreeMap<IssuerName, IssuerConfig>,
 ) -> Option<CallerConfig> {
     let is_name = CredentialName::parse(&named.key).is_ok_and(|name| name.tenant().is_none());
     if !is_name {
@@ -94,8 +103,9 @@ fn one(
     }
     let can = actions(&mut scope);
     let patterns = patterns(&mut scope, &can, credentials);
+    let issuers = issuer_patterns(&mut scope, &can, issuers);
     let proof = hash.map(Proof::KeySha256).or(uid.map(Proof::Uid))?;
-    Some(CallerConfig { proof, can, credentials: patterns })
+    Some(CallerConfig { proof, can, credentials: patterns, issuers })
 }
 
 fn actions(scope: &mut Scope<'_>) -> BTreeSet<Action> {
@@ -118,7 +128,9 @@ fn patterns(
     can: &BTreeSet<Action>,
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
 ) -> Vec<String> {
-    let needs_some = can.iter().any(|action| *action != Action::Metrics);
+    let is_elsewhere =
+        |action: &Action| ON_ISSUERS.contains(action) || matches!(action, Action::Metrics | Action::Verify);
+    let needs_some = can.iter().any(|action| !is_elsewhere(action));
     let Some(texts) = scope.texts("credentials") else {
         if needs_some && !scope.is_written("credentials") {
             scope.missing("credentials");
@@ -152,6 +164,42 @@ fn patterns(
         if !credentials.keys().any(fits) {
             let message = format!("`{path}` fits no credential: {}", shown(text));
             scope.sheet.warn(&path, origin.clone(), message, "credentials have the names under `[credential.NAME]`");
+        }
+    }
+    texts.into_iter().map(|(text, _)| text).collect()
+}
+
+fn issuer_patterns(
+    scope: &mut Scope<'_>,
+    can: &BTreeSet<Action>,
+    issuers: &BTreeMap<IssuerName, IssuerConfig>,
+) -> Vec<String> {
+    let needs_some = can.iter().any(|action| ON_ISSUERS.contains(action));
+    let Some(texts) = scope.texts("issuers") else {
+        if needs_some && !scope.is_written("issuers") {
+            scope.missing("issuers");
+        }
+        return Vec::new();
+    };
+    for (at, (text, origin)) in texts.iter().enumerate() {
+        let path = format!("{}[{at}]", scope.path("issuers"));
+        let start = text.strip_suffix('*');
+        if start.is_none() && IssuerName::parse(text).is_err() {
+            let must = format!(
+                "must be the name of an issuer, or a start of names with one `*` at its end, not {}",
+                shown(text)
+            );
+            let fault = Fault::new(must, "for example `issuers = [\"gateway\"]`");
+            scope.sheet.fault(&path, origin.clone(), &fault, None);
+            continue;
+        }
+        let fits = |name: &IssuerName| match start {
+            Some(start) => name.as_str().starts_with(start),
+            None => name.as_str() == text,
+        };
+        if !issuers.keys().any(fits) {
+            let message = format!("`{path}` fits no issuer: {}", shown(text));
+            scope.sheet.warn(&path, origin.clone(), message, "issuers have the names under `[issuer.NAME]`");
         }
     }
     texts.into_iter().map(|(text, _)| text).collect()

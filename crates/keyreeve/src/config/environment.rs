@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::problem::{Fault, Origin, nearest, shown};
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::sheet::Sheet;
 use super::table::{Kind, Setting};
 use super::tree::{Entry, Node, Raw, join};
@@ -114,7 +114,7 @@ fn raw(value: &str, kind: &Kind, origin: &Origin) -> Option<Raw> {
         }
         Kind::Flag => value.parse().map_or_else(|_| text(), Raw::Flag),
         Kind::Count(..) if value.parse::<u64>().is_ok() => Raw::Integer(value.to_owned()),
-        Kind::Choices(..) | Kind::Texts(..) | Kind::Secrets(_) => {
+        Kind::Choices(..) | Kind::Texts(..) | Kind::OneOrMore(..) | Kind::Secrets(_) => {
             let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
             Raw::List(items.map(|item| Node { origin: origin.clone(), raw: Raw::Text(item.to_owned()) }).collect())
         }
@@ -166,7 +166,7 @@ fn shown_path(steps: &[Step]) -> String {
 
 fn unknown(rest: &str, name: &str, origin: Origin, tree: &[Entry], sheet: &mut Sheet) {
     let mut known = Vec::new();
-    for row in SETTINGS.iter().filter(|row| !matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..))) {
+    for row in settings().filter(|row| !matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..))) {
         let path = row.path().replace("[]", ".0").replace('.', BETWEEN).to_ascii_uppercase();
         match row.parent.split_once('*') {
             None => known.push(path),

@@ -8,8 +8,12 @@
 
 mod bindings;
 mod caller;
+mod client;
 mod credential;
 mod environment;
+mod gate;
+mod inbound;
+mod issuer;
 mod parse;
 mod plan;
 mod problem;
@@ -26,13 +30,17 @@ mod tree;
 pub mod types;
 mod units;
 mod value;
+mod verifier;
 
 pub use bindings::Bindings;
+pub use client::{ClientConfig, ClientProof, Grant, OWN_CLAIMS, Trusted};
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;
+pub use inbound::{FetchConfig, GateConfig, KeysConfig, KeysUrl, Proxy, VerifierConfig};
+pub use issuer::IssuerConfig;
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};
 pub use reference::reference;
 pub use schema::schema;
-pub use settings::SETTINGS;
+pub use settings::settings;
 pub use sheet::Explained;
 pub use types::*;

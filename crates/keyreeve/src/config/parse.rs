@@ -236,8 +236,28 @@ pub(super) fn clock_url(text: &str) -> Result<String, Fault> {
     absolute(text, text, "would let anybody on the way there set this clock:", EXAMPLE, SECRET_HEADER)
 }
 
+/// Reads the URL of an issuer (RFC 8414 2): no query, no fragment, and here no slash at its end.
+pub(super) fn issuer_url(text: &str) -> Result<String, Fault> {
+    const EXAMPLE: &str = "for example `url = \"https://gateway.example.org\"`";
+    let url = absolute(text, text, "would let anybody on the way there hand out other keys:", EXAMPLE, EXAMPLE)?;
+    if url.contains('?') {
+        return Err(Fault::new("must not hold a query", EXAMPLE));
+    }
+    if url.ends_with('/') {
+        let hint = "remove the `/` at its end: verifiers compare it byte by byte, and documents are under it";
+        return Err(Fault::new(format!("must not end with a slash: {}", shown(text)), hint));
+    }
+    Ok(url)
+}
+
 /// Takes `text` if `plain`, which is the same without placeholders, is a URL that may be called.
-fn absolute(text: &str, plain: &str, in_clear: &str, example: &str, for_secrets: &str) -> Result<String, Fault> {
+pub(super) fn absolute(
+    text: &str,
+    plain: &str,
+    in_clear: &str,
+    example: &str,
+    for_secrets: &str,
+) -> Result<String, Fault> {
     let Ok(uri) = plain.parse::<http::Uri>() else {
         return Err(Fault::new("is not a URL (the value is not shown)", example));
     };

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use keyreeve_core::id::CredentialName;
+use keyreeve_core::id::{CredentialName, IssuerName};
 use toml::de::DeTable;
 
 use super::bindings;
 use super::caller;
+use super::client;
 use super::credential;
 use super::environment;
+use super::gate;
+use super::issuer::{self, IssuerConfig};
 use super::parse;
 use super::problem::{Fault, Origin, Problem, Problems};
 use super::scope::Scope;
@@ -20,13 +23,15 @@ use super::types::{
 };
 use super::units::show_size;
 use super::value::show_secret;
+use super::verifier;
 
 /// The largest configuration, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 /// How the parser calls a key that is there twice: the only broken line that leaves the rest of a file whole.
 const DUPLICATE: &str = "duplicate key";
 /// Names of the surfaces.
-const SURFACES: [(&str, Surface); 2] = [("api", Surface::Api), ("metrics", Surface::Metrics)];
+const SURFACES: [(&str, Surface); 4] =
+    [("api", Surface::Api), ("metrics", Surface::Metrics), ("gate", Surface::Gate), ("oauth2", Surface::Oauth2)];
 
 /// How to read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,10 +133,17 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let seal_keys = Scope::new(sheet, "seal", "seal").secrets("keys");
     let listeners = listeners(sheet);
     let credentials = credential::all(sheet, store.as_ref());
-    let callers = caller::all(sheet, &listeners, &credentials);
+    let issuers = issuer::all(sheet, store_ms);
+    let callers = caller::all(sheet, &listeners, &credentials, &issuers);
+    served(sheet, &listeners, &issuers);
+    let verifiers = verifier::all(sheet);
+    let clients = client::all(sheet, &issuers, &verifiers.keys().cloned().collect());
+    let gates = gate::all(sheet, &listeners);
+    let policy = gate::policy(sheet, &verifiers, &gates);
     let limits = limits(sheet);
-    seals(sheet, &seal_keys, &credentials);
-    if credentials.is_empty() && !sheet.is_written("credential") {
+    seals(sheet, &seal_keys, &credentials, &issuers);
+    let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.is_empty();
+    if is_empty && !sheet.is_written("credential") && !sheet.is_written("issuer") {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }
@@ -146,6 +158,11 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         listeners,
         credentials,
         callers,
+        issuers,
+        clients,
+        verifiers,
+        gates,
+        policy,
         limits,
     };
     bindings::check(sheet, &config);
@@ -205,7 +222,12 @@ fn caches(sheet: &mut Sheet) -> Vec<CacheTier> {
     caches
 }
 
-fn seals(sheet: &mut Sheet, keys: &[SecretRef], credentials: &BTreeMap<CredentialName, CredentialConfig>) {
+fn seals(
+    sheet: &mut Sheet,
+    keys: &[SecretRef],
+    credentials: &BTreeMap<CredentialName, CredentialConfig>,
+    issuers: &BTreeMap<IssuerName, IssuerConfig>,
+) {
     let mut seen = BTreeSet::new();
     for (at, key) in keys.iter().enumerate() {
         let shown = show_secret(key);
@@ -216,7 +238,8 @@ fn seals(sheet: &mut Sheet, keys: &[SecretRef], credentials: &BTreeMap<Credentia
         }
     }
     let needs = credentials.iter().find(|(_, credential)| matches!(credential.plan, Plan::Fleet(_)));
-    if let Some((name, _)) = needs
+    let needs = needs.map(|(name, _)| name.as_str()).or(issuers.keys().next().map(IssuerName::as_str));
+    if let Some(name) = needs
         && keys.is_empty()
         && !sheet.is_broken("seal")
         && !sheet.is_broken_in("seal")
@@ -239,6 +262,21 @@ fn limits(sheet: &mut Sheet) -> Limits {
     }
 }
 
+/// Where nobody says what a listener serves, it serves everything.
+fn all_surfaces() -> String {
+    let names: Vec<&str> = SURFACES.iter().map(|(name, _)| *name).collect();
+    format!("[{}]", names.join(", "))
+}
+
+/// An issuer whose keys nobody can read signs for nobody.
+fn served(sheet: &mut Sheet, listeners: &[Listener], issuers: &BTreeMap<IssuerName, IssuerConfig>) {
+    let is_served = listeners.iter().any(|listener| listener.serve.contains(&Surface::Oauth2));
+    if !issuers.is_empty() && !is_served {
+        let message = "`issuer` has no effect: no listener serves `oauth2`, so nobody gets tokens or keys".to_owned();
+        sheet.warn("issuer", sheet.place("issuer"), message, "add `oauth2` to `serve` of a listener");
+    }
+}
+
 fn listeners(sheet: &mut Sheet) -> Vec<Listener> {
     let named = sheet.named("listener[]");
     if sheet.home == Home::Worker {
@@ -247,11 +285,11 @@ fn listeners(sheet: &mut Sheet) -> Vec<Listener> {
     if named.is_empty() {
         let listener = Listener {
             bind: Bind::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
-            serve: BTreeSet::from([Surface::Api, Surface::Metrics]),
+            serve: SURFACES.iter().map(|(_, surface)| *surface).collect(),
         };
         let mut scope = Scope::new(sheet, "listener[0]", "listener[]");
         scope.explain("bind", "127.0.0.1:7070".into(), Origin::Default);
-        scope.explain("serve", "[api, metrics]".into(), Origin::Default);
+        scope.explain("serve", all_surfaces(), Origin::Default);
         return vec![listener];
     }
     let mut listeners: Vec<Listener> = Vec::with_capacity(named.len());
@@ -272,7 +310,10 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
     let serve = match scope.texts("serve") {
         Some(texts) => {
             if texts.is_empty() {
-                scope.fault("serve", &Fault::new("must not be empty", "serve `api`, `metrics` or both"));
+                scope.fault(
+                    "serve",
+                    &Fault::new("must not be empty", "serve `api`, `metrics`, `gate` or several of them"),
+                );
             }
             texts
                 .iter()
@@ -281,7 +322,7 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
                 .collect()
         }
         None => {
-            scope.explain("serve", "[api, metrics]".into(), Origin::Default);
+            scope.explain("serve", all_surfaces(), Origin::Default);
             SURFACES.iter().map(|(_, surface)| *surface).collect()
         }
     };

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::environment::PREFIX;
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::table::{Fallback, Kind, Setting};
 use super::types::Home;
 use super::units::{show_duration, show_size};
@@ -74,7 +74,7 @@ fn tables(parent: &str, page: &mut String) {
             let _ = writeln!(page, "Without one: {}.", fallback(setting));
         }
         let _ = writeln!(page, "\n| setting | value | default | meaning |\n|---|---|---|---|");
-        for row in SETTINGS.iter().filter(|row| row.parent == inside) {
+        for row in settings().filter(|row| row.parent == inside) {
             if matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..)) {
                 continue;
             }
@@ -122,6 +122,7 @@ fn value(kind: &Kind) -> String {
         Kind::Choices(now, _) => format!("list of {}", ticked(now)),
         Kind::Text(rule) => format!("{}, {} at most", rule.what, show_size(rule.bytes_max as u64)),
         Kind::Texts(rule, most) => format!("list of at most {most}: {}", rule.what),
+        Kind::OneOrMore(rule, most) => format!("{}, or a list of at most {most}", rule.what),
         Kind::TextMap(rule, most) => format!("table of at most {most}: {}", rule.what),
         Kind::Secret => "secret reference".into(),
         Kind::Secrets(most) => format!("list of at most {most} secret references"),

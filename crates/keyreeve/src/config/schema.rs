@@ -109,6 +109,10 @@ fn leaf(kind: &Kind) -> Json {
         Kind::Choices(now, _) => json!({ "type": "array", "items": { "enum": now }, "minItems": 1 }),
         Kind::Text(rule) => text(rule),
         Kind::Texts(rule, most) => json!({ "type": "array", "items": text(rule), "maxItems": most }),
+        Kind::OneOrMore(rule, most) => {
+            let several = json!({ "type": "array", "items": text(rule), "minItems": 1, "maxItems": most });
+            json!({ "oneOf": [text(rule), several] })
+        }
         Kind::TextMap(rule, most) => {
             json!({ "type": "object", "additionalProperties": text(rule), "maxProperties": most })
         }

@@ -46,6 +46,11 @@ impl<'s> Scope<'s> {
         self.sheet.is_written(&self.path(name))
     }
 
+    /// Whether something was written that is wrong.
+    pub(super) fn is_broken(&self, name: &str) -> bool {
+        self.sheet.is_broken(&self.path(name))
+    }
+
     /// Says what is wrong with a setting of this table.
     pub(super) fn fault(&mut self, name: &str, fault: &Fault) {
         let path = self.path(name);

@@ -1,5 +1,10 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
+mod inbound;
+mod issuing;
+
+pub(super) use issuing::ALGORITHMS as ISSUER_ALGORITHMS;
+
 use super::table::Fallback::{Computed, Required, Unset, Value};
 use super::table::{Kind, Setting, Text, row};
 use super::types::Home::{Native, Worker};
@@ -74,21 +79,16 @@ const fn param(name: &'static str) -> (&'static str, &'static str) {
 }
 
 /// Tables and keys that the design names and this version does not have, by their table.
-pub(super) const LATER: &[(&str, &str)] = &[
-    ("", "issuer"),
-    ("", "token"),
-    ("", "verifier"),
-    ("", "gate"),
-    ("", "policy"),
-    ("", "revocation"),
-    ("", "tenant"),
-    ("", "audit"),
-    ("", "observe"),
-    ("listener[]", "tls"),
-];
+pub(super) const LATER: &[(&str, &str)] =
+    &[("", "token"), ("", "revocation"), ("", "tenant"), ("", "audit"), ("", "observe"), ("listener[]", "tls")];
 
 /// Every setting, in the order of the reference page.
-pub static SETTINGS: &[Setting] = &[
+pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
+    OUTBOUND.iter().chain(inbound::SETTINGS).chain(issuing::SETTINGS)
+}
+
+/// Everything but tokens.
+static OUTBOUND: &[Setting] = &[
     row(("", "store"), Kind::Group("store"), Unset(""), "Where the fleet keeps its records.", "[store]"),
     row(
         ("store", "url"),
@@ -153,7 +153,7 @@ pub static SETTINGS: &[Setting] = &[
     row(
         ("", "listener"),
         Kind::Groups("listener[]", 16),
-        Computed("`127.0.0.1:7070` serves `api` and `metrics`"),
+        Computed("`127.0.0.1:7070` serves everything"),
         "A socket to listen on.",
         "[[listener]]",
     )
@@ -167,9 +167,9 @@ pub static SETTINGS: &[Setting] = &[
     ),
     row(
         ("listener[]", "serve"),
-        Kind::Choices(&["api", "metrics"], &["console", "gate", "s3", "oauth2"]),
-        Computed("`api` and `metrics`"),
-        "What is served there: `api` is `/v1`, `metrics` is `/metrics`. The probes `/livez` and `/readyz` are on every listener.",
+        Kind::Choices(&["api", "metrics", "gate", "oauth2"], &["console", "s3"]),
+        Computed("all of them"),
+        "What is served there: `api` is `/v1`, `metrics` is `/metrics`, `gate` is `/auth`, `oauth2` is `/oauth2` and the keys of issuers under `/.well-known`. The probes `/livez` and `/readyz` are on every listener.",
         "[\"api\", \"metrics\"]",
     ),
     row(
@@ -197,7 +197,13 @@ pub static SETTINGS: &[Setting] = &[
     .on(Native, "a Worker has no Unix sockets: use `key_sha256`"),
     row(
         ("caller.*", "can"),
-        Kind::Choices(&["list", "token", "report", "renew", "resolve", "history", "events", "metrics"], &[]),
+        Kind::Choices(
+            &[
+                "list", "token", "report", "renew", "resolve", "history", "events", "metrics", "verify", "keys", "rotate",
+                "retire",
+            ],
+            &[],
+        ),
         Required,
         "What the caller may do. Everything else is denied.",
         "[\"token\", \"report\"]",
@@ -205,9 +211,16 @@ pub static SETTINGS: &[Setting] = &[
     row(
         ("caller.*", "credentials"),
         Kind::Texts(NAME_PATTERN, 256),
-        Unset("needed unless `can` is only `metrics`"),
+        Unset("needed for what is done to credentials"),
         "To which credentials: names, or the start of names with `*` at its end.",
         "[\"apns-*\"]",
+    ),
+    row(
+        ("caller.*", "issuers"),
+        Kind::Texts(NAME_PATTERN, 64),
+        Unset("needed for `keys`, `rotate` and `retire`"),
+        "To which issuers: names, or the start of names with `*` at its end.",
+        "[\"gateway\"]",
     ),
     row(("", "limits"), Kind::Group("limits"), Unset(""), "Limits of the HTTP surface.", "[limits]"),
     row(

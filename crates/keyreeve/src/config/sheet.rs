@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::problem::{Fault, Origin, PROBLEMS_MAX, Problem, Severity, nearest, shown};
-use super::settings::{LATER, PRESETS, SETTINGS, SOURCES};
+use super::settings::{LATER, PRESETS, SOURCES, settings};
 use super::table::{Kind, Setting};
 use super::tree::{Entry, Node, Raw, join};
 use super::types::Home;
@@ -290,7 +290,7 @@ impl Sheet {
 /// The hint for a key that is right, but in another table of the same thing.
 fn misplaced(key: &str, parent: &str, flavour: Option<&str>) -> Option<String> {
     let root = |parent: &str| parent.split('.').take(2).collect::<Vec<_>>().join(".");
-    let other = SETTINGS.iter().find(|row| {
+    let other = settings().find(|row| {
         row.name == key
             && row.parent != parent
             && !row.parent.is_empty()

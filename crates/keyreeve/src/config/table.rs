@@ -1,18 +1,18 @@
 //! The shape of one row of the table of settings, and look-ups in it.
 //!
-//! The table ([`SETTINGS`](super::SETTINGS)) drives reading, the finding of unknown keys, `config explain`, the JSON
+//! The table ([`settings`](super::settings)) drives reading, the finding of unknown keys, `config explain`, the JSON
 //! Schema and the reference page, so that none of them can disagree.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use super::settings::SETTINGS;
+use super::settings::settings;
 use super::types::Home;
 
 /// The rows by their table: a file of a mebibyte asks for some hundred thousand.
 static BY_PARENT: LazyLock<BTreeMap<&'static str, Vec<&'static Setting>>> = LazyLock::new(|| {
     let mut rows: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    SETTINGS.iter().for_each(|row| rows.entry(row.parent).or_default().push(row));
+    settings().for_each(|row| rows.entry(row.parent).or_default().push(row));
     rows
 });
 
@@ -64,6 +64,8 @@ pub enum Kind {
     Text(Text),
     /// A list of texts, at most so many.
     Texts(Text, usize),
+    /// One text, or a list of texts, at least one and at most so many.
+    OneOrMore(Text, usize),
     /// A table of texts, at most so many.
     TextMap(Text, usize),
     /// A reference to a secret.

@@ -5,11 +5,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use keyreeve_core::id::CredentialName;
+use keyreeve_core::id::{CredentialName, IssuerName};
 pub use keyreeve_core::jwt::Algorithm;
+use keyreeve_core::policy::Policy;
 use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
+
+use super::client::ClientConfig;
+use super::inbound::{GateConfig, VerifierConfig};
+use super::issuer::IssuerConfig;
 
 /// Where keyreeve runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +50,16 @@ pub struct Config {
     pub credentials: BTreeMap<CredentialName, CredentialConfig>,
     /// Who may call, by name.
     pub callers: BTreeMap<String, CallerConfig>,
+    /// Who signs tokens, by name.
+    pub issuers: BTreeMap<IssuerName, IssuerConfig>,
+    /// Who may ask an issuer, by `client_id`.
+    pub clients: BTreeMap<String, ClientConfig>,
+    /// Whose tokens are accepted, by name.
+    pub verifiers: BTreeMap<String, VerifierConfig>,
+    /// What lets requests through, by name.
+    pub gates: BTreeMap<String, GateConfig>,
+    /// Who may do what.
+    pub policy: Policy,
     /// Limits of the HTTP surface.
     pub limits: Limits,
 }
@@ -136,6 +151,10 @@ pub enum Surface {
     Api,
     /// `/metrics`.
     Metrics,
+    /// `/oauth2`, and the keys and documents of issuers.
+    Oauth2,
+    /// `/auth`.
+    Gate,
 }
 
 /// One credential.
@@ -264,6 +283,8 @@ pub struct CallerConfig {
     pub can: BTreeSet<Action>,
     /// To which credentials: names, or patterns with one trailing `*`.
     pub credentials: Vec<String>,
+    /// To which issuers: names, or patterns with one trailing `*`.
+    pub issuers: Vec<String>,
 }
 
 /// How a caller proves who it is.
@@ -294,6 +315,14 @@ pub enum Action {
     Events,
     /// Read metrics.
     Metrics,
+    /// See an issuer's keys and their phases.
+    Keys,
+    /// Ask an issuer for its next key.
+    Rotate,
+    /// Take a key of an issuer out at once.
+    Retire,
+    /// Have tokens of others verified.
+    Verify,
 }
 
 /// Limits of the HTTP surface.

@@ -81,6 +81,7 @@ impl ValueReader<'_> {
             Kind::Texts(rule, most) => {
                 return self.list(node, *most, |node, _, _| text(node, rule)).map(Value::Texts);
             }
+            Kind::OneOrMore(rule, most) => return self.one_or_more(node, rule, *most).map(Value::Texts),
             Kind::TextMap(rule, most) => {
                 return self.map(node, *most, |node, _, _| text(node, rule)).map(Value::TextMap);
             }
@@ -134,6 +135,24 @@ impl ValueReader<'_> {
             }
         }
         (self.complaints.len() == before).then_some(items)
+    }
+
+    fn one_or_more(&mut self, node: &Node, rule: &Text, most: usize) -> Option<Vec<(String, Origin)>> {
+        if let Raw::Text(_) = node.raw {
+            return match text(node, rule) {
+                Ok(text) => Some(vec![(text, node.origin.clone())]),
+                Err(fault) => {
+                    self.complain(node.origin.clone(), fault);
+                    None
+                }
+            };
+        }
+        let items = self.list(node, most, |node, _, _| text(node, rule))?;
+        if items.is_empty() {
+            self.complain(node.origin.clone(), Fault::plain("must not be empty"));
+            return None;
+        }
+        Some(items)
     }
 
     fn map<T>(
@@ -241,7 +260,9 @@ impl ValueReader<'_> {
     fn is_quiet(&self) -> bool {
         match &self.setting.kind {
             Kind::Secret | Kind::Secrets(_) | Kind::SecretMap(_) => true,
-            Kind::Text(rule) | Kind::Texts(rule, _) | Kind::TextMap(rule, _) => rule.is_quiet,
+            Kind::Text(rule) | Kind::Texts(rule, _) | Kind::OneOrMore(rule, _) | Kind::TextMap(rule, _) => {
+                rule.is_quiet
+            }
             _ => false,
         }
     }

@@ -14,6 +14,7 @@ use super::auth::Callers;
 use super::forward::Forward;
 use super::route::Counts;
 use crate::config::{CallerConfig, Limits};
+use crate::inbound::{Inbound, Issuing};
 use crate::outbound::Outbound;
 use crate::port::Host;
 
@@ -33,6 +34,10 @@ pub struct Live {
     pub waits: BTreeMap<CredentialName, u64>,
     /// Where requests go that only the node which renews can answer; none where this node renews.
     pub forward: Option<Arc<dyn Forward>>,
+    /// What signs tokens; none where nothing does.
+    pub issuing: Option<Issuing>,
+    /// Whose tokens are accepted, and what their holders may do.
+    pub inbound: Arc<Inbound>,
 }
 
 /// What stays while the process lives.
@@ -77,6 +82,8 @@ pub(super) struct Answering {
     pub(super) limits: Limits,
     waits: HashMap<CredentialName, u64, foldhash::fast::RandomState>,
     pub(super) forward: Option<Arc<dyn Forward>>,
+    pub(super) issuing: Option<Issuing>,
+    pub(super) inbound: Arc<Inbound>,
 }
 
 impl From<Live> for Answering {
@@ -87,6 +94,8 @@ impl From<Live> for Answering {
             limits: live.limits,
             waits: live.waits.into_iter().collect(),
             forward: live.forward,
+            issuing: live.issuing,
+            inbound: live.inbound,
         }
     }
 }

@@ -20,18 +20,43 @@ pub struct Peer {
     pub uid: Option<u32>,
 }
 
+/// The certificate that a connection was made with, and that belongs to its private key. Whoever serves TLS puts it into the
+/// extensions of each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The SHA-256 of its DER (RFC 8705 3).
+    pub sha256: [u8; 32],
+}
+
 /// Somebody who has proved who they are. Only [`Callers::identify`] makes one.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) name: Box<str>,
     actions: u16,
     patterns: Vec<Pattern>,
+    issuers: Vec<Pattern>,
 }
 
 #[derive(Debug)]
 enum Pattern {
     Exact(Box<str>),
     Prefix(Box<str>),
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.into()),
+            None => Self::Exact(text.into()),
+        }
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *name,
+            Self::Prefix(prefix) => name.starts_with(&**prefix),
+        }
+    }
 }
 
 impl Caller {
@@ -41,10 +66,12 @@ impl Caller {
 
     /// Whether the credential is one of theirs.
     pub(super) fn reaches(&self, name: &str) -> bool {
-        self.patterns.iter().any(|pattern| match pattern {
-            Pattern::Exact(exact) => **exact == *name,
-            Pattern::Prefix(prefix) => name.starts_with(&**prefix),
-        })
+        self.patterns.iter().any(|pattern| pattern.fits(name))
+    }
+
+    /// Whether the issuer is one of theirs.
+    pub(super) fn reaches_issuer(&self, name: &str) -> bool {
+        self.issuers.iter().any(|pattern| pattern.fits(name))
     }
 }
 
@@ -58,6 +85,10 @@ const fn bit(action: Action) -> u16 {
         Action::History => 1 << 5,
         Action::Events => 1 << 6,
         Action::Metrics => 1 << 7,
+        Action::Keys => 1 << 9,
+        Action::Rotate => 1 << 10,
+        Action::Retire => 1 << 11,
+        Action::Verify => 1 << 8,
     }
 }
 
@@ -72,6 +103,10 @@ pub(super) const fn action_name(action: Action) -> &'static str {
         Action::History => "history",
         Action::Events => "events",
         Action::Metrics => "metrics",
+        Action::Keys => "keys",
+        Action::Rotate => "rotate",
+        Action::Retire => "retire",
+        Action::Verify => "verify",
     }
 }
 
@@ -88,11 +123,9 @@ impl Callers {
         let mut all = Self::default();
         for (index, (name, config)) in (0u64..).zip(configured) {
             let actions = config.can.iter().fold(0, |actions, action| actions | bit(*action));
-            let patterns = config.credentials.iter().map(|pattern| match pattern.strip_suffix('*') {
-                Some(prefix) => Pattern::Prefix(prefix.into()),
-                None => Pattern::Exact(pattern.as_str().into()),
-            });
-            all.callers.push(Arc::new(Caller { name: name.as_str().into(), actions, patterns: patterns.collect() }));
+            let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
+            let (issuers, patterns) = (patterns(&config.issuers), patterns(&config.credentials));
+            all.callers.push(Arc::new(Caller { name: name.as_str().into(), actions, patterns, issuers }));
             match &config.proof {
                 Proof::KeySha256(digest) => all.keys.push((words(*digest), index)),
                 Proof::Uid(uid) => {

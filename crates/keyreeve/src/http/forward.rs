@@ -24,6 +24,8 @@ use super::route::{Endpoint, Later};
 
 /// How many nodes are asked at the same time for one list: Workers allow six connections of a request.
 const ASKED_AT_ONCE: usize = 6;
+/// A list waits so long for all of them, in milliseconds, and never longer than for one request: its reader wants a list.
+const ASKED_MS: u64 = 5000;
 /// The largest state of one credential, in bytes.
 const STATE_BYTES_MAX: usize = 64 * 1024;
 
@@ -86,11 +88,10 @@ pub(super) enum Told {
     Nothing,
 }
 
-/// Asks each credential's own node where it stands, a few at a time, all within the time of one request. `None` for those
-/// that this node knows best itself.
+/// Asks each credential's own node where it stands, a few at a time. `None` for those that this node knows best itself.
 pub(super) async fn states(later: &Later, head: &Head, names: &[&CredentialName]) -> Vec<Option<Told>> {
     let Some(to) = &later.live.forward else { return Vec::new() };
-    let until = later.api.host.now().mono.plus(later.live.limits.request_ms_max);
+    let until = later.api.host.now().mono.plus(ASKED_MS.min(later.live.limits.request_ms_max));
     let asked: Vec<_> = names.iter().map(|name| state(later, to.as_ref(), head, name, until)).collect();
     stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await
 }

@@ -1,5 +1,7 @@
 //! The OpenAPI 3.1 document, made from the same list of routes as the router.
 
+mod issuers;
+
 use keyreeve_core::lifecycle::Why;
 use serde_json::{Map, Value, json};
 
@@ -28,13 +30,24 @@ pub fn openapi(version: &str) -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {
+                "client_secret": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "`client_id` and secret of a client; `client_secret_post` and `private_key_jwt` do as well, in the body.",
+                },
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
                     "description": "An API key. On a Unix socket the uid of the peer does as well.",
                 },
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A token of an issuer that is accepted here.",
+                },
             },
-            "parameters": { "name": name_parameter() },
+            "parameters": { "name": name_parameter(), "gate": gate_parameter() },
             "responses": { "Problem": problem_response() },
             "schemas": schemas(),
         },
@@ -44,6 +57,8 @@ pub fn openapi(version: &str) -> Value {
 fn path_item(path: &str) -> Value {
     if path.contains("{name}") {
         json!({ "parameters": [{ "$ref": "#/components/parameters/name" }] })
+    } else if path.contains("{gate}") {
+        json!({ "parameters": [{ "$ref": "#/components/parameters/gate" }] })
     } else {
         json!({})
     }
@@ -57,6 +72,16 @@ fn name_parameter() -> Value {
         "description": "`name`, or `tenant/name` with the slash as `%2F`. The slash itself does too, unless the second part is the name of an action.",
         "schema": { "type": "string", "maxLength": 127 },
         "examples": { "plain": { "value": "apns-prod" }, "of a tenant": { "value": "acme/apns-prod" } },
+    })
+}
+
+fn gate_parameter() -> Value {
+    json!({
+        "name": "gate",
+        "in": "path",
+        "required": true,
+        "description": "The name of a gate.",
+        "schema": { "type": "string", "maxLength": 63 },
     })
 }
 
@@ -121,6 +146,10 @@ fn said(endpoint: Endpoint) -> Said {
             ..PLAIN
         },
         Endpoint::Report | Endpoint::Renew | Endpoint::Resolve => said_of_change(endpoint),
+        Endpoint::Issuers | Endpoint::Issuer | Endpoint::Rotate | Endpoint::Retire => issuers::said_of_keys(endpoint),
+        Endpoint::Jwks | Endpoint::Discovery | Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => {
+            issuers::said_to_clients(endpoint)
+        }
         _ => said_of_node(endpoint),
     }
 }
@@ -176,6 +205,21 @@ fn said_of_node(endpoint: Endpoint) -> Said {
             problems: &["503"],
             ..PLAIN
         },
+        Endpoint::Verify => Said {
+            id: "verify",
+            summary: "What a token says, and whether it allows something; where it is refused, why.",
+            answer: Ok("Verdict"),
+            body: Some("Verify"),
+            problems: &["408", "413", "415", "503"],
+            ..PLAIN
+        },
+        Endpoint::Gate => Said {
+            id: "passGate",
+            summary: "Whether a request that a proxy has before it may go through. Takes every method, and for Envoy any path behind the gate's name.",
+            answer: Err("text/plain"),
+            problems: &["400", "401", "403", "404", "503"],
+            ..PLAIN
+        },
         Endpoint::Metrics => Said {
             id: "metrics",
             summary: "Metrics in the Prometheus text format.",
@@ -208,11 +252,20 @@ fn operation(route: &Route) -> Value {
     for status in refusals.iter().chain(said.problems) {
         responses.insert((*status).into(), problem());
     }
+    if route.access == Access::Clients {
+        responses.extend(issuers::refusals());
+    }
     responses.insert("default".into(), problem());
     let mut operation = Map::new();
-    operation.insert("operationId".into(), said.id.into());
+    operation.insert("operationId".into(), format!("{}{}", said.id, issuers::id_suffix(route.path)).into());
     operation.insert("summary".into(), said.summary.into());
-    operation.insert("security".into(), if is_secured { json!([{ "key": [] }]) } else { json!([]) });
+    let security = match route.access {
+        Access::Callers(_) => json!([{ "key": [] }]),
+        Access::Tokens => json!([{ "token": [] }]),
+        Access::Clients => issuers::client_security(),
+        Access::Anybody | Access::AnybodyForAWord => json!([]),
+    };
+    operation.insert("security".into(), security);
     let query = said.query.iter().map(|(name, description)| {
         json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } })
     });
@@ -224,7 +277,9 @@ fn operation(route: &Route) -> Value {
         operation.insert("parameters".into(), parameters.into());
     }
     if let Some(schema) = said.body {
-        let content = json!({ "application/json": { "schema": reference(schema) } });
+        let kind =
+            if route.access == Access::Clients { "application/x-www-form-urlencoded" } else { "application/json" };
+        let content = json!({ kind: { "schema": reference(schema) } });
         operation.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     operation.insert("responses".into(), responses.into());
@@ -296,6 +351,14 @@ fn list(items: &Value) -> Value {
 }
 
 fn schemas() -> Value {
+    let mut schemas = schemas_of_credentials();
+    if let Some(schemas) = schemas.as_object_mut() {
+        schemas.extend(issuers::schemas());
+    }
+    schemas
+}
+
+fn schemas_of_credentials() -> Value {
     json!({
         "Token": token(),
         "CredentialState": credential_state(),
@@ -328,6 +391,17 @@ fn schemas() -> Value {
             ("status", one_of(&["alive", "ready", "degraded"])),
             ("version", text()),
             ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
+        ]),
+        "Verify": closed(object(1, &[("token", text()), ("on", text()), ("method", text()), ("path", text())])),
+        "Verdict": object(1, &[
+            ("valid", flag()),
+            ("code", text()),
+            ("reason", text()),
+            ("source", text()),
+            ("key_id", or_null(text())),
+            ("expires_at", moment()),
+            ("claims", json!({ "type": "object" })),
+            ("decision", object(1, &[("allowed", flag()), ("rule", number()), ("reason", text())])),
         ]),
         "Problem": problem(),
     })

@@ -47,6 +47,7 @@ const INTERNAL: Kind = kind("internal-error", 500, "something went wrong inside"
 pub(super) const NOT_IMPLEMENTED: Kind = kind("not-implemented", 501, "not in this home of keyreeve", false);
 pub(super) const NOT_READY: Kind = kind("not-ready", 503, "not ready", true);
 pub(super) const STORE_UNAVAILABLE: Kind = kind("store-unavailable", 503, "the store does not answer", true);
+pub(super) const KEYS_UNAVAILABLE: Kind = kind("keys-unavailable", 503, "tokens cannot be verified now", true);
 pub(super) const UPSTREAM_TIMEOUT: Kind = kind("upstream-timeout", 503, "the upstream has not answered yet", true);
 const UPSTREAM_FAILED: Kind = kind("upstream-failed", 503, "the upstream failed", true);
 const UPSTREAM_THROTTLED: Kind = kind("upstream-throttled", 503, "the upstream asks for fewer calls", true);
@@ -78,6 +79,7 @@ pub const PROBLEMS: &[Kind] = &[
     NOT_IMPLEMENTED,
     NOT_READY,
     STORE_UNAVAILABLE,
+    KEYS_UNAVAILABLE,
     UPSTREAM_TIMEOUT,
     UPSTREAM_FAILED,
     UPSTREAM_THROTTLED,
@@ -120,6 +122,7 @@ struct Inner {
     hint: Option<String>,
     retry_after_ms: Option<u64>,
     allow: Option<String>,
+    challenge: Option<String>,
     members: Map<String, Value>,
     cause: Option<String>,
 }
@@ -136,7 +139,16 @@ impl Problem {
             None => (detail, None),
         };
         let members = Map::new();
-        Self(Box::new(Inner { kind, detail, hint, retry_after_ms: None, allow: None, members, cause: None }))
+        Self(Box::new(Inner {
+            kind,
+            detail,
+            hint,
+            retry_after_ms: None,
+            allow: None,
+            challenge: None,
+            members,
+            cause: None,
+        }))
     }
 
     /// Says no more than that there was no proof, or a wrong one.
@@ -205,6 +217,18 @@ impl Problem {
         self
     }
 
+    /// What `WWW-Authenticate` says (RFC 6750 3).
+    pub(super) fn challenging(mut self, challenge: String) -> Self {
+        self.0.challenge = Some(challenge);
+        self
+    }
+
+    /// What only the log is told.
+    pub(super) fn because(mut self, cause: String) -> Self {
+        self.0.cause = Some(cause);
+        self
+    }
+
     /// Adds a member of its own to the document.
     pub(super) fn member(mut self, name: &str, value: Value) -> Self {
         self.0.members.insert(name.to_owned(), value);
@@ -213,12 +237,15 @@ impl Problem {
 
     /// The answer. Writes what the caller is not told to the log, under the same id.
     pub(super) fn answer(self, id: RequestId, who: Option<&str>, route: &str) -> Answer {
-        let Inner { kind, detail, hint, retry_after_ms, allow, members, cause } = *self.0;
+        let Inner { kind, detail, hint, retry_after_ms, allow, challenge, members, cause } = *self.0;
         let request_id = id.to_string();
         let said = cause.as_deref().unwrap_or(&detail);
         let who = who.unwrap_or("-");
         if kind.status >= 500 {
             tracing::warn!(%request_id, caller = who, route, status = kind.status, problem = kind.name, "{said}");
+        } else if cause.is_some() {
+            // The caller was told less: whoever asks why has nothing but this line.
+            tracing::info!(%request_id, caller = who, route, status = kind.status, problem = kind.name, "{said}");
         } else {
             tracing::debug!(%request_id, caller = who, route, status = kind.status, problem = kind.name, "{said}");
         }
@@ -242,7 +269,9 @@ impl Problem {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if kind == UNAUTHENTICATED {
+        if let Some(challenge) = challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        } else if kind == UNAUTHENTICATED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(ms) = retry_after_ms {

@@ -11,14 +11,16 @@ use futures::future::Either;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts as Head;
 use http::{HeaderValue, Method};
+use keyreeve_core::policy::PATH_BYTES_MAX;
 use metrics::Counter;
 
 use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
-use super::{change, credentials, events, forward, health, token};
+use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, verify};
 use crate::config::{Action, Surface};
+use crate::inbound::Issuing;
 
 /// The longest path with its query, in bytes.
 pub(super) const URI_BYTES_MAX: usize = 2048;
@@ -27,6 +29,13 @@ pub(super) const HEADERS_MAX: usize = 64;
 /// The most bytes of all header names and values of a request.
 pub(super) const HEADER_BYTES_MAX: usize = 16 * 1024;
 
+/// The same for what a proxy asks about, which brings all that its client sent: no more than a connection takes.
+const GATE_URI_BYTES_MAX: usize = PATH_BYTES_MAX + 256;
+const GATE_HEADERS_MAX: usize = 100;
+const GATE_HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Where gates are.
+const GATES: &str = "/auth/";
+
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -34,8 +43,12 @@ pub enum Access {
     Anybody,
     /// Anybody, who is told a word; callers are told more.
     AnybodyForAWord,
+    /// Whoever has a token that is accepted, for what the rules allow.
+    Tokens,
     /// Callers who may do this.
     Callers(Action),
+    /// Clients of the issuer, who prove themselves in the body or the headers as RFC 6749 has it.
+    Clients,
 }
 
 /// What a route does.
@@ -52,12 +65,23 @@ pub(super) enum Endpoint {
     Live,
     Ready,
     Metrics,
+    Issuers,
+    Issuer,
+    Rotate,
+    Retire,
+    Jwks,
+    Discovery,
+    IssueToken,
+    Introspect,
+    Revoke,
+    Verify,
+    Gate,
 }
 
 /// One method of one path.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// `GET` also stands for `HEAD`.
+    /// `GET` also stands for `HEAD`; at a gate it stands for every method.
     pub method: Method,
     /// The path; `{name}` is `name`, `tenant%2Fname` or `tenant/name`. Where the two segments of a tenant's name could be
     /// a name and an action, they are: a tenant's credential named `token` is written with `%2F`.
@@ -73,6 +97,14 @@ const fn api(method: Method, path: &'static str, action: Action, endpoint: Endpo
     Route { method, path, surface: Some(Surface::Api), access: Access::Callers(action), endpoint }
 }
 
+const fn open(path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method: Method::GET, path, surface: Some(Surface::Oauth2), access: Access::Anybody, endpoint }
+}
+
+const fn client(path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method: Method::POST, path, surface: Some(Surface::Oauth2), access: Access::Clients, endpoint }
+}
+
 /// Every route.
 pub static ROUTES: &[Route] = &[
     api(Method::GET, "/v1/credentials", Action::List, Endpoint::List),
@@ -83,6 +115,30 @@ pub static ROUTES: &[Route] = &[
     api(Method::POST, "/v1/credentials/{name}/renew", Action::Renew, Endpoint::Renew),
     api(Method::POST, "/v1/credentials/{name}/resolve", Action::Resolve, Endpoint::Resolve),
     api(Method::GET, "/v1/events", Action::Events, Endpoint::Events),
+    api(Method::GET, "/v1/issuers", Action::Keys, Endpoint::Issuers),
+    api(Method::GET, "/v1/issuers/{name}", Action::Keys, Endpoint::Issuer),
+    api(Method::POST, "/v1/issuers/{name}/rotate", Action::Rotate, Endpoint::Rotate),
+    api(Method::POST, "/v1/issuers/{name}/retire", Action::Retire, Endpoint::Retire),
+    open("/.well-known/jwks.json", Endpoint::Jwks),
+    open("/.well-known/openid-configuration", Endpoint::Discovery),
+    open("/.well-known/oauth-authorization-server", Endpoint::Discovery),
+    client("/oauth2/token", Endpoint::IssueToken),
+    client("/oauth2/introspect", Endpoint::Introspect),
+    client("/oauth2/revoke", Endpoint::Revoke),
+    open("/issuer/{name}/.well-known/jwks.json", Endpoint::Jwks),
+    open("/issuer/{name}/.well-known/openid-configuration", Endpoint::Discovery),
+    open("/.well-known/oauth-authorization-server/issuer/{name}", Endpoint::Discovery),
+    client("/issuer/{name}/oauth2/token", Endpoint::IssueToken),
+    client("/issuer/{name}/oauth2/introspect", Endpoint::Introspect),
+    client("/issuer/{name}/oauth2/revoke", Endpoint::Revoke),
+    api(Method::POST, "/v1/verify", Action::Verify, Endpoint::Verify),
+    Route {
+        method: Method::GET,
+        path: "/auth/{gate}",
+        surface: Some(Surface::Gate),
+        access: Access::Tokens,
+        endpoint: Endpoint::Gate,
+    },
     Route { method: Method::GET, path: "/livez", surface: None, access: Access::Anybody, endpoint: Endpoint::Live },
     Route {
         method: Method::GET,
@@ -122,6 +178,10 @@ impl Path {
     fn matches<'a>(&self, path: &'a str) -> Option<Option<&'a str>> {
         let rest = path.strip_prefix(self.before)?;
         let Some(after) = self.after else { return rest.is_empty().then_some(None) };
+        // What follows the name of a gate is the path that is asked about.
+        if self.before == GATES {
+            return Some(Some(rest));
+        }
         let name = rest.strip_suffix(after)?;
         let (tenant, own) = name.split_once('/').unwrap_or(("-", name));
         (!tenant.is_empty() && !own.is_empty() && !own.contains('/')).then_some(Some(name))
@@ -139,12 +199,13 @@ impl Site {
             let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
             let is_there = match route.endpoint {
                 Endpoint::Metrics => api.metrics.is_some(),
-                _ => true,
+                _ => is_issued(api.live().issuing.as_ref(), route),
             };
             if !(is_served && is_there) {
                 continue;
             }
-            let (before, after) = match route.path.split_once("{name}") {
+            let named = route.path.split_once("{name}").or_else(|| route.path.split_once("{gate}"));
+            let (before, after) = match named {
                 Some((before, after)) => (before, Some(after)),
                 None => (route.path, None),
             };
@@ -188,6 +249,16 @@ impl Site {
 
     fn find<'a>(&self, path: &'a str) -> Option<(&[Row], Option<&'a str>)> {
         self.paths.iter().find_map(|known| Some((known.rows.as_slice(), known.matches(path)?)))
+    }
+}
+
+/// Whether a route about issuers is there: those that name none belong to the only one.
+fn is_issued(issuing: Option<&Issuing>, route: &Route) -> bool {
+    let is_about_issuers = route.surface == Some(Surface::Oauth2) || route.path.starts_with("/v1/issuers");
+    let names_none = route.surface == Some(Surface::Oauth2) && !route.path.contains("{name}");
+    match issuing {
+        None => !is_about_issuers,
+        Some(issuing) => !names_none || issuing.issuers.only().is_some(),
     }
 }
 
@@ -255,6 +326,7 @@ fn look<'a>(
     let now = match known.row {
         Some((_, route)) if route.endpoint == Endpoint::Token => token::now(&site.api, live, &name, head)?,
         Some((_, route)) if route.endpoint == Endpoint::Live => Some(health::live()),
+        Some((_, route)) if route.endpoint == Endpoint::Gate => gate::now(&site.api, live, &name, head)?,
         _ => None,
     };
     Ok((name, now))
@@ -276,17 +348,24 @@ impl Known<'_> {
 
 /// Refuses whatever must not get any further. Returns the name of the credential, if the route has one.
 fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known<'a>) -> Result<Cow<'a, str>, Problem> {
-    check_sizes(head)?;
+    let is_gate = head.uri.path().starts_with(GATES);
+    check_sizes(head, is_gate)?;
     let (rows, raw) = site.find(head.uri.path()).ok_or_else(|| no_route(&[], head))?;
     let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
-    let Some(row) = rows.iter().find(|(_, route)| route.method == *method) else {
+    let is_of = |route: &Route| route.method == *method || route.endpoint == Endpoint::Gate;
+    let Some(row) = rows.iter().find(|(_, route)| is_of(route)) else {
         return Err(no_route(rows, head));
     };
     known.row = Some(*row);
     let (_, route) = row;
+    if route.access == Access::Tokens {
+        return Ok(raw.unwrap_or_default().into());
+    }
     known.caller = live.callers.identify(&head.headers, head.extensions.get::<Peer>().copied());
     let action = match route.access {
-        Access::Anybody | Access::AnybodyForAWord => return Ok("".into()),
+        Access::Anybody | Access::AnybodyForAWord | Access::Clients | Access::Tokens => {
+            return raw.map_or(Ok("".into()), |raw| input::unescaped(raw).ok_or_else(|| no_route(&[], head)));
+        }
         Access::Callers(action) => action,
     };
     let caller = known.caller.ok_or_else(Problem::unauthenticated)?;
@@ -300,23 +379,31 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
     }
     let Some(raw) = raw else { return Ok("".into()) };
     match input::unescaped(raw) {
+        name if route.path.starts_with("/v1/issuers") => {
+            let name = name.unwrap_or_default();
+            if caller.reaches_issuer(&name) { Ok(name) } else { Err(issuer::no_such(&name)) }
+        }
         Some(name) if caller.reaches(&name) => Ok(name),
         Some(name) => Err(Problem::unknown_name(&name)),
         None => Err(Problem::unknown_name("")),
     }
 }
 
-fn check_sizes(head: &Head) -> Result<(), Problem> {
+fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
+    let (uri_max, headers_max, header_bytes_max) = match is_gate {
+        true => (GATE_URI_BYTES_MAX, GATE_HEADERS_MAX, GATE_HEADER_BYTES_MAX),
+        false => (URI_BYTES_MAX, HEADERS_MAX, HEADER_BYTES_MAX),
+    };
     let uri_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    if uri_bytes > URI_BYTES_MAX {
-        let text = format!("path and query have {uri_bytes} bytes, the limit is {URI_BYTES_MAX}");
+    if uri_bytes > uri_max {
+        let text = format!("path and query have {uri_bytes} bytes, the limit is {uri_max}");
         return Err(Problem::new(URI_TOO_LONG, text));
     }
     let headers = &head.headers;
     let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers.len() > HEADERS_MAX || header_bytes > HEADER_BYTES_MAX {
+    if headers.len() > headers_max || header_bytes > header_bytes_max {
         let text = format!(
-            "{} headers with {header_bytes} bytes are more than {HEADERS_MAX} or than {HEADER_BYTES_MAX} bytes",
+            "{} headers with {header_bytes} bytes are more than {headers_max} or than {header_bytes_max} bytes",
             headers.len()
         );
         return Err(Problem::new(HEADERS, text));
@@ -364,9 +451,18 @@ impl Later {
             Endpoint::Renew => change::renew(&self, &head, body).await,
             Endpoint::Resolve => change::resolve(&self, &head, body).await,
             Endpoint::Events => events::follow(&self, &head),
+            Endpoint::Verify => verify::verify(&self, &head, body).await,
+            Endpoint::Gate => gate::wait(&self, &head).await,
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => health::ready(&self).await,
             Endpoint::Metrics => health::metrics_page(&self),
+            Endpoint::Issuers => issuer::list(&self, &head),
+            Endpoint::Issuer => issuer::show(&self, &head),
+            Endpoint::Rotate => issuer::rotate(&self, &head, body).await,
+            Endpoint::Retire => issuer::retire(&self, &head, body).await,
+            Endpoint::Jwks => issuer::jwks(&self, &head).await,
+            Endpoint::Discovery => issuer::discovery(&self, &head),
+            Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => oauth2::answer(&self, &head, body).await,
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
         let answer = result.unwrap_or_else(|problem| problem.answer(self.id, who, self.route.path));
@@ -386,6 +482,11 @@ impl Later {
     /// Whether the caller is told what goes on inside, such as the store's own words: who may read histories.
     pub(super) fn tells_causes(&self) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.may(Action::History))
+    }
+
+    /// Whether the issuer is one of the caller's.
+    pub(super) fn reaches_issuer(&self, name: &str) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.reaches_issuer(name))
     }
 
     /// Whether the credential is one of the caller's.

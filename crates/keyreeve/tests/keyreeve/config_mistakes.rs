@@ -26,7 +26,7 @@ fn refused(text: &str, env: &[(&str, &str)]) -> Problems {
 }
 
 /// What is said about a mistake, after the rules that hold for every message.
-fn said(text: &str, env: &[(&str, &str)]) -> String {
+pub(crate) fn said(text: &str, env: &[(&str, &str)]) -> String {
     let problems = refused(text, env);
     for problem in &problems {
         assert_eq!(problem.severity, Severity::Error);
@@ -56,7 +56,7 @@ mistakes! {
     // The file.
     a_line_that_is_not_toml: [BASE, "[credential.apns-prod]\nsource = apns\nkey = \"hunter2\n"];
     a_key_that_is_there_twice: [BASE, APNS, "source = \"jwt\"\n"];
-    a_table_of_a_later_version: ["[[policy]]\nwho = \"issuer:gateway\"\n", BASE];
+    a_table_of_a_later_version: ["[revocation]\nmax_staleness = \"1s\"\n", BASE];
     a_mistyped_table: ["stroe.url = \"memory:\"\n", BASE];
     a_value_where_a_table_belongs: ["limits = 5\ncredential = []\nlistener = \"127.0.0.1:7070\"\n"];
     // Keys.

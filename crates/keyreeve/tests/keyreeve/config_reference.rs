@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use keyreeve::config::table::{Fallback, Kind, Setting};
-use keyreeve::config::{Config, Home, ReadOptions, SETTINGS, reference, schema};
+use keyreeve::config::{Config, Home, ReadOptions, reference, schema, settings};
 use serde_json::Value as Json;
 
 /// Compares a committed file with what the table says now; `UPDATE_DOCS=1` writes it instead.
@@ -21,7 +21,7 @@ fn compare(name: &str, text: &str) {
 #[test]
 fn the_reference_page_says_what_the_table_says() {
     let page = reference();
-    for row in SETTINGS.iter().filter(|row| !matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..))) {
+    for row in settings().filter(|row| !matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..))) {
         assert!(page.contains(&format!("| `{}` |", row.name)) && page.contains(row.doc), "{}", row.path());
     }
     compare("configuration.md", &page);
@@ -65,11 +65,11 @@ fn the_json_schema_is_closed_and_knows_what_each_source_needs() {
 #[test]
 fn every_setting_has_a_parent_a_meaning_and_a_place_of_its_own() {
     let mut places = std::collections::BTreeSet::new();
-    for row in SETTINGS {
+    for row in settings() {
         assert!(places.insert((row.parent, row.name)), "{} is there twice", row.path());
         assert!(row.doc.ends_with('.') && !row.example.is_empty(), "{}", row.path());
         let is_inside = |other: &&Setting| matches!(other.kind, Kind::Group(inside) | Kind::Named(inside) | Kind::Groups(inside, _) if inside == row.parent);
-        assert!(row.parent.is_empty() || SETTINGS.iter().any(|other| is_inside(&other)), "{}", row.path());
+        assert!(row.parent.is_empty() || settings().any(|other| is_inside(&other)), "{}", row.path());
         if let Fallback::Value(text) = row.fallback {
             assert!(!text.is_empty(), "{}", row.path());
         }
@@ -88,13 +88,21 @@ fn sample_at_home(row: &Setting) -> (ReadOptions, String) {
     (ReadOptions { home, ..ReadOptions::default() }, text)
 }
 
+/// The other settings of its table that have to be there.
+fn needed_besides(row: &Setting) -> String {
+    let is_needed = |other: &&Setting| {
+        other.parent == row.parent && other.name != row.name && matches!(other.fallback, Fallback::Required)
+    };
+    settings().filter(is_needed).map(|other| format!("{} = {}\n", other.name, other.example)).collect()
+}
+
 /// A file with the least that the setting needs around it, and the setting with its example.
 fn sample(row: &Setting) -> String {
     let line = format!("{} = {}\n", row.name, row.example);
     match row.parent {
         "caller.*" => {
             let proof = if row.name == "uid" { "" } else { "key_sha256" };
-            let others = SETTINGS.iter().filter(|other| {
+            let others = settings().filter(|other| {
                 other.parent == row.parent
                     && other.name != row.name
                     && [proof, "can", "credentials"].contains(&other.name)
@@ -116,13 +124,37 @@ fn sample(row: &Setting) -> String {
                     && (matches!(other.fallback, Fallback::Required) || std::ptr::eq(*other, row))
                     && (other.only.is_empty() || other.only.contains(&flavour))
             };
-            let lines: String = SETTINGS
-                .iter()
+            let lines: String = settings()
                 .filter(needed)
                 .map(|other| format!("{}.{} = {}\n", other.parent, other.name, other.example))
                 .collect();
             let lines = lines.replace("credential.*.", "");
             format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}")
+        }
+        parent if parent.starts_with("issuer.*") => {
+            let (issuer, keys) = if row.parent == "issuer.*" { (line, String::new()) } else { (String::new(), line) };
+            let required = "url = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
+            let required: String =
+                required.lines().filter(|line| !line.starts_with(row.name)).map(|line| format!("{line}\n")).collect();
+            format!("seal.keys = [\"env:SEAL\"]\n[issuer.gateway]\n{required}{issuer}[issuer.gateway.keys]\n{keys}")
+        }
+        "client.*" => {
+            let mut lines = vec!["issuer = \"gateway\"", "can = [\"jwt-bearer\"]"];
+            lines.push(match row.name {
+                "secret_sha256" | "certificate_sha256" => "",
+                _ => "jwks = \"file:/etc/keyreeve/orders.jwks.json\"",
+            });
+            let others: String =
+                lines.iter().filter(|line| !line.starts_with(row.name)).map(|line| format!("{line}\n")).collect();
+            let issuer = "[issuer.gateway]\nurl = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
+            format!("seal.keys = [\"env:SEAL\"]\n{issuer}[client.c]\n{others}{line}")
+        }
+        "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
+        "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
+        "policy[]" => {
+            let others = needed_besides(row);
+            let trust = "[verifier.auth0]\nissuer = \"https://tenant.auth0.com/\"\naudience = \"my-client\"\n";
+            format!("{trust}[gate.orders]\nkind = \"auth\"\n[[policy]]\n{others}{line}")
         }
         "store" if row.name == "old_key" => format!("[store]\nkey = \"binding:REGISTER_KEY\"\n{line}"),
         parent => format!("[{parent}]\n{line}"),
@@ -131,7 +163,7 @@ fn sample(row: &Setting) -> String {
 
 #[test]
 fn every_example_is_right_and_what_is_required_is_enough() {
-    for row in SETTINGS {
+    for row in settings() {
         let is_table = matches!(row.kind, Kind::Group(_) | Kind::Named(_) | Kind::Groups(..));
         // A preset changes what is required; the presets' own settings show that.
         if is_table || row.name == "preset" || row.name == "source" {
@@ -146,7 +178,7 @@ fn every_example_is_right_and_what_is_required_is_enough() {
 
 #[test]
 fn every_default_is_within_its_own_limits() {
-    for row in SETTINGS {
+    for row in settings() {
         let Fallback::Value(text) = row.fallback else { continue };
         let value = match row.kind {
             Kind::Flag | Kind::Count(..) => text.to_owned(),

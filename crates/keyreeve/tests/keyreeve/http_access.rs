@@ -7,6 +7,7 @@ use http::Request;
 use keyreeve::http::{Access, ROUTES, openapi};
 
 use crate::http_world::{Answer, World, request};
+use crate::issuer_world::{self, ISSUER};
 
 /// What a route answers to whom.
 struct Expected {
@@ -23,6 +24,8 @@ struct Expected {
 }
 
 const REPORT: &str = r#"{"generation":1,"upstream_status":403}"#;
+const VERIFY: &str = r#"{"token":"x"}"#;
+const RETIRE: &str = r#"{"kid":"k9-000000000000"}"#;
 const DECISION: &str = r#"{"decision":"adopt"}"#;
 
 fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
@@ -36,6 +39,18 @@ fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
     };
     let open =
         || Expected { body: "", no_key: 200, wrong_key: 200, no_action: 200, other_credential: 200, allowed: 200 };
+    // An API key is no token: it opens nothing here, whoever has it.
+    let gate =
+        || Expected { body: "", no_key: 401, wrong_key: 401, no_action: 401, other_credential: 401, allowed: 401 };
+    // Nor is it the secret of a client; who may do what as a client is in `http_oauth2`.
+    let client = || Expected {
+        body: "grant_type=client_credentials&token=x",
+        no_key: 401,
+        wrong_key: 401,
+        no_action: 401,
+        other_credential: 401,
+        allowed: 401,
+    };
     BTreeMap::from([
         (("GET", "/v1/credentials"), refused("", 200, 200)),
         (("GET", "/v1/credentials/{name}"), refused("", 404, 200)),
@@ -46,13 +61,35 @@ fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
         (("POST", "/v1/credentials/{name}/resolve"), refused(DECISION, 404, 409)),
         (("GET", "/v1/events"), refused("", 200, 200)),
         (("GET", "/metrics"), refused("", 200, 200)),
+        (("POST", "/v1/verify"), refused(VERIFY, 200, 200)),
+        (("GET", "/auth/{gate}"), gate()),
+        (("GET", "/v1/issuers"), refused("", 200, 200)),
+        (("GET", "/v1/issuers/{name}"), refused("", 404, 200)),
+        (("POST", "/v1/issuers/{name}/rotate"), refused("{}", 404, 202)),
+        (("POST", "/v1/issuers/{name}/retire"), refused(RETIRE, 404, 404)),
+        (("GET", "/.well-known/jwks.json"), open()),
+        (("GET", "/.well-known/openid-configuration"), open()),
+        (("GET", "/.well-known/oauth-authorization-server"), open()),
+        (("GET", "/issuer/{name}/.well-known/jwks.json"), open()),
+        (("GET", "/issuer/{name}/.well-known/openid-configuration"), open()),
+        (("GET", "/.well-known/oauth-authorization-server/issuer/{name}"), open()),
+        (("POST", "/oauth2/token"), client()),
+        (("POST", "/oauth2/introspect"), client()),
+        (("POST", "/oauth2/revoke"), client()),
+        (("POST", "/issuer/{name}/oauth2/token"), client()),
+        (("POST", "/issuer/{name}/oauth2/introspect"), client()),
+        (("POST", "/issuer/{name}/oauth2/revoke"), client()),
         (("GET", "/livez"), open()),
         (("GET", "/readyz"), open()),
     ])
 }
 
 async fn ask(world: &World, method: &str, path: &str, who: &str, body: &'static str) -> Answer {
-    let request = request(method, path, who).header("content-type", "application/json");
+    let kind = if path.contains("/oauth2/") { "application/x-www-form-urlencoded" } else { "application/json" };
+    let mut request = request(method, path, who).header("content-type", kind);
+    if path.starts_with("/auth/") {
+        request = request.header("x-original-method", "GET").header("x-original-uri", "/");
+    }
     let request = request.body(Body::from(body)).unwrap();
     if path == "/v1/events" { world.head_of(request).await } else { world.send(request).await }
 }
@@ -64,8 +101,8 @@ async fn every_route_refuses_whoever_may_not_use_it() {
         let (method, path) = (route.method.as_str(), route.path);
         let expected = expectations.get(&(method, path));
         let expected = expected.unwrap_or_else(|| panic!("no expectation for {method} {path}: say who may use it"));
-        let path = path.replace("{name}", "push");
-        let world = World::new();
+        let path = path.replace("{name}", "push").replace("{gate}", "orders");
+        let world = issuer_world::world(&format!("{ISSUER}{}", issuer_world::clients()));
         assert_eq!(world.get("/v1/credentials/push/token", "ops").await.status, 200);
         for (who, status) in [
             ("", expected.no_key),
@@ -96,8 +133,14 @@ fn the_document_lists_the_same_routes_with_the_same_rights() {
     for route in ROUTES {
         let operation = documented.remove(&(route.method.to_string(), route.path.to_owned()));
         let operation = operation.unwrap_or_else(|| panic!("{} {} is not documented", route.method, route.path));
-        let is_secured = operation["security"] == serde_json::json!([{ "key": [] }]);
-        assert_eq!(is_secured, matches!(route.access, Access::Callers(_)), "{}", route.path);
+        let is_secured = operation["security"] != serde_json::json!([]);
+        let wanted = match route.access {
+            Access::Callers(_) => serde_json::json!([{ "key": [] }]),
+            Access::Tokens => serde_json::json!([{ "token": [] }]),
+            Access::Clients => serde_json::json!([{ "client_secret": [] }, {}]),
+            Access::Anybody | Access::AnybodyForAWord => serde_json::json!([]),
+        };
+        assert_eq!(operation["security"], wanted, "{}", route.path);
         assert_eq!(operation["responses"]["401"].is_object(), is_secured, "{}", route.path);
     }
     assert!(documented.is_empty(), "documented, but not there: {documented:?}");

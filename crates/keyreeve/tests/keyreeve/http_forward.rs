@@ -177,7 +177,7 @@ async fn a_list_says_whose_node_was_not_heard_and_comes_in_time_all_the_same() {
     pair.way.hangs.store(true, Ordering::SeqCst);
     let begun = tokio::time::Instant::now();
     let hung = pair.front.get("/v1/credentials", "ops").await;
-    assert_eq!(begun.elapsed().as_millis() as u64, LIMITS.request_ms_max);
+    assert_eq!(begun.elapsed().as_secs(), 5, "sooner than whoever reads it gives up");
     for (answer, name) in [(&broken, "push"), (&hung, "push"), (&hung, "refresh")] {
         let list = answer.json();
         let one = list["credentials"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();

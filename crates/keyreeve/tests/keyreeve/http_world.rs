@@ -25,6 +25,7 @@ use keyreeve::core::time::{Moment, Mono, Timestamp};
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::http::{Api, Live, Parts, Peer, router};
+use keyreeve::inbound::Inbound;
 use keyreeve::outbound::{Credential, Outbound, Parts as OutboundParts};
 use keyreeve::port::{Capabilities, Entry, Host, Key, Register, StoreError, Swap};
 use keyreeve::source::{Fields, Material, MintError, Minting, Nature, Source};
@@ -36,11 +37,17 @@ pub(crate) const SECOND: u64 = 1000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
 /// 2026-11-22T00:00:00Z.
-const EPOCH_MS: u64 = 1_795_305_600_000;
+pub(crate) const EPOCH_MS: u64 = 1_795_305_600_000;
 
 pub(crate) struct TestHost {
     start: Instant,
     drawn: AtomicU64,
+}
+
+impl TestHost {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), drawn: AtomicU64::new(0) }
+    }
 }
 
 #[async_trait]
@@ -224,7 +231,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-pub(crate) const ALL_ACTIONS: [Action; 8] = [
+pub(crate) const ALL_ACTIONS: [Action; 12] = [
     Action::List,
     Action::Token,
     Action::Report,
@@ -233,14 +240,18 @@ pub(crate) const ALL_ACTIONS: [Action; 8] = [
     Action::History,
     Action::Events,
     Action::Metrics,
+    Action::Verify,
+    Action::Keys,
+    Action::Rotate,
+    Action::Retire,
 ];
 
 /// The uid of the caller `local`.
 pub(crate) const LOCAL_UID: u32 = 1001;
 
 fn caller(proof: Proof, can: impl IntoIterator<Item = Action>, credentials: &[&str]) -> CallerConfig {
-    let credentials = credentials.iter().map(|&name| name.to_owned()).collect();
-    CallerConfig { proof, can: can.into_iter().collect(), credentials }
+    let credentials: Vec<String> = credentials.iter().map(|&name| name.to_owned()).collect();
+    CallerConfig { proof, can: can.into_iter().collect(), issuers: credentials.clone(), credentials }
 }
 
 /// Callers: `ops` may do everything, `worker` takes and reports `push` and everything of tenant `acme`, `elsewhere` may
@@ -260,6 +271,14 @@ pub(crate) fn callers() -> BTreeMap<String, CallerConfig> {
 pub(crate) const LIMITS: Limits =
     Limits { body_bytes_max: 1024, request_ms_max: 10 * SECOND, connections_max: 10, event_streams_max: 2 };
 
+/// A gate named `orders`, and nobody whose tokens are accepted.
+fn closed_gate() -> Arc<Inbound> {
+    let config = "store.url = \"memory:\"\n[gate.orders]\nkind = \"auth\"\n";
+    let config =
+        keyreeve::config::Config::read(config, "gate.toml", &BTreeMap::new(), Default::default()).unwrap().config;
+    Inbound::new(Vec::new(), &config.gates, config.policy, [7; 32])
+}
+
 /// What a node is made of.
 pub(crate) struct Node {
     pub(crate) host: Arc<TestHost>,
@@ -272,7 +291,15 @@ impl Node {
     pub(crate) fn live(&self, keep: Keep, seal_key: [u8; 32], previous: Option<&Outbound>) -> Live {
         let outbound = Outbound::start(self.parts(seal_key), self.credentials(keep), previous);
         let waits = BTreeMap::from([(CredentialName::parse("push").unwrap(), 3 * SECOND)]);
-        Live { outbound, callers: callers(), limits: LIMITS, waits, forward: None }
+        Live {
+            outbound,
+            callers: callers(),
+            limits: LIMITS,
+            waits,
+            forward: None,
+            inbound: closed_gate(),
+            issuing: None,
+        }
     }
 
     pub(crate) fn credentials(&self, keep: Keep) -> Vec<Credential> {
@@ -313,7 +340,7 @@ impl World {
 
     /// A node on this register.
     pub(crate) fn on(wire: Arc<Wire>) -> Self {
-        let host = Arc::new(TestHost { start: Instant::now(), drawn: AtomicU64::new(0) });
+        let host = Arc::new(TestHost::new());
         let upstreams = plans().into_iter().map(|(name, _)| {
             let upstream = Upstream {
                 host: Arc::clone(&host),
@@ -329,7 +356,7 @@ impl World {
         let metrics: keyreeve::http::MetricsPage = Arc::new(|| "# the page of the recorder\n".to_owned());
         let parts = Parts { host, metrics: Some(metrics), has_streams: true, version: "0.0.0-test".into() };
         let api = Api::new(live, parts);
-        let router = router(Arc::clone(&api), &BTreeSet::from([Surface::Api, Surface::Metrics]));
+        let router = router(Arc::clone(&api), &BTreeSet::from([Surface::Api, Surface::Metrics, Surface::Gate]));
         Self { node, outbound, api, router }
     }
 

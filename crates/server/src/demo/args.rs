@@ -19,6 +19,11 @@ pub(crate) enum DemoCommand {
     /// Runs in a checkout: it needs node and what `scripts/build-worker` makes. Exit code 1 if more than one token was valid at
     /// once, a push failed, or a token was shown to Apple in vain.
     Edge(EdgeArgs),
+    /// Sign and verify on four nodes while keys are rotated, retired at once, and nodes are killed in the middle of it.
+    ///
+    /// Exit code 1 if a valid token was refused, a retired key was accepted after the bound, or the nodes did not agree on one
+    /// set of keys.
+    Rotate(RotateArgs),
     /// One node of a strategy that keyreeve is compared with. `demo fleet` starts these.
     #[command(hide = true)]
     Node(NodeArgs),
@@ -71,6 +76,26 @@ pub(crate) struct FleetArgs {
     /// How long a client rests between two pushes, in real milliseconds.
     #[arg(long, default_value_t = 100, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(10..=10_000))]
     pub(crate) rest: u64,
+    /// Print the result as JSON on standard output, and the timeline on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep the folder with keys, store, configuration and logs, and say where it is.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// `keyreeve demo rotate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RotateArgs {
+    /// Which node is struck, and how far into a rotation. The same seed gives the same plan.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: u64,
+    /// How long to sign and verify.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(20..=3600))]
+    pub(crate) seconds: u64,
+    /// The algorithm of the keys.
+    #[arg(long, default_value = "ES256", value_name = "ALG", value_parser = ["EdDSA", "ES256", "ES384", "ES512", "RS256", "PS256"])]
+    pub(crate) alg: String,
     /// Print the result as JSON on standard output, and the timeline on standard error.
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,6 +7,7 @@
 //! - `client`: those who push
 //! - `watch`, `strike`: who mints at this moment, and breaking it
 //! - `edge`: the same for the Cloudflare Worker, by a program of the checkout
+//! - `rotate`: keys rotated, leaked and retired while everybody signs and verifies
 //! - `timeline`, `score`: what happened, and what it comes to
 //! - `peer`: the strategies that keyreeve is compared with
 
@@ -18,6 +19,7 @@ mod fleet;
 mod peer;
 mod place;
 mod plan;
+mod rotate;
 mod score;
 mod strike;
 mod timeline;
@@ -32,6 +34,7 @@ pub(crate) async fn run(command: DemoCommand) -> Result<(), Failure> {
     match command {
         DemoCommand::Fleet(args) => fleet::run(args).await,
         DemoCommand::Edge(args) => edge::run(args).await,
+        DemoCommand::Rotate(args) => rotate::run(args).await,
         DemoCommand::Node(args) => peer::run(args).await,
     }
 }

@@ -85,6 +85,24 @@ fn processes_of(folder: &Path) -> usize {
 }
 
 #[test]
+fn demo_rotate_fails_no_valid_token_and_accepts_no_retired_key() {
+    let output = Command::new(env!("CARGO_BIN_EXE_keyreeve"))
+        .args(["demo", "rotate", "--json", "--seconds", "24", "--seed", "1"])
+        .output()
+        .unwrap();
+    let timeline = String::from_utf8(output.stderr).unwrap();
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}\n{timeline}"));
+    assert_eq!(result["problems"], serde_json::json!([]), "{timeline}");
+    assert_eq!(output.status.code(), Some(0), "{timeline}");
+    assert_eq!((&result["failed"], &result["accepted_late"]), (&0.into(), &0.into()));
+    // The run was about something.
+    let counted = |name: &str| result[name].as_u64().unwrap();
+    assert!(counted("signed") > 200 && counted("verified") > 200 && counted("verified_outside") > 200, "{timeline}");
+    assert!(counted("keys") >= 4 && counted("refused_retired") > 0, "{timeline}");
+    assert!(timeline.matches(" is told to rotate, and killed ").count() == 2, "{timeline}");
+}
+
+#[test]
 fn the_demonstration_of_the_worker_says_what_it_needs() {
     let nowhere = tempfile::tempdir().unwrap();
     let demo = |args: &[&str]| {

@@ -1,0 +1,292 @@
+//! Tokens of others: whose are accepted, and what their holders may do.
+//!
+//! ```text
+//! token -> seen lately? -> issuer -> its verifier -> keys (known, or fetched) -> Accepted -> policy -> Decision
+//! ```
+//! [`Accepted`] is made by verification only, and the policy takes nothing else. A verdict is kept until the token expires
+//! or a key of its verifier leaves, whichever comes first; it is found by a keyed hash of the token, never by the token.
+//!
+//! Tokens that are signed here, for others, are made by [`issuer`] for each [`client`].
+//!
+//! Nothing here reads a request or writes an answer: see `http::gate` for that.
+
+mod build;
+pub mod client;
+mod fetched;
+pub mod issuer;
+mod issuing;
+mod seen;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use foldhash::HashMap;
+use http::{HeaderName, HeaderValue};
+use keyreeve_core::jwt::{Claims, Refusal, Shown, Unverified, Verified};
+use keyreeve_core::policy::{Decision, Policy, Request, Source, Subject};
+use keyreeve_core::time::Timestamp;
+
+pub use crate::config::{GateConfig, Proxy};
+use crate::jwt::{Verifier, VerifyError};
+pub use build::{Parts, Problem, verifiers};
+pub use fetched::{Fetched, FetchedParts};
+pub use issuing::Issuing;
+use seen::Seen;
+
+/// The longest value of an identity header, in bytes.
+const IDENTITY_BYTES_MAX: usize = 4096;
+
+/// Somebody whose tokens are accepted, as the rules call them.
+#[derive(Clone)]
+pub struct Trusted {
+    /// The name in rules.
+    pub source: Source,
+    /// Judges its tokens.
+    pub verifier: Verifier,
+    /// Whether a token of it has been taken back, where anybody can say that.
+    pub revoked: Option<Revoked>,
+}
+
+/// Whether a token with these claims has been taken back. Asked once for each verdict; the epoch of the keys has to change
+/// with every token that is taken back later.
+pub type Revoked = Arc<dyn Fn(&Claims) -> bool + Send + Sync>;
+
+/// A token that was verified, and by whom. Only [`Inbound::accept`] makes one.
+pub struct Accepted {
+    source: Source,
+    verified: Verified<Claims>,
+    /// Its identity headers at the gate that asked first.
+    rendered: OnceLock<(Box<str>, Identity)>,
+}
+
+/// Headers that say who it is.
+pub type Identity = Arc<[(HeaderName, HeaderValue)]>;
+
+impl Accepted {
+    /// Who vouches for it.
+    #[must_use]
+    pub const fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// What it says.
+    #[must_use]
+    pub const fn verified(&self) -> &Verified<Claims> {
+        &self.verified
+    }
+
+    /// The headers that `gate` answers with: each of its own, empty where the claim is not there, so that whatever a client
+    /// sent under that name is replaced.
+    ///
+    /// # Errors
+    /// The header whose value would be longer than 4096 bytes.
+    pub fn identity(&self, name: &str, gate: &Gate) -> Result<Identity, String> {
+        if let Some((rendered_for, identity)) = self.rendered.get()
+            && **rendered_for == *name
+        {
+            return Ok(Arc::clone(identity));
+        }
+        let root = self.verified.claims().json().root();
+        let headers = gate.headers.iter().zip(&gate.config.identity).map(|(header, (_, claim))| {
+            let value = header_value(&claim.texts(root)).ok_or_else(|| header.to_string())?;
+            Ok((header.clone(), value))
+        });
+        let identity: Identity = headers.collect::<Result<Vec<_>, String>>()?.into();
+        let _ = self.rendered.set((name.into(), Arc::clone(&identity)));
+        Ok(identity)
+    }
+}
+
+/// Texts as the value of a header, with commas between them. What is no visible ASCII is percent-encoded as UTF-8, and so
+/// are `%` and the commas inside of several texts: no value can be read as another one.
+fn header_value<T: AsRef<str>>(texts: &[T]) -> Option<HeaderValue> {
+    let mut value = String::new();
+    for (at, text) in texts.iter().enumerate() {
+        if at > 0 {
+            value.push(',');
+        }
+        let text = text.as_ref();
+        let last = text.len().saturating_sub(1);
+        for (place, byte) in text.bytes().enumerate() {
+            let is_outer_space = byte == b' ' && (place == 0 || place == last);
+            let is_plain = matches!(byte, b' '..=b'~') && byte != b'%' && !(byte == b',' && texts.len() > 1);
+            if is_plain && !is_outer_space {
+                value.push(char::from(byte));
+            } else {
+                // Writing to a String cannot fail.
+                let _ = std::fmt::Write::write_fmt(&mut value, format_args!("%{byte:02X}"));
+            }
+        }
+        if value.len() > IDENTITY_BYTES_MAX {
+            return None;
+        }
+    }
+    HeaderValue::try_from(value).ok()
+}
+
+/// A gate, ready to answer.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Its settings.
+    pub config: GateConfig,
+    /// Its name in rules: `gate:orders`.
+    pub place: String,
+    pub(crate) method_header: HeaderName,
+    pub(crate) uri_header: HeaderName,
+    headers: Vec<HeaderName>,
+}
+
+impl Gate {
+    /// Takes the settings of the gate `name`. A header that is none, which the configuration refuses, is left out with its
+    /// claim.
+    fn new(name: &str, mut config: GateConfig) -> Option<Self> {
+        let header = |name: &str| HeaderName::from_bytes(name.as_bytes()).ok();
+        config.identity.retain(|(name, _)| header(name).is_some());
+        Some(Self {
+            place: format!("gate:{name}"),
+            method_header: header(&config.method_header)?,
+            uri_header: header(&config.uri_header)?,
+            headers: config.identity.iter().filter_map(|(name, _)| header(name)).collect(),
+            config,
+        })
+    }
+}
+
+/// Everybody whose tokens are accepted, the gates, and the rules. Replaced as a whole when the configuration is read again.
+pub struct Inbound {
+    trusted: Vec<Trusted>,
+    by_issuer: BTreeMap<String, Vec<usize>>,
+    gates: HashMap<Box<str>, Gate>,
+    policy: Policy,
+    seen: Seen,
+}
+
+impl Inbound {
+    /// Accepts the tokens of `trusted`. `secret` is 32 fresh random bytes: the key of the hash by which tokens are found
+    /// again.
+    #[must_use]
+    pub fn new(
+        trusted: Vec<Trusted>,
+        gates: &BTreeMap<String, GateConfig>,
+        policy: Policy,
+        secret: [u8; 32],
+    ) -> Arc<Self> {
+        let mut by_issuer: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, one) in trusted.iter().enumerate() {
+            for issuer in one.verifier.expected().issuers() {
+                by_issuer.entry(issuer.clone()).or_default().push(index);
+            }
+        }
+        let gates =
+            gates.iter().filter_map(|(name, gate)| Some((name.as_str().into(), Gate::new(name, gate.clone())?)));
+        Arc::new(Self { trusted, by_issuer, gates: gates.collect(), policy, seen: Seen::new(&secret) })
+    }
+
+    /// Accepts nothing and has no gate.
+    #[must_use]
+    pub fn closed() -> Arc<Self> {
+        Self::new(Vec::new(), &BTreeMap::new(), Policy::default(), [0; 32])
+    }
+
+    /// The gate of this name.
+    #[must_use]
+    pub fn gate(&self, name: &str) -> Option<&Gate> {
+        self.gates.get(name)
+    }
+
+    /// The rules.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The verdict on a token that was accepted before and still is. Costs one keyed hash.
+    #[must_use]
+    pub fn seen(&self, token: &str, now: Timestamp) -> Option<Arc<Accepted>> {
+        let entry = self.seen.find(token, now)?;
+        let keys = self.trusted.get(entry.trusted)?.verifier.keys();
+        // Keys that are too old to judge by are too old to go on believing by; asking also has them fetched in time.
+        (keys.known().is_some() && keys.epoch() == entry.epoch).then_some(entry.accepted)
+    }
+
+    /// Verifies a token, or remembers that it was. Dropping the future cancels waiting, never a fetch of keys.
+    ///
+    /// # Errors
+    /// [`VerifyError`].
+    pub async fn accept(&self, token: &str, now: Timestamp) -> Result<Arc<Accepted>, VerifyError> {
+        if let Some(accepted) = self.seen(token, now) {
+            return Ok(accepted);
+        }
+        let mut refused = None;
+        for index in self.candidates(token)? {
+            let Some(one) = self.trusted.get(index) else { continue };
+            // Before the keys are looked at: a key that leaves meanwhile makes the verdict an old one.
+            let epoch = one.verifier.keys().epoch();
+            match one.verifier.verify(token, now).await {
+                Ok(verified) if one.revoked.as_ref().is_some_and(|is| is(verified.claims())) => {
+                    return Err(Refusal::Revoked.into());
+                }
+                Ok(verified) => return Ok(self.keep(token, (index, epoch), one, verified, now)),
+                // Another verifier of the same issuer may be for that audience.
+                Err(VerifyError::Refused(refusal @ Refusal::WrongAudience { .. })) => refused = Some(refusal),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or(Refusal::UnknownKey { kid: None }).into())
+    }
+
+    fn keep(
+        &self,
+        token: &str,
+        (trusted, epoch): (usize, u64),
+        one: &Trusted,
+        verified: Verified<Claims>,
+        now: Timestamp,
+    ) -> Arc<Accepted> {
+        // Not the leeway: that is for clocks, and a verdict that is kept has been checked by this one.
+        let ends_at = verified.expires_at();
+        let accepted = Arc::new(Accepted { source: one.source.clone(), verified, rendered: OnceLock::new() });
+        self.seen.keep(token, seen::Entry { accepted: Arc::clone(&accepted), trusted, epoch }, ends_at, now);
+        accepted
+    }
+
+    /// Whose token this says it is. Nothing vouches for that, and nothing more than the choice of keys hangs on it.
+    fn candidates(&self, token: &str) -> Result<Vec<usize>, VerifyError> {
+        if self.trusted.len() == 1 {
+            return Ok(vec![0]);
+        }
+        let json = Unverified::parse(token)?.unverified_claims()?;
+        let issuer = json.root().member("iss").and_then(|node| node.text()).ok_or(Refusal::MissingClaim("iss"))?;
+        let unknown = || {
+            let known: Vec<String> = self.by_issuer.keys().take(8).map(|issuer| format!("`{issuer}`")).collect();
+            let wanted = if known.is_empty() { "none: there is no verifier".into() } else { known.join(" or ") };
+            Refusal::WrongIssuer { found: Shown::of(issuer), wanted }
+        };
+        Ok(self.by_issuer.get(issuer).cloned().ok_or_else(unknown)?)
+    }
+
+    /// Whether the holder of an accepted token may do this.
+    #[must_use]
+    pub fn decide(&self, accepted: &Accepted, request: Request<'_>) -> Decision {
+        let claims = accepted.verified.claims().json().root();
+        self.policy.decide(Subject { source: &accepted.source, claims }, request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_identity_can_be_read_as_another_one() {
+        let shown = |texts: &[&str]| header_value(texts).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(shown(&[]), "");
+        assert_eq!(shown(&["auth0|7"]), "auth0|7");
+        assert_eq!(shown(&["a b", "c,d", "e%2C"]), "a b,c%2Cd,e%252C");
+        assert_eq!(shown(&["Ann, Doe"]), "Ann, Doe");
+        assert_eq!(shown(&[" ann\r\nx-admin: 1"]), "%20ann%0D%0Ax-admin: 1");
+        assert_eq!(shown(&["é\u{7f}"]), "%C3%A9%7F");
+        assert!(header_value(&["x".repeat(IDENTITY_BYTES_MAX)]).is_some());
+        assert!(header_value(&["x".repeat(IDENTITY_BYTES_MAX + 1)]).is_none());
+    }
+}
