@@ -1,4 +1,4 @@
-use keyreeve_core::json::{DEPTH_MAX, Fault, Json, Node, Value};
+use keyreeve_core::json::{DEPTH_MAX, Fault, Json, JsonError, Node, Value};
 use proptest::prelude::*;
 
 fn fault(text: &str) -> (Fault, usize) {
@@ -130,7 +130,8 @@ proptest! {
                 ours.root().write(&mut again);
                 prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&again).unwrap(), theirs);
             }
-            Err(error) if matches!(error.fault, Fault::Duplicate) => prop_assert!(theirs.is_ok()),
+            // What comes after the second one is not looked at any more.
+            Err(JsonError { fault: Fault::Duplicate, .. }) => {}
             Err(error) => prop_assert!(theirs.is_err(), "{text}: {error}"),
         }
     }
