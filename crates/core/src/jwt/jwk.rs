@@ -5,6 +5,7 @@ use subtle::ConstantTimeEq as _;
 use super::algorithm::{Algorithm, Curve, Family};
 use super::base64url;
 use super::refusal::Shown;
+use super::token::KEY_ID_BYTES_MAX;
 use crate::crypto::Crypto;
 use crate::json::{Json, JsonError, Node};
 use crate::secret::Secret;
@@ -156,6 +157,10 @@ impl Jwk {
         }
         let is_private = jwk.member("d").is_some();
         let id = text("kid")?.filter(|id| !id.is_empty()).map(str::to_owned);
+        // No token can name it: its header is refused.
+        if id.as_ref().is_some_and(|id| id.len() > KEY_ID_BYTES_MAX) {
+            return Err(JwkError::Form("its `kid` is longer than 256 bytes"));
+        }
         Ok(Self { id, algorithm, key, is_private })
     }
 }

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// The largest token that is read, in bytes; what is larger is refused before any of it is looked at.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// The longest key id, in bytes.
-const KEY_ID_BYTES_MAX: usize = 256;
+pub(super) const KEY_ID_BYTES_MAX: usize = 256;
 
 /// What a header says. Members that name keys of the sender's own (`jku`, `jwk`, `x5u`, `x5c`) are not read: who could write
 /// them into a token could sign it with anything.

@@ -124,11 +124,16 @@ proptest! {
         let theirs = serde_json::from_str::<serde_json::Value>(&text);
         match Json::parse(text.clone().into_bytes()) {
             Ok(ours) => {
-                let theirs = theirs.unwrap();
-                prop_assert!(same(ours.root(), &theirs), "{text}");
                 let mut again = String::new();
                 ours.root().write(&mut again);
-                prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&again).unwrap(), theirs);
+                match theirs {
+                    Ok(theirs) => {
+                        prop_assert!(same(ours.root(), &theirs), "{text}");
+                        prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&again).unwrap(), theirs);
+                    }
+                    // Ours leaves a number as it was written; theirs has to fit it into a double.
+                    Err(error) => prop_assert!(error.to_string().contains("number out of range"), "{text}: {error}"),
+                }
             }
             // What comes after the second one is not looked at any more.
             Err(JsonError { fault: Fault::Duplicate, .. }) => {}

@@ -468,6 +468,9 @@ fn one_bad_key_does_not_fail_a_set_and_open_secrets_are_not_used() {
     assert_eq!(set.skipped.len(), 6);
     assert_eq!(key_set(&set, check).0.keys().len(), 1);
     assert!(JwkSet::parse_public(b"[]").is_err());
+    // Found by the fuzzer: an id that no token can name filled a key up to its limit.
+    let named = |bytes: usize| Jwk::parse(good.replace("good", &"k".repeat(bytes)).as_bytes(), None).is_ok();
+    assert!(named(256) && !named(257));
     assert!(Jwk::parse(&vec![b' '; 20_000], None).is_err());
 }
 

@@ -179,6 +179,9 @@ async fn a_retired_key_is_refused_everywhere_within_the_bound_and_the_new_one_is
     }
     let epoch = verifier(fleet.node(3), "push").keys().epoch();
     let state = fleet.node(0).retire("push", &kid, "ops").await.unwrap();
+    // Whoever reads the key set of any node for an unknown key finds it.
+    let (jwks, _) = fleet.node(2).jwks("push").await.unwrap();
+    assert!(jwks.contains(&fleet.kids(0, Phase::Active)[0]) && !jwks.contains(&kid));
     assert!(fleet.verify(0, &leaked).await.is_err(), "here at once");
     // A key that is milliseconds old: whoever does not know it looks.
     let fresh = sign(fleet.node(0), "push", "t").await.unwrap();
@@ -210,8 +213,10 @@ async fn without_the_store_a_node_signs_and_verifies_for_as_long_as_it_says_and_
     let token = sign(fleet.node(0), "push", "t").await.unwrap();
     fleet.verify(0, &token).await.unwrap();
     fleet.verify(1, &token).await.unwrap();
-    // Caches are not to keep longer than this node can answer for.
+    // Caches are not to keep longer than this node can answer for; and nobody waits for a store that is known to be away.
+    let asked_at = fleet.now();
     assert!(fleet.node(0).jwks("push").await.unwrap().1 < 2 * MINUTE);
+    assert_eq!(fleet.now(), asked_at);
     pass(MINUTE).await;
     let refused = sign(fleet.node(0), "push", "t").await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::StoreUnavailable);

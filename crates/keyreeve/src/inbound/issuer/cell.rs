@@ -111,6 +111,11 @@ impl Cell {
         self.held.load().is_some()
     }
 
+    /// Whether the last look failed.
+    pub(super) fn is_at_fault(&self) -> bool {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     pub(super) fn record(&self) -> Option<Arc<Record>> {
         self.held.load().as_ref().map(|held| Arc::clone(&held.record))
     }

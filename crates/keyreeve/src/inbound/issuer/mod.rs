@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use futures::future::select;
 use keyreeve_core::crypto::Crypto;
 use keyreeve_core::id::{IssuerName, NodeId};
 use keyreeve_core::jwt::{Algorithm, PublicKey};
@@ -40,6 +41,9 @@ use cell::Cell;
 
 /// Strangers who name unknown keys cause at most one look in this time, in milliseconds; `poll` where that is less.
 pub const LOOK_GAP_MS: u64 = 100;
+
+/// Who reads the key set waits this long for a look at the most, in milliseconds.
+const KEY_SET_WAIT_MS: u64 = 300;
 
 /// A key pair that has just been made.
 pub struct KeyPair {
@@ -180,12 +184,19 @@ impl Issuers {
 
     /// The key set as it is published, and for how long it may be kept, in milliseconds.
     ///
+    /// Who asks may have met a key that is younger than the last look, so this looks again, together with everybody who asks
+    /// at the time; where the register does not answer at once, it answers from memory.
+    ///
     /// # Errors
     /// As [`ready`](Self::ready).
     pub async fn jwks(&self, name: &str) -> Result<(String, u64), Error> {
         let cell = self.cell(name)?;
         if !cell.is_held() {
             look::again(&self.inner, cell).await;
+        } else if !cell.is_at_fault() {
+            let until = self.inner.host.now().mono.plus(KEY_SET_WAIT_MS);
+            let looked = Box::pin(look::again(&self.inner, cell));
+            let _ = select(looked, self.inner.host.sleep_until(until)).await;
         }
         cell.jwks(self.inner.host.now())
     }
