@@ -1,6 +1,7 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
 mod asked;
+mod hand_out;
 mod inbound;
 mod issuing;
 
@@ -127,7 +128,7 @@ pub(super) const LATER: &[(&str, &str)] =
 
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS)
+    OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS).chain(hand_out::SETTINGS)
 }
 
 /// Everything but tokens, and what is asked of others by their own protocols.
