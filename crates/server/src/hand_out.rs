@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keyreeve::config::{Bind, Config, FileConfig, FileForm, InjectConfig, MetadataKind, Surface};
 use keyreeve::core::secret::Secret;
-use keyreeve::http::{self, Api, Inject, Metadata, Site};
+use keyreeve::http::{self, Api, Inject, Site};
 use keyreeve::outbound::{Outbound, Served};
 use keyreeve::port::Host;
 use keyreeve::source::Fields;
@@ -53,7 +53,7 @@ impl Door {
         let api = Arc::clone(api);
         match &self.behind {
             Behind::Surfaces(surfaces) => Site::new(api, surfaces),
-            Behind::Metadata(kind) => Site::metadata(api, Metadata::new(kind.clone())),
+            Behind::Metadata(kind) => Site::metadata(api, kind.clone()),
             Behind::Inject(config) => {
                 let passage: Arc<dyn http::Passage> = Arc::new(streams.clone());
                 Site::inject(api, Inject::new((**config).clone(), passage))

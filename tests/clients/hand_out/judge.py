@@ -3,8 +3,10 @@
 usage: judge.py BINARY CASES...     with KEYREEVE_SDK_PYTHON and the like in the environment, as scripts/setup leaves it
 """
 
+import base64
 import contextlib
 import hashlib
+import http.server
 import json
 import os
 import pathlib
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -93,7 +96,7 @@ class World:
 
     def environment(self, **more):
         """What a client sees: nothing of ours but what it is given."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "NODE_PATH") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "KEYREEVE_NODE_DIR") if name in os.environ}
         return {**kept, "HOME": str(self.folder), "AWS_EC2_METADATA_DISABLED": "true", **more}
 
     def container(self, name="aws", key=KEY):
@@ -207,6 +210,243 @@ def wire_cases(client):
 @case
 def boto3_container():
     wire_cases(lambda place, named, times=1: told(python("boto.py", str(times)), place.environment(**named)))
+
+
+@case
+def aws_sdk_for_javascript_container():
+    def client(place, named, times=1):
+        return told(["node", str(HERE / "aws.mjs"), str(times), "http"], place.environment(**named))
+
+    wire_cases(client)
+    with world() as place:
+        # Its error has what ours says, word for word.
+        said = client(place, place.container(key="kr_wrong"))
+        expect("Code", said.get("Code"), "unauthenticated")
+        that("Message", said["Message"].startswith("this needs an API key"), said)
+        chain = told(["node", str(HERE / "aws.mjs"), "1"], place.environment(**place.container()))
+        expect("by the default chain", chain.get("key"), "AKID1")
+
+
+@case
+def aws_sdk_for_rust_container():
+    def client(place, named, times=1):
+        return told([os.environ["KEYREEVE_AWS_RUST"], str(times)], place.environment(**named))
+
+    wire_cases(client)
+
+
+def awscli(place, *arguments, **named):
+    command = [os.environ["KEYREEVE_AWSCLI"], *arguments]
+    return ran(command, place.environment(AWS_DEFAULT_REGION="eu-central-1", **named))
+
+
+@case
+def awscli_container_and_process():
+    with world() as place:
+        done = awscli(place, "configure", "export-credentials", "--format", "process", **place.container())
+        document = json.loads(done.stdout or "{}")
+        expect(f"the AWS CLI by the container endpoint {done.stderr}", document.get("AccessKeyId"), "AKID1")
+        expect("session", document.get("SessionToken"), "session-1")
+        # By a profile with `credential_process`, which runs no shell.
+        home = place.folder / ".aws"
+        home.mkdir()
+        process = f"{BINARY} aws-credential-process aws --url {place.url} --api-key-file {place.folder}/api.key"
+        (home / "config").write_text(f"[default]\nregion = eu-central-1\ncredential_process = {process}\n")
+        document = json.loads(awscli(place, "configure", "export-credentials", "--format", "process").stdout or "{}")
+        expect("the AWS CLI by credential_process", document.get("AccessKeyId"), "AKID1")
+        expect("boto3 by credential_process", told(python("boto.py"), place.environment())["key"], "AKID1")
+        javascript = told(["node", str(HERE / "aws.mjs"), "1"], place.environment())
+        expect("JavaScript by credential_process", javascript.get("key"), "AKID1")
+        (home / "config").write_text(f"[default]\ncredential_process = {process.replace('process aws', 'process absent')}\n")
+        done = awscli(place, "configure", "export-credentials")
+        that("its refusal has our sentence", "there is no credential named `absent`" in done.stderr, done.stderr)
+        expect("mints", place.calls("aws"), 1)
+    with world() as place:
+        place.behave("aws", fail=True)
+        done = awscli(place, "sts", "get-caller-identity", **place.container())
+        that("the CLI prints our sentence", done.returncode != 0 and "`aws`" in done.stderr, done.stderr)
+
+
+IMDS = """
+[metadata.batch]
+bind = "127.0.0.2:0"
+kind = "aws"
+credential = "aws"
+role = "lake"
+"""
+
+
+@case
+def imds_by_boto3_javascript_and_awscli():
+    with world(IMDS) as place:
+        named = {
+            "AWS_EC2_METADATA_DISABLED": "false",
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT": place.urls[1] + "/",
+        }
+        said = told(python("boto.py"), place.environment(**named))
+        expect("boto3", (said.get("key"), said.get("method")), ("AKID1", "iam-role"))
+        said = told(["node", str(HERE / "aws.mjs"), "1"], place.environment(**named))
+        expect("JavaScript", said.get("key"), "AKID1")
+        said = told([os.environ["KEYREEVE_AWS_RUST"], "1"], place.environment(**named))
+        expect("Rust", said.get("key"), "AKID1")
+        done = awscli(place, "configure", "export-credentials", "--format", "process", **named)
+        expect(f"the AWS CLI {done.stderr}", json.loads(done.stdout or "{}").get("AccessKeyId"), "AKID1")
+        expect("mints", place.calls("aws"), 1)
+
+
+GCE = """
+[metadata.google]
+bind = "127.0.0.2:0"
+kind = "gce"
+credential = "bearer"
+project = "acme-prod"
+email = "batch@acme-prod.iam.gserviceaccount.com"
+audiences = { "https://orders.example" = "identity" }
+"""
+
+
+@case
+def gce_metadata_by_google_auth():
+    with world(GCE, kinds=("bearer", "identity")) as place:
+        host = place.urls[1].removeprefix("http://")
+        named = {"GCE_METADATA_HOST": host, "GCE_METADATA_IP": host}
+        said = told(python("google.py"), place.environment(**named))
+        expect("google-auth", (said["kind"], said["project"], said["token"]), ("Credentials", "acme-prod", "bearer-token-1"))
+        expect("account", said["email"], "batch@acme-prod.iam.gserviceaccount.com")
+        javascript = told(["node", str(HERE / "google.mjs")], place.environment(**named))
+        expect("google-auth-library", javascript, {"kind": "Compute", "token": "bearer-token-1", "project": "acme-prod"})
+        expect("mints", place.calls("bearer"), 1)
+
+
+AZURE = """
+[metadata.azure]
+bind = "127.0.0.2:0"
+kind = "azure"
+resources = { "https://vault.azure.net" = "bearer" }
+"""
+
+
+@case
+def azure_managed_identity():
+    with world(AZURE, kinds=("bearer",)) as place:
+        machine = {"AZURE_POD_IDENTITY_AUTHORITY_HOST": place.urls[1]}
+        app = {"IDENTITY_ENDPOINT": f"{place.urls[1]}/msi/token", "IDENTITY_HEADER": KEY}
+        for named in (machine, app):
+            said = told(python("azure.py", "https://vault.azure.net/.default"), place.environment(**named))
+            expect(f"azure-identity {said}", said.get("token"), "bearer-token-1")
+            that("expires", 3000 < said["left"] <= 3600, said)
+            said = told(python("azure.py", "https://storage.azure.com/.default"), place.environment(**named))
+            that("another resource is refused", "error" in said, said)
+        said = told(python("azure.py", "https://vault.azure.net/.default"), place.environment(**app | {"IDENTITY_HEADER": "x"}))
+        that("a wrong identity header is refused", "error" in said, said)
+        expect("mints", place.calls("bearer"), 1)
+
+
+class Server:
+    """An HTTP server in a thread, that notes the requests it gets and answers by `answer(handler)`."""
+
+    def __init__(self, answer):
+        server = self
+        self.seen = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_all(self):
+                length = int(self.headers.get("content-length") or 0)
+                body = self.rfile.read(length)
+                server.seen.append((self.command, self.path, dict(self.headers), body))
+                status, headers, text = answer(self)
+                self.send_response(status)
+                for name, value in {"content-length": str(len(text)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            do_GET = do_POST = do_PUT = handle_all
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@case
+def kubernetes_exec_plugin():
+    empty = json.dumps({"kind": "NamespaceList", "apiVersion": "v1", "metadata": {}, "items": []})
+
+    def answer(handler):
+        is_right = handler.headers.get("Authorization") == "Bearer bearer-token-1"
+        return (200, {"content-type": "application/json"}, empty) if is_right else (401, {}, "")
+
+    server = Server(answer)
+    with world(kinds=("bearer",)) as place:
+        plugin = {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": BINARY,
+            "args": ["credential", "get", "bearer", "-o", "k8s-exec"],
+            "env": [
+                {"name": "KEYREEVE_URL", "value": place.url},
+                {"name": "KEYREEVE_API_KEY", "value": KEY},
+            ],
+            "interactiveMode": "Never",
+        }
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "here",
+            "clusters": [{"name": "here", "cluster": {"server": server.url}}],
+            "users": [{"name": "me", "user": {"exec": plugin}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        }
+        path = place.write("kubeconfig", json.dumps(document))
+        done = ran([os.environ["KEYREEVE_KUBERNETES_PYTHON"], str(HERE / "kube.py"), str(path)], place.environment())
+        expect(f"the Kubernetes client {done.stderr}", done.stdout.strip(), "0")
+
+
+@case
+def git_credential_helper():
+    def answer(handler):
+        right = base64.b64encode(b"x-access-token:bearer-token-1").decode()
+        if handler.headers.get("Authorization") != f"Basic {right}":
+            return 401, {"www-authenticate": 'Basic realm="git"'}, ""
+        return 200, {"content-type": "application/x-git-upload-pack-advertisement"}, ADVERTISEMENT
+
+    server = Server(answer)
+    with world(kinds=("bearer",)) as place:
+        helper = f"!{BINARY} git-credential bearer --url {place.url} --api-key-file {place.folder}/api.key"
+        git = ["git", "-c", "credential.helper=", "-c", f"credential.helper={helper}", "ls-remote", f"{server.url}/a.git"]
+        environment = place.environment(GIT_TERMINAL_PROMPT="0", GIT_CONFIG_NOSYSTEM="1")
+        done = ran(git, environment)
+        that("git", done.returncode == 0 and "refs/heads/main" in done.stdout, done.stdout + done.stderr)
+        # A server that refuses the token: git tells the helper to forget it, and the fleet renews once.
+        refusing = Server(lambda handler: (401, {"www-authenticate": 'Basic realm="git"'}, ""))
+        done = ran([*git[:-1], f"{refusing.url}/a.git"], environment)
+        that("git gives up", done.returncode != 0, done.stdout)
+        deadline = time.monotonic() + 20
+        while place.calls("bearer") < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        expect("mints after a refusal", place.calls("bearer"), 2)
+        # Never in clear to another machine, never to another host.
+        for asked in ("protocol=http\nhost=git.example\n\n", "protocol=https\nhost=other.example\n\n"):
+            command = [BINARY, "git-credential", "bearer", "--host", "git.example", "--url", place.url, "get"]
+            done = ran(command, place.environment(KEYREEVE_API_KEY=KEY), input=asked)
+            expect("nothing for them", (done.stdout, done.returncode), ("", 0))
+
+
+def packet(text):
+    return f"{len(text) + 4:04x}{text}"
+
+
+ADVERTISEMENT = (
+    packet("# service=git-upload-pack\n")
+    + "0000"
+    + packet("1" * 40 + " HEAD\0symref=HEAD:refs/heads/main agent=judge\n")
+    + packet("1" * 40 + " refs/heads/main\n")
+    + "0000"
+)
 
 
 def main():

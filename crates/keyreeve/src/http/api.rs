@@ -65,9 +65,6 @@ pub struct Api {
     pub(super) probe: Mutex<Option<(Mono, Option<StoreAway>)>>,
     /// Counts changes of [`Self::live`]; `None` once the surface closes.
     changes: watch::Sender<Option<u64>>,
-    /// Marks the session tokens of metadata services: of this process, and gone with it.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(super) session_key: [u8; 32],
     id_seed: u64,
     id_count: AtomicU64,
 }
@@ -116,12 +113,6 @@ impl Api {
     pub fn new(live: Live, parts: Parts) -> Arc<Self> {
         let mut seed = [0; 8];
         parts.host.fill(&mut seed);
-        #[cfg(not(target_arch = "wasm32"))]
-        let session_key = {
-            let mut key = [0; 32];
-            parts.host.fill(&mut key);
-            key
-        };
         Arc::new(Self {
             live: ArcSwap::from_pointee(live.into()),
             host: parts.host,
@@ -132,8 +123,6 @@ impl Api {
             event_streams: AtomicUsize::new(0),
             probe: Mutex::new(None),
             changes: watch::Sender::new(Some(0)),
-            #[cfg(not(target_arch = "wasm32"))]
-            session_key,
             id_seed: u64::from_be_bytes(seed),
             id_count: AtomicU64::new(0),
         })

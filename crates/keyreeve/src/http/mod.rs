@@ -31,8 +31,6 @@ pub use api::{Api, Live, MetricsPage, Parts};
 pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
 #[cfg(not(target_arch = "wasm32"))]
-pub use hand_out::Metadata;
-#[cfg(not(target_arch = "wasm32"))]
 pub use inject::{Inject, Passage};
 pub use openapi::openapi;
 pub use problem::{Answer, Kind, PROBLEMS};

@@ -24,6 +24,8 @@ use super::inject::{self, Inject};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
 use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, verify};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::config::MetadataKind;
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
 
@@ -291,7 +293,8 @@ impl Site {
     /// credential, so it belongs on an address that only this machine can reach.
     #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
-    pub fn metadata(api: Arc<Api>, metadata: Metadata) -> Self {
+    pub fn metadata(api: Arc<Api>, kind: MetadataKind) -> Self {
+        let metadata = Metadata::new(kind, api.host.as_ref());
         let surfaces = BTreeSet::from([metadata.surface()]);
         Self { metadata: Some(Arc::new(metadata)), ..Self::new(api, &surfaces) }
     }
@@ -481,9 +484,10 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
     let action = match route.access {
         #[cfg(not(target_arch = "wasm32"))]
         Access::Local => {
-            if let Endpoint::Metadata(asked) = route.endpoint {
-                hand_out::check_metadata(&site.api, head, asked)?;
-            }
+            let (Endpoint::Metadata(asked), Some(metadata)) = (route.endpoint, &site.metadata) else {
+                return Err(no_route(&[], head));
+            };
+            hand_out::check_metadata(&site.api, metadata, head, asked)?;
             return raw.map_or(Ok("".into()), |raw| input::unescaped(raw).ok_or_else(|| no_route(&[], head)));
         }
         #[cfg(target_arch = "wasm32")]

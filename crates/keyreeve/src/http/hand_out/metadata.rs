@@ -17,6 +17,7 @@ use http::request::Parts as Head;
 use http::{HeaderName, HeaderValue};
 use keyreeve_core::crypto::Crypto as _;
 use keyreeve_core::id::CredentialName;
+use keyreeve_core::secret::Secret;
 use keyreeve_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -33,6 +34,7 @@ use crate::http::input::{rfc3339, unescaped};
 use crate::http::problem::{Answer, CONFLICT, FORBIDDEN, MALFORMED, NOT_FOUND, Problem, UNAUTHENTICATED};
 use crate::http::route::Later;
 use crate::outbound::Served;
+use crate::port::Host;
 use crate::source::Fields;
 
 const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
@@ -65,19 +67,24 @@ pub(in crate::http) enum Asked {
 }
 
 /// What one listener hands out.
-#[derive(Clone, Debug)]
-pub struct Metadata(pub(in crate::http) MetadataKind);
+pub struct Metadata {
+    kind: MetadataKind,
+    /// Marks the session tokens of IMDS. A reload makes another: clients ask for a new token where theirs is refused.
+    session_key: Secret<[u8; 32]>,
+}
 
 impl Metadata {
     /// A service of this kind.
     #[must_use]
-    pub const fn new(kind: MetadataKind) -> Self {
-        Self(kind)
+    pub fn new(kind: MetadataKind, host: &dyn Host) -> Self {
+        let mut key = [0; 32];
+        host.fill(&mut key);
+        Self { kind, session_key: Secret::new(key) }
     }
 
     /// Its routes.
     pub(in crate::http) const fn surface(&self) -> Surface {
-        match self.0 {
+        match self.kind {
             MetadataKind::Aws { .. } => Surface::Imds,
             MetadataKind::Gce { .. } => Surface::Gce,
             MetadataKind::Azure { .. } => Surface::Azure,
@@ -89,7 +96,7 @@ impl Metadata {
 ///
 /// # Errors
 /// The refusal.
-pub(in crate::http) fn check(api: &Api, head: &Head, asked: Asked) -> Result<(), Problem> {
+pub(in crate::http) fn check(api: &Api, metadata: &Metadata, head: &Head, asked: Asked) -> Result<(), Problem> {
     super::check_local(head)?;
     let demand = |name: HeaderName, value: &str| match head.headers.get(&name) {
         Some(sent) if sent.as_bytes().eq_ignore_ascii_case(value.as_bytes()) => Ok(()),
@@ -99,7 +106,7 @@ pub(in crate::http) fn check(api: &Api, head: &Head, asked: Asked) -> Result<(),
     };
     match asked {
         Asked::ImdsSession | Asked::AzureAppToken => Ok(()),
-        Asked::ImdsRoles | Asked::ImdsKeys => check_session(api, head),
+        Asked::ImdsRoles | Asked::ImdsKeys => check_session(api, metadata, head),
         Asked::AzureToken => demand(METADATA, "true"),
         _ => demand(FLAVOR, "Google"),
     }
@@ -110,10 +117,11 @@ pub(in crate::http) fn check(api: &Api, head: &Head, asked: Asked) -> Result<(),
 /// # Errors
 /// The refusal, after 1.8 s at the most.
 pub(in crate::http) async fn answer(later: &Later, head: &Head, asked: Asked) -> Result<Answer, Problem> {
-    let Some(Metadata(kind)) = later.metadata.as_deref() else { return Err(nothing()) };
+    let Some(metadata) = later.metadata.as_deref() else { return Err(nothing()) };
+    let kind = &metadata.kind;
     match kind {
         MetadataKind::Aws { credential, role } => match asked {
-            Asked::ImdsSession => session(&later.api, head),
+            Asked::ImdsSession => session(&later.api, metadata, head),
             Asked::ImdsRoles => Ok(text(role)),
             _ if later.name == *role => imds_keys(later, credential).await,
             _ => Err(nothing()),
@@ -189,24 +197,24 @@ fn left_s(later: &Later, served: &Served) -> u64 {
 // --- AWS: IMDSv2 ------------------------------------------------------------------------------------------------
 
 /// A token that lets its holder ask for keys: when it ends, and our own mark on that. Nothing is kept, so nothing fills up.
-fn session(api: &Api, head: &Head) -> Result<Answer, Problem> {
+fn session(api: &Api, metadata: &Metadata, head: &Head) -> Result<Answer, Problem> {
     let ttl = head.headers.get(&SESSION_TTL).and_then(|ttl| ttl.to_str().ok()?.parse::<u64>().ok());
     let Some(ttl) = ttl.filter(|ttl| (1..=SESSION_S_MAX).contains(ttl)) else {
         let text = format!("`{SESSION_TTL}` must be a number of seconds from 1 to {SESSION_S_MAX}");
         return Err(Problem::new(MALFORMED, text));
     };
     let until = api.host.now().latest().plus(ttl.saturating_mul(1000)).0.to_be_bytes();
-    let mark = LocalCrypto.hmac_sha256(&api.session_key, &[b"imds", &until]);
+    let mark = LocalCrypto.hmac_sha256(metadata.session_key.expose(), &[b"imds", &until]);
     let mut answer = text(&URL_SAFE_NO_PAD.encode([&until[..], &mark].concat()));
     answer.headers_mut().insert(SESSION_TTL, ttl.into());
     Ok(answer)
 }
 
-fn check_session(api: &Api, head: &Head) -> Result<(), Problem> {
+fn check_session(api: &Api, metadata: &Metadata, head: &Head) -> Result<(), Problem> {
     let sent = head.headers.get(&SESSION).map(HeaderValue::as_bytes).unwrap_or_default();
     let bytes = URL_SAFE_NO_PAD.decode(sent).unwrap_or_default();
     if let Some((until, mark)) = bytes.split_first_chunk::<8>() {
-        let is_ours = LocalCrypto.hmac_sha256(&api.session_key, &[b"imds", until]).as_slice().ct_eq(mark);
+        let is_ours = LocalCrypto.hmac_sha256(metadata.session_key.expose(), &[b"imds", until]).as_slice().ct_eq(mark);
         if bool::from(is_ours) && api.host.now().latest() < Timestamp(u64::from_be_bytes(*until)) {
             return Ok(());
         }

@@ -26,7 +26,7 @@ pub(super) use local::check as check_local;
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use local::{is_local, made_elsewhere};
 #[cfg(not(target_arch = "wasm32"))]
-pub use metadata::Metadata;
+pub(super) use metadata::Metadata;
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use metadata::{Asked, IDENTITY, answer as metadata, check as check_metadata};
 
