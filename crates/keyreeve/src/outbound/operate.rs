@@ -109,9 +109,17 @@ impl Outbound {
                     fleet.inner.switch(cell, generation);
                     return Ok(Reported::IgnoredStale);
                 }
-                Ask::Renewing => return Ok(Reported::Renewing),
+                // Somebody else renews, or will: what comes of it has to be looked for here too, not only when this
+                // node's own look falls due.
+                Ask::Renewing => {
+                    pass::ensure_again(&self.inner, cell);
+                    return Ok(Reported::Renewing);
+                }
                 Ask::InDoubt => return Err(fleet.in_doubt()),
-                Ask::TooSoon { wait_ms } => return Ok(Reported::FloorWait(wait_ms)),
+                Ask::TooSoon { wait_ms } => {
+                    pass::ensure_again(&self.inner, cell);
+                    return Ok(Reported::FloorWait(wait_ms));
+                }
                 Ask::Write { record: next, wait_ms } => {
                     if fleet.write(&record, *next).await? {
                         self.inner.notify(&cell.name, generation, "renewal-asked", "reported as refused upstream");

@@ -394,6 +394,9 @@ async fn a_report_renews_once_for_the_fleet_and_not_before_the_floor() {
     assert_eq!(fleet.upstream.mint_count(), 1);
     pass(2 * MINUTE).await;
     assert_eq!(fleet.upstream.mint_count(), 2);
+    for node in &fleet.nodes {
+        assert_eq!(node.token().await.unwrap().generation, 2, "whoever reported looks for what came of it");
+    }
     assert_eq!(fleet.nodes[1].outbound.report("push", 1).await, Ok(Reported::IgnoredStale));
     pass(HOUR / 4).await;
     assert_eq!(fleet.upstream.mint_count(), 2);
