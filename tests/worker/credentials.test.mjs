@@ -54,11 +54,7 @@ test("a renewal under traffic is seen by everybody, and nobody waits for it", as
       const now = new Set(answers.map(({ json }) => json.token));
       return now.size === 1 && now.has("token-number-4");
     }, 60_000);
-    // An isolate that asks a moment before its object renews asks again seconds later: of generations that live for four
-    // seconds it may skip one. It never goes back, and the last one reaches all.
-    const order = [...seen].map((token) => Number(token.replace("token-number-", "")));
-    assert.deepEqual(order, order.toSorted((one, other) => one - other));
-    assert.ok(order.length >= 3 && order[0] === 1 && order.at(-1) === 4, `seen: ${order}`);
+    assert.deepEqual([...seen], ["token-number-1", "token-number-2", "token-number-3", "token-number-4"]);
     waits.sort((a, b) => a - b);
     t.diagnostic(`${waits.length} answers over 3 renewals of 1,500 ms each: slowest ${waits.at(-1).toFixed(0)} ms`);
     assert.ok(waits.at(-1) < 1400, "nobody waited for an upstream that takes 1,500 ms");
