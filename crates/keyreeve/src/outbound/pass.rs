@@ -25,9 +25,6 @@ use crate::source::{Identity, Kept, Material, MintError, Minting};
 
 /// After this many unanswered calls a pass ends, and the next one begins a little later.
 const FAULTS_MAX: u32 = 3;
-/// While callers wait for another node's mint, its record is read this often, in milliseconds, and less often by ten
-/// times what a read takes: a store that is slow, or full of such readers, is not asked more often than it can answer.
-const WAITED_POLL_MS: u64 = 10;
 
 /// Starts a pass for `cell`, or makes the one under way go round once more.
 pub(super) fn ensure(inner: &Arc<Inner>, cell: &Arc<Cell>) {
@@ -165,9 +162,8 @@ impl Pass<'_> {
         if std::mem::take(&mut state.is_asked_again) {
             return false;
         }
-        let is_waited_for = state.has_waiters();
         let for_ms = match why {
-            Why::Held if is_waited_for => for_ms.min(learnt.read_ms.saturating_mul(10).saturating_add(WAITED_POLL_MS)),
+            Why::Held => state.poll_ms(learnt.read_ms).map_or(for_ms, |poll_ms| for_ms.min(poll_ms)),
             // By the clock it learnt it by, what this node holds may end before its renewal falls due.
             Why::Fresh => self.cell.late_in(now).map_or(for_ms, |late_ms| for_ms.min(late_ms)),
             _ => for_ms,
