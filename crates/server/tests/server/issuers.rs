@@ -256,10 +256,7 @@ async fn a_service_account_signs_for_itself() {
         "type": "service_account", "client_email": "me@project.iam.gserviceaccount.com", "private_key_id": "1",
         "private_key": RSA, "token_uri": server.token_url(),
     });
-    let asking = Asking::new(&format!(
-        "[credential.c]\nsource = \"google-service-account\"\nkey = '''{}'''\n",
-        file.to_string().replace("\\n", "\\n")
-    ));
+    let asking = Asking::new(&format!("[credential.c]\nsource = \"google-service-account\"\nkey = '''{file}'''\n"));
     assert!(token(&asking.mint().await.unwrap()).starts_with("t-"));
     let name = CredentialName::parse("c").unwrap();
     for (file, message) in [
