@@ -20,7 +20,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::id::{NodeId, WriteId};
-use crate::record::{RecordError, bounded};
+use crate::record::{RecordError, bounded, read, stored};
 use crate::schedule::spread;
 use crate::time::{Moment, Mono, Timestamp};
 
@@ -342,10 +342,7 @@ impl KeySet {
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![LAYOUT];
-        // Cannot fail: writing to a Vec has the error type `Infallible`, and no field refuses to be encoded.
-        let _: Result<(), minicbor::encode::Error<std::convert::Infallible>> = minicbor::encode(self, &mut bytes);
-        bytes
+        stored(LAYOUT, self)
     }
 
     /// Reads a stored form of layout 1.
@@ -353,24 +350,9 @@ impl KeySet {
     /// # Errors
     /// [`RecordError`] where the bytes are too new, too many, or no key set; nothing is guessed.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let corrupt = |text: &str| RecordError::Corrupt(text.to_owned());
-        if bytes.len() > KEY_SET_BYTES_MAX {
-            return Err(corrupt("a key set is not that large"));
-        }
-        match bytes.split_first() {
-            None => Err(corrupt("it is empty")),
-            Some((&layout, _)) if layout > LAYOUT => Err(RecordError::Newer(layout)),
-            Some((&LAYOUT, body)) => {
-                let mut decoder = minicbor::Decoder::new(body);
-                let set = decoder.decode::<Self>().map_err(|e| RecordError::Corrupt(e.to_string()))?;
-                if decoder.position() != body.len() {
-                    return Err(corrupt("there are bytes after its end"));
-                }
-                set.check().map_err(corrupt)?;
-                Ok(set)
-            }
-            Some((layout, _)) => Err(RecordError::Corrupt(format!("no layout has the number {layout}"))),
-        }
+        let set: Self = read(LAYOUT, KEY_SET_BYTES_MAX, bytes)?;
+        set.check().map_err(|text| RecordError::Corrupt(text.to_owned()))?;
+        Ok(set)
     }
 
     fn check(&self) -> Result<(), &'static str> {

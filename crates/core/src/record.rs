@@ -272,14 +272,40 @@ pub enum RecordError {
     Corrupt(String),
 }
 
+/// The stored form of whatever lies in a register: one byte for the layout, then CBOR.
+pub(crate) fn stored<T: Encode<()>>(layout: u8, value: &T) -> Vec<u8> {
+    let mut bytes = vec![layout];
+    // Cannot fail: writing to a Vec has the error type `Infallible`, and no field refuses to be encoded.
+    let _: Result<(), minicbor::encode::Error<std::convert::Infallible>> = minicbor::encode(value, &mut bytes);
+    bytes
+}
+
+/// The reverse of [`stored`]; nothing is guessed.
+pub(crate) fn read<T: for<'b> Decode<'b, ()>>(layout: u8, bytes_max: usize, bytes: &[u8]) -> Result<T, RecordError> {
+    if bytes.len() > bytes_max {
+        let text = format!("{} bytes are more than the limit of {bytes_max}", bytes.len());
+        return Err(RecordError::Corrupt(text));
+    }
+    match bytes.split_first() {
+        None => Err(RecordError::Corrupt("it is empty".into())),
+        Some((&found, _)) if found > layout => Err(RecordError::Newer(found)),
+        Some((&found, body)) if found == layout => {
+            let mut decoder = minicbor::Decoder::new(body);
+            let value = decoder.decode().map_err(|e| RecordError::Corrupt(e.to_string()))?;
+            if decoder.position() != body.len() {
+                return Err(RecordError::Corrupt("there are bytes after its end".into()));
+            }
+            Ok(value)
+        }
+        Some((found, _)) => Err(RecordError::Corrupt(format!("no layout has the number {found}"))),
+    }
+}
+
 impl Record {
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![LAYOUT];
-        // Cannot fail: writing to a Vec has the error type `Infallible`, and no field refuses to be encoded.
-        let _: Result<(), minicbor::encode::Error<std::convert::Infallible>> = minicbor::encode(self, &mut bytes);
-        bytes
+        stored(LAYOUT, self)
     }
 
     /// Reads a stored form of layout 1.
@@ -287,23 +313,7 @@ impl Record {
     /// # Errors
     /// [`RecordError`] where the bytes are too new, too many, or no record; nothing is guessed.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        if bytes.len() > RECORD_BYTES_MAX {
-            let text = format!("{} bytes are more than the limit of {RECORD_BYTES_MAX}", bytes.len());
-            return Err(RecordError::Corrupt(text));
-        }
-        match bytes.split_first() {
-            None => Err(RecordError::Corrupt("it is empty".into())),
-            Some((&layout, _)) if layout > LAYOUT => Err(RecordError::Newer(layout)),
-            Some((&LAYOUT, body)) => {
-                let mut decoder = minicbor::Decoder::new(body);
-                let record = decoder.decode::<Self>().map_err(|e| RecordError::Corrupt(e.to_string()))?;
-                if decoder.position() != body.len() {
-                    return Err(RecordError::Corrupt("there are bytes after its end".into()));
-                }
-                Ok(record)
-            }
-            Some((layout, _)) => Err(RecordError::Corrupt(format!("no layout has the number {layout}"))),
-        }
+        read(LAYOUT, RECORD_BYTES_MAX, bytes)
     }
 
     /// The newest published generation: the next one if there is one, else the current one.

@@ -8,7 +8,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::id::WriteId;
-use crate::record::RecordError;
+use crate::record::{RecordError, read, stored};
 use crate::time::{Moment, Timestamp};
 
 const LAYOUT: u8 = 1;
@@ -100,10 +100,7 @@ impl Revoked {
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![LAYOUT];
-        // Cannot fail: writing to a Vec has the error type `Infallible`, and no field refuses to be encoded.
-        let _: Result<(), minicbor::encode::Error<std::convert::Infallible>> = minicbor::encode(self, &mut bytes);
-        bytes
+        stored(LAYOUT, self)
     }
 
     /// Reads a stored form of layout 1.
@@ -111,26 +108,11 @@ impl Revoked {
     /// # Errors
     /// [`RecordError`] where the bytes are too new, too many, or no such record; nothing is guessed.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let corrupt = |text: &str| RecordError::Corrupt(text.to_owned());
-        if bytes.len() > REVOKED_BYTES_MAX {
-            return Err(corrupt("it is larger than such a record can be"));
+        let revoked: Self = read(LAYOUT, REVOKED_BYTES_MAX, bytes)?;
+        if revoked.tokens.len() > REVOKED_MAX || !revoked.tokens.is_sorted() {
+            return Err(RecordError::Corrupt("its tokens are too many, or not in order".into()));
         }
-        match bytes.split_first() {
-            None => Err(corrupt("it is empty")),
-            Some((&layout, _)) if layout > LAYOUT => Err(RecordError::Newer(layout)),
-            Some((&LAYOUT, body)) => {
-                let mut decoder = minicbor::Decoder::new(body);
-                let read = decoder.decode::<Self>().map_err(|e| RecordError::Corrupt(e.to_string()))?;
-                if decoder.position() != body.len() {
-                    return Err(corrupt("there are bytes after its end"));
-                }
-                if read.tokens.len() > REVOKED_MAX || !read.tokens.is_sorted() {
-                    return Err(corrupt("its tokens are too many, or not in order"));
-                }
-                Ok(read)
-            }
-            Some((layout, _)) => Err(RecordError::Corrupt(format!("no layout has the number {layout}"))),
-        }
+        Ok(revoked)
     }
 }
 

@@ -211,6 +211,12 @@ impl Desk {
         }
     }
 
+    /// Whether a token was issued here and is not over.
+    pub(super) fn is_good(&self, token: &str) -> bool {
+        let now_ms = self.clock.now_ms();
+        lock(&self.state).tokens.get(token).is_some_and(|(_, end_ms)| now_ms < *end_ms)
+    }
+
     /// The paths that every issuer has.
     pub(super) async fn common(&self, request: Request<Incoming>) -> Reply {
         match (request.method(), request.uri().path()) {

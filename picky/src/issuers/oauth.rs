@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `POST /token` | client credentials, refresh, token exchange, JWT bearer; errors as in RFC 6749 5.2 |
+//! | `POST /{tenant}/oauth2/v2.0/token` | client credentials with an assertion of a trusted issuer, as Entra has it |
 //! | `POST /consent` | 200 `{"refresh_token":"r-1"}`: a user has agreed, a family begins |
 //! | `POST /use` with `authorization: bearer t-1` | 204 while the token is valid |
 //! | `GET /score`, `PUT /faults`, `GET /livez` | as everywhere |
@@ -32,6 +33,10 @@ use crate::serve::{self, Listening, Reply, lock, refusal};
 
 /// How many refresh tokens are remembered.
 const TOKENS_MAX: usize = 100_000;
+/// The end of Entra's path of a token endpoint.
+const ENTRA_PATH: &str = "/oauth2/v2.0/token";
+/// The audience of assertions that are shown to Entra.
+const ENTRA_AUDIENCE: &str = "api://AzureADTokenExchange";
 /// The longest life of an assertion, in seconds.
 const ASSERTION_S_MAX: i64 = 600;
 
@@ -179,6 +184,7 @@ impl Server {
 async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Reply {
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/token") => shared.token(request).await,
+        (&Method::POST, path) if path.ends_with(ENTRA_PATH) => shared.entra_token(request).await,
         (&Method::POST, "/consent") => {
             let token = lock(&shared.families).consent();
             Reply::Answer(serve::json(StatusCode::OK, &json!({ "refresh_token": token })))
@@ -203,6 +209,42 @@ impl Shared {
         let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let url = format!("http://{host}/token");
         self.desk.issue(|| self.decide(&head.headers, &form, &url), |issued, end| self.written(issued, end)).await
+    }
+
+    /// Workload identity federation: the assertion is somebody else's, and is for one audience only.
+    async fn entra_token(&self, request: Request<Incoming>) -> Reply {
+        let Ok(body) = serve::body(request.into_body(), BODY_BYTES_MAX).await else {
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE, "the body did not arrive, or is larger than 64 KiB");
+        };
+        let form = desk::fields(&body);
+        self.desk.issue(|| self.decide_federated(&form), |issued, end| self.written(issued, end)).await
+    }
+
+    fn decide_federated(&self, form: &HashMap<String, String>) -> Result<Issued, Refused> {
+        const BAD: StatusCode = StatusCode::BAD_REQUEST;
+        const WRONG: Refused = Refused(StatusCode::UNAUTHORIZED, "invalid_client");
+        let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+        if field("grant_type") != "client_credentials" {
+            return Err(Refused(BAD, "unsupported_grant_type"));
+        }
+        let scope = field("scope");
+        if !scope.ends_with("/.default") || scope.contains(' ') {
+            return Err(Refused(BAD, "invalid_scope"));
+        }
+        if field("client_assertion_type") != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+            return Err(Refused(BAD, "invalid_request"));
+        }
+        if !self.clients.iter().any(|client| client.id == field("client_id")) {
+            return Err(Refused(BAD, "unauthorized_client"));
+        }
+        self.trusted_claims(field("client_assertion"), Some(ENTRA_AUDIENCE)).map_err(|_| WRONG)?;
+        Ok(self.issued(None))
+    }
+
+    fn issued(&self, refresh: Option<String>) -> Issued {
+        let number = self.desk.next_number();
+        let expires_at_ms = self.desk.clock.now_ms().saturating_add(self.life_ms);
+        Issued { token: format!("t-{number}"), expires_at_ms, refresh }
     }
 
     fn decide(&self, headers: &HeaderMap, form: &HashMap<String, String>, url: &str) -> Result<Issued, Refused> {
@@ -234,9 +276,7 @@ impl Shared {
             }
             _ => return Err(Refused(BAD, "unsupported_grant_type")),
         }
-        let number = self.desk.next_number();
-        let expires_at_ms = self.desk.clock.now_ms().saturating_add(self.life_ms);
-        Ok(Issued { token: format!("t-{number}"), expires_at_ms, refresh })
+        Ok(self.issued(refresh))
     }
 
     fn authenticate(&self, headers: &HeaderMap, form: &HashMap<String, String>, url: &str) -> Result<(), Refused> {

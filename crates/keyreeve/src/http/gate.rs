@@ -186,12 +186,8 @@ fn decide(inbound: &Inbound, asked: &Asked<'_>, accepted: &Accepted) -> Result<A
                 .identity(asked.name, asked.gate)
                 .map_err(|header| denied(format!("the claim for `{header}` is too long for a header")))?;
             let mut answer = Answer::default();
-            let headers = answer.headers_mut();
-            headers.reserve(identity.len() + 5);
-            for (name, value) in identity.iter() {
-                headers.insert(name.clone(), value.clone());
-            }
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            answer.headers_mut().clone_from(&identity);
+            answer.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             Ok(answer)
         }
         Decision::Deny(denial) => {

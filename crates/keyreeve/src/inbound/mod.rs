@@ -18,10 +18,11 @@ mod issuing;
 mod seen;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use foldhash::HashMap;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use keyreeve_core::jwt::{Claims, Refusal, Shown, Unverified, Verified};
 use keyreeve_core::policy::{Decision, Policy, Request, Source, Subject};
 use keyreeve_core::time::Timestamp;
@@ -35,6 +36,9 @@ use seen::Seen;
 
 /// The longest value of an identity header, in bytes.
 const IDENTITY_BYTES_MAX: usize = 4096;
+
+/// For so long after keys were seen to be there, nobody asks again whether they are, in milliseconds.
+const KNOWN_MS: u64 = 1000;
 
 /// Somebody whose tokens are accepted, as the rules call them.
 #[derive(Clone)]
@@ -60,7 +64,7 @@ pub struct Accepted {
 }
 
 /// Headers that say who it is.
-pub type Identity = Arc<[(HeaderName, HeaderValue)]>;
+pub type Identity = Arc<HeaderMap>;
 
 impl Accepted {
     /// Who vouches for it.
@@ -87,11 +91,13 @@ impl Accepted {
             return Ok(Arc::clone(identity));
         }
         let root = self.verified.claims().json().root();
-        let headers = gate.headers.iter().zip(&gate.config.identity).map(|(header, (_, claim))| {
+        // Room for what every answer gets besides.
+        let mut headers = HeaderMap::with_capacity(gate.headers.len().saturating_add(5));
+        for (header, (_, claim)) in gate.headers.iter().zip(&gate.config.identity) {
             let value = header_value(&claim.texts(root)).ok_or_else(|| header.to_string())?;
-            Ok((header.clone(), value))
-        });
-        let identity: Identity = headers.collect::<Result<Vec<_>, String>>()?.into();
+            headers.insert(header.clone(), value);
+        }
+        let identity = Arc::new(headers);
         let _ = self.rendered.set((name.into(), Arc::clone(&identity)));
         Ok(identity)
     }
@@ -155,6 +161,8 @@ impl Gate {
 /// Everybody whose tokens are accepted, the gates, and the rules. Replaced as a whole when the configuration is read again.
 pub struct Inbound {
     trusted: Vec<Trusted>,
+    /// When the keys of each were last seen to be known, in milliseconds of the wall clock.
+    asked_at: Vec<AtomicU64>,
     by_issuer: BTreeMap<String, Vec<usize>>,
     gates: HashMap<Box<str>, Gate>,
     policy: Policy,
@@ -179,7 +187,8 @@ impl Inbound {
         }
         let gates =
             gates.iter().filter_map(|(name, gate)| Some((name.as_str().into(), Gate::new(name, gate.clone())?)));
-        Arc::new(Self { trusted, by_issuer, gates: gates.collect(), policy, seen: Seen::new(&secret) })
+        let asked_at = trusted.iter().map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { trusted, asked_at, by_issuer, gates: gates.collect(), policy, seen: Seen::new(&secret) })
     }
 
     /// Accepts nothing and has no gate.
@@ -205,8 +214,23 @@ impl Inbound {
     pub fn seen(&self, token: &str, now: Timestamp) -> Option<Arc<Accepted>> {
         let entry = self.seen.find(token, now)?;
         let keys = self.trusted.get(entry.trusted)?.verifier.keys();
-        // Keys that are too old to judge by are too old to go on believing by; asking also has them fetched in time.
-        (keys.known().is_some() && keys.epoch() == entry.epoch).then_some(entry.accepted)
+        let is_same = keys.epoch() == entry.epoch && self.are_known(entry.trusted, now);
+        is_same.then_some(entry.accepted)
+    }
+
+    /// Whether there are keys to judge by: those that are too old for that are too old to go on believing by. Asking, which
+    /// also has them fetched in time, reads a clock, so it is done once a second.
+    fn are_known(&self, trusted: usize, now: Timestamp) -> bool {
+        let (Some(one), Some(asked_at)) = (self.trusted.get(trusted), self.asked_at.get(trusted)) else { return false };
+        let last = asked_at.load(Ordering::Relaxed);
+        if (last..last.saturating_add(KNOWN_MS)).contains(&now.0) {
+            return true;
+        }
+        let are_known = one.verifier.keys().known().is_some();
+        if are_known {
+            asked_at.store(now.0, Ordering::Relaxed);
+        }
+        are_known
     }
 
     /// Verifies a token, or remembers that it was. Dropping the future cancels waiting, never a fetch of keys.
@@ -222,7 +246,10 @@ impl Inbound {
             let Some(one) = self.trusted.get(index) else { continue };
             // Before the keys are looked at: a key that leaves meanwhile makes the verdict an old one.
             let epoch = one.verifier.keys().epoch();
+            // RFC 9449 7.1: what is bound to a key is worth nothing in other hands, and no proxy forwards a proof.
+            let held = |verified: &Verified<Claims>| verified.claims().check_possession(None);
             match one.verifier.verify(token, now).await {
+                Ok(verified) if let Err(refusal) = held(&verified) => return Err(refusal.into()),
                 Ok(verified) if one.revoked.as_ref().is_some_and(|is| is(verified.claims())) => {
                     return Err(Refusal::Revoked.into());
                 }

@@ -137,6 +137,11 @@ const IDLE: u64 = u64::MAX;
 const USED_GRAIN_MS: u64 = 1000;
 /// An error is given to later callers for this long without looking again.
 const ERROR_HELD_MS: u64 = 500;
+/// While callers wait for another node's mint, its record is read this often, in milliseconds, ..
+const WAITED_POLL_MS: u64 = 10;
+/// .. and less often by what this many reads take: a store that is slow, or full of such readers, is not asked more
+/// often than it can answer.
+const POLL_READS: u64 = 10;
 
 pub(super) struct Cell {
     pub(super) name: CredentialName,
@@ -183,6 +188,8 @@ struct Told {
     callers: watch::Sender<u64>,
     /// Those who follow the pass itself: that it has ended.
     followers: watch::Sender<u64>,
+    /// How long the last read took that was made for callers, in milliseconds.
+    read_ms: Option<u64>,
 }
 
 impl Cell {
@@ -415,6 +422,14 @@ const fn skew_ms(plan: &Plan) -> u64 {
 impl State {
     pub(super) fn has_waiters(&self) -> bool {
         self.flight.as_ref().is_some_and(|told| told.callers.receiver_count() > 0)
+    }
+
+    /// How soon to read again for callers who wait, in milliseconds, after a read that took `read_ms`; `None` where
+    /// nobody waits. The shorter one of the last two counts: one that was held up says nothing about the store.
+    pub(super) fn poll_ms(&mut self, read_ms: u64) -> Option<u64> {
+        let told = self.flight.as_mut().filter(|told| told.callers.receiver_count() > 0)?;
+        let before_ms = told.read_ms.replace(read_ms).unwrap_or(0);
+        Some(read_ms.min(before_ms).saturating_mul(POLL_READS).saturating_add(WAITED_POLL_MS))
     }
 
     /// Ends a pass. Callers who wait hear of it unless it left them as they were, `is_news` false: a thousand of them

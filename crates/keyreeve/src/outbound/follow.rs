@@ -23,6 +23,9 @@ use crate::source::Identity;
 
 /// One look for the next generation per node takes at most this long, in milliseconds: after it, another may begin.
 const LOOK_MS: u64 = 5000;
+/// A follower asks this much after a renewal falls due, in milliseconds: clocks are never quite the same, and an origin that
+/// does not find it due yet has nothing to say for another [`LOOK_MS`].
+const GRACE_MS: u64 = 250;
 /// While what is held is refused upstream, a node looks for the next this often, in milliseconds.
 const REFUSED_MS: u64 = 1000;
 /// How often a caller looks whether another one's question has been answered, in milliseconds: twice as long each time.
@@ -180,13 +183,16 @@ fn is_due(inner: &Inner, cell: &Cell, now: Moment) -> bool {
     let Some(newest) = snapshot.as_ref().and_then(|snapshot| snapshot.view.next.or(snapshot.view.current)) else {
         return false;
     };
+    let quarter_ms = newest.expires_at.since(newest.refresh_at) / 4;
     let head_ms = match cell.plan.as_ref() {
         // The slot after this one is signed before it begins.
         Plan::Slot(slots) => return now.wall >= newest.refresh_at.minus(slots.ready_ms()),
         // In exclusive mode this is short: there the old one may be refused as soon as somebody uses the new one.
-        Plan::Fleet(rules) => rules.wake_spread_ms.min(newest.expires_at.since(newest.refresh_at) / 4),
+        Plan::Fleet(rules) => rules.wake_spread_ms.min(quarter_ms),
     };
-    now.wall >= newest.refresh_at.plus(spread(inner.me.boot ^ newest.generation, head_ms))
+    let grace_ms = GRACE_MS.min(quarter_ms);
+    let spread_ms = spread(inner.me.boot ^ newest.generation, head_ms.saturating_sub(grace_ms));
+    now.wall >= newest.refresh_at.plus(grace_ms).plus(spread_ms)
 }
 
 async fn learn(inner: &Arc<Inner>, origin: &dyn Origin, cell: &Cell, wish: Wish, deadline: Mono) -> Result<(), Error> {

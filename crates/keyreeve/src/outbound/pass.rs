@@ -25,9 +25,6 @@ use crate::source::{Identity, Kept, Material, MintError, Minting};
 
 /// After this many unanswered calls a pass ends, and the next one begins a little later.
 const FAULTS_MAX: u32 = 3;
-/// While callers wait for another node's mint, its record is read this often, in milliseconds, and less often by ten
-/// times what a read takes: a store that is slow, or full of such readers, is not asked more often than it can answer.
-const WAITED_POLL_MS: u64 = 10;
 
 /// Starts a pass for `cell`, or makes the one under way go round once more.
 pub(super) fn ensure(inner: &Arc<Inner>, cell: &Arc<Cell>) {
@@ -165,9 +162,8 @@ impl Pass<'_> {
         if std::mem::take(&mut state.is_asked_again) {
             return false;
         }
-        let is_waited_for = state.has_waiters();
         let for_ms = match why {
-            Why::Held if is_waited_for => for_ms.min(learnt.read_ms.saturating_mul(10).saturating_add(WAITED_POLL_MS)),
+            Why::Held => state.poll_ms(learnt.read_ms).map_or(for_ms, |poll_ms| for_ms.min(poll_ms)),
             // By the clock it learnt it by, what this node holds may end before its renewal falls due.
             Why::Fresh => self.cell.late_in(now).map_or(for_ms, |late_ms| for_ms.min(late_ms)),
             _ => for_ms,
@@ -338,10 +334,13 @@ impl Pass<'_> {
             });
         }
         let result = match self.kept(record) {
-            Ok(kept) => self.ask_source(order, kept.as_ref()).await,
+            Ok(before) => self.ask_source(order, before.as_ref()).await.map(|(minting, kept)| {
+                let is_moved = kept != before;
+                (minting, kept, is_moved)
+            }),
             Err(error) => Err(error),
         };
-        match result.and_then(|(minting, kept)| self.accept(order, minting, kept.as_ref())) {
+        match result.and_then(|(minting, kept, is_moved)| self.accept(order, minting, kept.as_ref(), is_moved)) {
             Ok(minted) => Event::Minted(minted),
             Err(error) => {
                 let fault = Fault { class: error.class, retry_after_ms: error.retry_after_ms, message: error.message };
@@ -381,16 +380,22 @@ impl Pass<'_> {
         }
     }
 
-    /// Checks what a source brought, and seals it.
-    fn accept(&self, order: &Order, minting: Minting, kept: Option<&Kept>) -> Result<Minted, MintError> {
-        if minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
+    /// Checks what a source brought, and seals it. What is kept for the next mint and `is_moved` has to be published,
+    /// whatever it comes with.
+    fn accept(
+        &self,
+        order: &Order,
+        minting: Minting,
+        kept: Option<&Kept>,
+        is_moved: bool,
+    ) -> Result<Minted, MintError> {
+        if !is_moved && minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
             let text = "the upstream returned a credential that has expired already, or is about to";
             return Err(MintError::spent(FaultClass::Transient, text));
         }
         let guard = self.cell.snapshot.load();
         let newest = guard.as_ref().and_then(|snapshot| snapshot.issued(snapshot.view.newest_generation()));
-        // What is kept for the next mint has to be published, whatever it comes with.
-        if kept.is_none() && newest.is_some_and(|newest| newest.material == minting.material) {
+        if !is_moved && newest.is_some_and(|newest| newest.material == minting.material) {
             let text = "the upstream returned the credential that it had returned before";
             return Err(MintError::nothing_minted(FaultClass::Transient, text));
         }

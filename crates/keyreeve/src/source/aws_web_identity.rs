@@ -17,6 +17,7 @@ use http::{Method, header};
 use keyreeve_core::lifecycle::Order;
 use keyreeve_core::record::FaultClass;
 use keyreeve_core::secret::Secret;
+use keyreeve_core::time::Timestamp;
 use serde_json::Value;
 
 use super::assertion::Assertion;
@@ -79,6 +80,22 @@ impl AwsWebIdentity {
         }
     }
 
+    async fn ask(&self, order: &Order, key: &str, now: Timestamp) -> Result<Minting, MintError> {
+        let identity = self.assertion.at(order, key, now).await?;
+        let redactor = Redactor::new([identity.expose().as_str()]);
+        let heard = self.upstream.ask(order, self.request(order, &identity), &redactor).await?;
+        if heard.answer.status != 200 {
+            return Err(self.refused(&heard, &redactor));
+        }
+        read(&heard).map_err(|error| self.upstream.blame(200, error))
+    }
+
+    /// Whether an identity that was refused was signed by a clock that is wrong.
+    fn would_be_believed(&self, error: &MintError, signed_at: Timestamp) -> bool {
+        let is_refused = error.class == FaultClass::Terminal && !error.may_have_minted;
+        is_refused && self.assertion.is_signed() && self.upstream.would_sign_otherwise(signed_at)
+    }
+
     fn refused(&self, heard: &Heard, redactor: &Redactor) -> MintError {
         let document = texts(heard.answer.body.expose()).ok();
         let text = |name: &str| document.as_ref().and_then(|found| found.text(name)).unwrap_or_default().to_owned();
@@ -103,13 +120,13 @@ impl Source for AwsWebIdentity {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
-        let identity = self.assertion.at(order, idempotency_key, self.upstream.signing_time()).await?;
-        let redactor = Redactor::new([identity.expose().as_str()]);
-        let heard = self.upstream.ask(order, self.request(order, &identity), &redactor).await?;
-        if heard.answer.status != 200 {
-            return Err(self.refused(&heard, &redactor));
+        let signed_at = self.upstream.signing_time();
+        match self.ask(order, idempotency_key, signed_at).await {
+            Err(error) if self.would_be_believed(&error, signed_at) => {
+                self.ask(order, idempotency_key, self.upstream.signing_time()).await
+            }
+            result => result,
         }
-        read(&heard).map_err(|error| self.upstream.blame(200, error))
     }
 }
 

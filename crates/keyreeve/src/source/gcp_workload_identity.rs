@@ -5,12 +5,12 @@ use async_trait::async_trait;
 use http::{Method, header};
 use keyreeve_core::lifecycle::Order;
 use keyreeve_core::secret::Secret;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::assertion::Assertion;
 use super::build::Made;
 use super::redact::Redactor;
-use super::token_endpoint::TokenEndpoint;
+use super::token_endpoint::{Shown, TokenEndpoint, class_of};
 use super::token_exchange::GRANT;
 use super::upstream::{ANSWER_BYTES_MAX, COMPLAINT_BYTES_MAX, Upstream};
 use super::{Fields, MintError, Minting, Nature, Source, answer};
@@ -71,9 +71,9 @@ impl Source for GcpWorkloadIdentity {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
-        let subject = self.assertion.at(order, idempotency_key, self.sts.upstream.signing_time()).await?;
-        let grant = [("grant_type", Secret::new(GRANT.to_owned())), ("subject_token", subject)];
-        let federated = self.sts.minting(&self.sts.ask(order, idempotency_key, &grant).await?)?;
+        let grant = [("grant_type", Secret::new(GRANT.to_owned()))];
+        let shown = Shown { field: "subject_token", assertion: &self.assertion };
+        let federated = self.sts.minting(&self.sts.ask_showing(order, idempotency_key, &grant, shown).await?)?;
         let Some(account) = &self.account else { return Ok(federated) };
         let Fields::Token(token) = &federated.material.secret else {
             return Err(answer::wrong("the federated token is not one token"));
@@ -103,12 +103,11 @@ impl Account {
         let status = heard.answer.status;
         let document = answer::object(heard.answer.body.expose());
         if !(200..=299).contains(&status) {
-            let said = document.as_ref().ok().map(|document| {
-                let text = |pointer: &str| document.0.pointer(pointer).and_then(Value::as_str);
-                let said: Vec<&str> = text("/error/status").into_iter().chain(text("/error/message")).collect();
-                redactor.start(&said.join(": "), COMPLAINT_BYTES_MAX)
-            });
-            return Err(self.iam.refused(&heard, None, &said.unwrap_or_default()));
+            let text = |pointer: &str| document.as_ref().ok()?.0.pointer(pointer)?.as_str();
+            let code = text("/error/status");
+            let said: Vec<&str> = code.into_iter().chain(text("/error/message")).collect();
+            let complaint = redactor.start(&said.join(": "), COMPLAINT_BYTES_MAX);
+            return Err(self.iam.refused(&heard, code.and_then(class_of), &complaint));
         }
         let read = || {
             let document = document.map_err(answer::unusable)?;

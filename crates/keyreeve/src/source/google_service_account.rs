@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::assertion::Assertion;
 use super::build::Made;
-use super::token_endpoint::TokenEndpoint;
+use super::token_endpoint::{Shown, TokenEndpoint};
 use super::{MintError, Minting, Nature, Source, answer};
 use crate::config::{Algorithm, GoogleConfig};
 
@@ -50,19 +50,6 @@ impl GoogleServiceAccount {
             .map_err(|cause| format!("`key`: `private_key`: {cause}"))?;
         Ok(Self { endpoint: TokenEndpoint::without_client(url.to_owned(), Vec::new(), made), assertion })
     }
-
-    async fn ask(&self, order: &Order, key: &str) -> Result<Minting, (MintError, bool)> {
-        let signed_at = self.endpoint.upstream.signing_time();
-        let assertion = self.assertion.at(order, key, signed_at).await.map_err(|error| (error, false))?;
-        let grant = [("grant_type", Secret::new(GRANT.to_owned())), ("assertion", assertion)];
-        let granted = self.endpoint.ask(order, key, &grant).await.map_err(|refusal| {
-            // Google says `invalid_grant` to an assertion of another time.
-            let is_late = refusal.code.as_deref() == Some("invalid_grant");
-            let is_worth_another = is_late && self.endpoint.upstream.would_sign_otherwise(signed_at);
-            (refusal.error, is_worth_another)
-        })?;
-        self.endpoint.minting(&granted).map_err(|error| (error, false))
-    }
 }
 
 #[async_trait]
@@ -76,9 +63,9 @@ impl Source for GoogleServiceAccount {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
-        match self.ask(order, idempotency_key).await {
-            Err((_, true)) => self.ask(order, idempotency_key).await.map_err(|(error, _)| error),
-            result => result.map_err(|(error, _)| error),
-        }
+        let grant = [("grant_type", Secret::new(GRANT.to_owned()))];
+        let shown = Shown { field: "assertion", assertion: &self.assertion };
+        let granted = self.endpoint.ask_showing(order, idempotency_key, &grant, shown).await?;
+        self.endpoint.minting(&granted)
     }
 }

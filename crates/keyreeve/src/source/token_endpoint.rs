@@ -10,7 +10,7 @@
 //! | `slow_down` | throttled | no |
 //! | anything else | by its status, as in [`http`](super::http) | |
 //!
-//! Where an assertion is refused and the answer's `Date` shows that this node's clock is wrong, it is signed once more
+//! Where a signed assertion is refused and the answer's `Date` shows that this node's clock is wrong, it is signed once more
 //! with the corrected time.
 
 use base64::Engine as _;
@@ -34,6 +34,12 @@ use crate::port::HttpRequest;
 /// RFC 7523 2.2.
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/// What servers say to a client assertion that they do not believe (RFC 7523 3.2). Not `invalid_grant`: a refresh token
+/// that was refused is not shown again.
+const CLIENT_REFUSED: [&str; 2] = ["invalid_client", "unauthorized_client"];
+/// What servers say to an assertion in a grant that they do not believe (RFC 7523 3.1, RFC 8693 2.2.2).
+const GRANT_REFUSED: [&str; 2] = ["invalid_grant", "invalid_request"];
+
 /// A token endpoint and a client of it.
 pub(super) struct TokenEndpoint {
     pub(super) upstream: Upstream,
@@ -54,6 +60,13 @@ enum Client {
     Assertion(Assertion),
     /// The grant says who asks.
     Nobody,
+}
+
+/// An assertion that is part of a grant.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub(super) field: &'static str,
+    pub(super) assertion: &'a Assertion,
 }
 
 /// A field of a form; the value may be a secret.
@@ -167,10 +180,33 @@ impl TokenEndpoint {
             Err(refusal) => refusal,
         };
         let is_dated = matches!(&self.client, Client::Assertion(assertion) if assertion.is_signed());
-        if !(is_dated && refusal.is_about_identity() && self.upstream.would_sign_otherwise(signed_at)) {
+        if !(is_dated && refusal.is_any_of(&CLIENT_REFUSED) && self.upstream.would_sign_otherwise(signed_at)) {
             return Err(refusal);
         }
         self.ask_at(order, key, grant, self.upstream.signing_time()).await
+    }
+
+    /// As [`ask`](Self::ask), with an assertion in the grant, which is signed or read for this request.
+    pub(super) async fn ask_showing(
+        &self,
+        order: &Order,
+        key: &str,
+        grant: &[Field],
+        shown: Shown<'_>,
+    ) -> Result<Granted, Refusal> {
+        let signed_at = self.upstream.signing_time();
+        let with = |token| grant.iter().cloned().chain([(shown.field, token)]).collect::<Vec<_>>();
+        let first = with(shown.assertion.at(order, key, signed_at).await?);
+        let refusal = match self.ask(order, key, &first).await {
+            Ok(granted) => return Ok(granted),
+            Err(refusal) => refusal,
+        };
+        let is_late = shown.assertion.is_signed() && refusal.is_any_of(&GRANT_REFUSED);
+        if !(is_late && self.upstream.would_sign_otherwise(signed_at)) {
+            return Err(refusal);
+        }
+        let second = with(shown.assertion.at(order, key, self.upstream.signing_time()).await?);
+        self.ask(order, key, &second).await
     }
 
     async fn ask_at(&self, order: &Order, key: &str, grant: &[Field], now: Timestamp) -> Result<Granted, Refusal> {
@@ -265,9 +301,9 @@ impl TokenEndpoint {
 }
 
 impl Refusal {
-    /// The server did not believe who asked.
-    fn is_about_identity(&self) -> bool {
-        self.is_sure && matches!(self.code.as_deref(), Some("invalid_client" | "invalid_grant" | "unauthorized_client"))
+    /// The server says that it did nothing, with one of these codes.
+    fn is_any_of(&self, codes: &[&str]) -> bool {
+        self.is_sure && self.code.as_deref().is_some_and(|code| codes.contains(&code))
     }
 }
 
@@ -294,7 +330,7 @@ impl Granted {
 }
 
 /// What helps against an `error` of RFC 6749 5.2 and its relatives; `None` where the status knows better.
-fn class_of(code: &str) -> Option<FaultClass> {
+pub(super) fn class_of(code: &str) -> Option<FaultClass> {
     Some(match code {
         "invalid_client"
         | "invalid_request"

@@ -6,7 +6,7 @@ use keyreeve_core::secret::Secret;
 
 use super::assertion::Assertion;
 use super::build::Made;
-use super::token_endpoint::TokenEndpoint;
+use super::token_endpoint::{Shown, TokenEndpoint};
 use super::{MintError, Minting, Nature, Source};
 use crate::config::ExchangeConfig;
 
@@ -43,14 +43,13 @@ impl Source for TokenExchange {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
-        let subject = self.subject.at(order, idempotency_key, self.endpoint.upstream.signing_time()).await?;
         let mut grant = vec![
             ("grant_type", Secret::new(GRANT.to_owned())),
-            ("subject_token", subject),
             ("subject_token_type", Secret::new(self.subject_type.clone())),
         ];
         grant.extend(self.requested_type.clone().map(|kind| ("requested_token_type", Secret::new(kind))));
-        let granted = self.endpoint.ask(order, idempotency_key, &grant).await?;
+        let shown = Shown { field: "subject_token", assertion: &self.subject };
+        let granted = self.endpoint.ask_showing(order, idempotency_key, &grant, shown).await?;
         self.endpoint.minting(&granted)
     }
 }

@@ -285,6 +285,26 @@ async fn a_follower_looks_ahead_while_it_serves_and_nobody_waits() {
     assert_eq!(seen.values().collect::<std::collections::BTreeSet<_>>().len(), 1, "{seen:?}");
 }
 
+/// The clocks of two machines are never quite the same: a question that comes before the origin finds the renewal due would
+/// be answered with what is there, and be asked again seconds later.
+#[tokio::test(start_paused = true)]
+async fn a_follower_does_not_ask_before_an_origin_that_is_a_little_behind() {
+    let rules = Rules { wake_spread_ms: 0, refresh_jitter_ms: 0, ..lease() };
+    let edge = Edge::new(2, &rules);
+    edge.fleet.nodes[0].host.offset_ms.store(-100, Ordering::SeqCst);
+    edge.ask(0).await.unwrap();
+    edge.ask(1).await.unwrap();
+    let due = edge.followers[0].1.state("push").unwrap().refresh_at.unwrap();
+    pass(due.since(edge.followers[0].0.now().wall) - SECOND).await;
+    // A second before it is due, and two seconds after.
+    for _ in 0..300 {
+        edge.ask(0).await.unwrap();
+        edge.ask(1).await.unwrap();
+        pass(10).await;
+    }
+    assert_eq!((edge.ask(0).await.unwrap(), edge.ask(1).await.unwrap()), ("token-2".into(), "token-2".into()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_fails_is_an_error_for_the_caller_and_never_in_a_cache() {
     let edge = Edge::new(2, &lease());

@@ -207,6 +207,30 @@ async fn r1_a_caller_of_another_node_is_woken_for_news_only() {
     assert!(polls.get() <= 4, "polled {} times", polls.get());
 }
 
+/// R1: of a slow store less is asked, but one read that was held up does not keep its node's callers waiting.
+#[tokio::test(start_paused = true)]
+async fn r1_a_read_that_was_held_up_delays_no_caller() {
+    for held_up_at in [0, SECOND * 8 / 10] {
+        let fleet = Fleet::new(2, lease());
+        fleet.upstream.delay_ms.store(SECOND, std::sync::atomic::Ordering::SeqCst);
+        let minting = fleet.nodes[0].token();
+        let waiting = async {
+            pass(5).await;
+            fleet.nodes[1].token().await
+        };
+        let holding_up = async {
+            pass(held_up_at).await;
+            *fleet.nodes[1].wire.fault.lock().unwrap() = StoreFault::Stall(SECOND / 10);
+            pass(15).await;
+            *fleet.nodes[1].wire.fault.lock().unwrap() = StoreFault::None;
+        };
+        let started = tokio::time::Instant::now();
+        let (minted, waited, ()) = futures::future::join3(minting, waiting, holding_up).await;
+        assert_eq!((minted.unwrap().generation, waited.unwrap().generation), (1, 1));
+        assert!(started.elapsed() < Duration::from_millis(SECOND + 20), "{held_up_at}: {:?}", started.elapsed());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn r11_clocks_that_jump_an_hour_never_make_two_exclusive_tokens() {
     for jump in [HOUR as i64, -(HOUR as i64)] {
@@ -394,6 +418,9 @@ async fn a_report_renews_once_for_the_fleet_and_not_before_the_floor() {
     assert_eq!(fleet.upstream.mint_count(), 1);
     pass(2 * MINUTE).await;
     assert_eq!(fleet.upstream.mint_count(), 2);
+    for node in &fleet.nodes {
+        assert_eq!(node.token().await.unwrap().generation, 2, "whoever reported looks for what came of it");
+    }
     assert_eq!(fleet.nodes[1].outbound.report("push", 1).await, Ok(Reported::IgnoredStale));
     pass(HOUR / 4).await;
     assert_eq!(fleet.upstream.mint_count(), 2);

@@ -12,6 +12,7 @@ use keyreeve::port::Host as _;
 use keyreeve::source::{Fields, MintError, Minting, Nature, Source, Tools, build};
 use keyreeve_picky::clock::PickyClock;
 use keyreeve_picky::issuers::github::{self, Github};
+use keyreeve_picky::issuers::google::{self, Google};
 use keyreeve_picky::issuers::oauth::{self, Client, Server};
 use keyreeve_picky::issuers::sts::{self, Sts};
 use keyreeve_picky::issuers::{Fault, Faults, Key, WrongExpiry};
@@ -23,8 +24,8 @@ use crate::support::{Parrot, host, http, order, token};
 
 pub(crate) const RSA: &str = include_str!("../../../keyreeve/tests/keyreeve/keys/rsa2048-pkcs8.pem");
 pub(crate) const RSA_PUBLIC: &str = include_str!("../../../keyreeve/tests/keyreeve/keys/rsa2048-public.pem");
-const P256: &str = include_str!("../../../keyreeve/tests/keyreeve/keys/p256-pkcs8.pem");
-const P256_PUBLIC: &str = include_str!("../../../keyreeve/tests/keyreeve/keys/p256-public.pem");
+pub(crate) const P256: &str = include_str!("../../../keyreeve/tests/keyreeve/keys/p256-pkcs8.pem");
+pub(crate) const P256_PUBLIC: &str = include_str!("../../../keyreeve/tests/keyreeve/keys/p256-public.pem");
 
 /// The credential `c` of a configuration whose secrets stand in it.
 pub(crate) fn config(text: &str) -> CredentialConfig {
@@ -44,24 +45,29 @@ pub(crate) fn tools(host: &Arc<OsHost>) -> Tools {
     }
 }
 
-struct Asking {
-    host: Arc<OsHost>,
-    source: Arc<dyn Source>,
+/// A source that asks, and whose turn it is.
+pub(crate) struct Asking {
+    pub(crate) host: Arc<OsHost>,
+    pub(crate) source: Arc<dyn Source>,
     mints: AtomicU64,
 }
 
 impl Asking {
-    fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         let host = host();
         let name = CredentialName::parse("c").unwrap();
         let source = build(&config(text), &name, &OsSecrets, &tools(&host)).unwrap_or_else(|error| panic!("{error}"));
         Self { host, source, mints: AtomicU64::new(0) }
     }
 
-    async fn mint(&self) -> Result<Minting, MintError> {
+    pub(crate) async fn mint(&self) -> Result<Minting, MintError> {
+        self.mint_within(20_000).await
+    }
+
+    pub(crate) async fn mint_within(&self, answer_ms: u64) -> Result<Minting, MintError> {
         // As each mint has a key of its own.
         let number = self.mints.fetch_add(1, Ordering::Relaxed);
-        self.source.mint(&order(&self.host, 20_000), &format!("k{number}")).await
+        self.source.mint(&order(&self.host, answer_ms), &format!("k{number}")).await
     }
 }
 
@@ -225,7 +231,7 @@ async fn a_plain_error_of_a_proxy_is_judged_by_its_status() {
 }
 
 /// A credential that signs, and `more` that shows what it signs.
-fn with_identity(audience: &str, more: &str) -> String {
+pub(crate) fn with_identity(audience: &str, more: &str) -> String {
     format!(
         "[credential.identity]\nsource = \"jwt\"\nkey = '''{P256}'''\nparams = {{ alg = \"ES256\", header = {{ kid = \"k\" }}, claims = {{ iss = \"https://issuer.example.org\", sub = \"keyreeve:lake\", aud = \"{audience}\", iat = \"{{iat}}\", exp = \"{{exp}}\" }} }}\nlife = {{ max = \"9m\" }}\n{more}"
     )
@@ -250,10 +256,7 @@ async fn a_service_account_signs_for_itself() {
         "type": "service_account", "client_email": "me@project.iam.gserviceaccount.com", "private_key_id": "1",
         "private_key": RSA, "token_uri": server.token_url(),
     });
-    let asking = Asking::new(&format!(
-        "[credential.c]\nsource = \"google-service-account\"\nkey = '''{}'''\n",
-        file.to_string().replace("\\n", "\\n")
-    ));
+    let asking = Asking::new(&format!("[credential.c]\nsource = \"google-service-account\"\nkey = '''{file}'''\n"));
     assert!(token(&asking.mint().await.unwrap()).starts_with("t-"));
     let name = CredentialName::parse("c").unwrap();
     for (file, message) in [
@@ -476,28 +479,59 @@ async fn a_slow_answer_is_waited_for() {
     oauth2("oauth2-client", &server, SECRET).mint().await.unwrap();
 }
 
+async fn google(change: impl FnOnce(&mut google::Config)) -> Google {
+    let mut config = google::Config { trusted: keys(P256_PUBLIC), ..Default::default() };
+    change(&mut config);
+    google::start(config).await.unwrap()
+}
+
+/// A workload identity, with `more` in its `params`.
+fn federated(google: &Google, more: &str) -> Asking {
+    let usual = google::Config::default();
+    let params = format!(
+        "[credential.c]\nsource = \"gcp-workload-identity\"\n[credential.c.params]\nprovider = \"{}\"\nsts_url = \"{}\"\niam_url = \"{}\"\nassertion = \"credential:identity\"\n{more}",
+        usual.provider,
+        google.sts_url(),
+        google.iam_url()
+    );
+    Asking::new(&with_identity(&usual.audience, &params))
+}
+
+const ACCOUNT: &str = "service_account = \"lake@project.iam.gserviceaccount.com\"\n";
+
 #[tokio::test]
-async fn a_workload_identity_acts_as_a_service_account() {
-    let sts = server(|config| config.trusted = keys(P256_PUBLIC)).await;
-    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(50);
-    let iam = Parrot::start(move |head| {
-        let is_right = head
-            .starts_with("POST /v1/projects/-/serviceAccounts/lake@p.iam.gserviceaccount.com:generateAccessToken ")
-            && head.to_ascii_lowercase().contains("authorization: bearer t-1");
-        http("200 OK", "", &format!(r#"{{"accessToken":"ya29.{is_right}","expireTime":"{end}"}}"#))
-    })
-    .await;
-    let provider = "projects/1/locations/global/workloadIdentityPools/p/providers/k";
-    let params = |account: &str| {
-        format!(
-            "[credential.c]\nsource = \"gcp-workload-identity\"\nparams = {{ provider = \"{provider}\", {account} sts_url = \"{}\", iam_url = \"http://{}\", assertion = \"credential:identity\" }}\n",
-            sts.token_url(),
-            iam.addr
-        )
-    };
-    // The STS of this test wants a client; Google's does not.
-    let asking =
-        Asking::new(&with_identity("anybody", &params("service_account = \"lake@p.iam.gserviceaccount.com\",")));
-    let error = asking.mint().await.unwrap_err();
-    assert_eq!(error.message, "the token endpoint answered 401: invalid_client: picky says invalid_client");
+async fn a_workload_identity_is_federated_and_acts_as_a_service_account() {
+    let google = google(|_| {}).await;
+    let minting = federated(&google, "").mint().await.unwrap();
+    assert_eq!(token(&minting), "federated.1");
+    assert_eq!((google.sts_score().issued, google.score().calls), (1, 0));
+    let asking = federated(&google, ACCOUNT);
+    let minting = asking.mint().await.unwrap();
+    assert_eq!(token(&minting), "ya29.1");
+    assert!(minting.expires_at > asking.host.now().wall.plus(3_500_000));
+    assert_eq!((google.sts_score().issued, google.score().issued), (2, 1));
+}
+
+#[tokio::test]
+async fn what_google_refuses_is_told_by_the_service_that_refused() {
+    let stranger = google(|config| config.accounts = Vec::new()).await;
+    let error = federated(&stranger, ACCOUNT).mint().await.unwrap_err();
+    let said = "the IAM credentials API answered 403: PERMISSION_DENIED: picky says PERMISSION_DENIED";
+    assert_eq!((error.class, error.may_have_minted, error.message.as_str()), (FaultClass::Terminal, false, said));
+    let another = google(|config| config.audience = "another".into()).await;
+    let error = federated(&another, ACCOUNT).mint().await.unwrap_err();
+    assert_eq!(error.message, "the token endpoint answered 400: invalid_grant: picky says invalid_grant");
+    assert_eq!((error.class, another.score().calls), (FaultClass::Terminal, 0));
+    let google = google(|_| {}).await;
+    for (status, code, class) in [
+        (400, "INVALID_ARGUMENT", FaultClass::Misconfigured),
+        (403, "PERMISSION_DENIED", FaultClass::Terminal),
+        (429, "RESOURCE_EXHAUSTED", FaultClass::Throttled),
+        (503, "UNAVAILABLE", FaultClass::Transient),
+    ] {
+        google.set_faults(Faults::always(Fault::Fail { status, code: code.into(), retry_after_s: None })).unwrap();
+        let error = federated(&google, ACCOUNT).mint().await.unwrap_err();
+        assert_eq!((error.class, error.may_have_minted), (class, false), "{code}");
+    }
+    assert_eq!(google.score().issued, 0);
 }

@@ -22,6 +22,7 @@ mod running;
 mod scripts;
 mod secrets;
 mod slots;
+mod sources;
 mod support;
 mod tokens;
 mod worker;
