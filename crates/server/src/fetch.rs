@@ -47,7 +47,25 @@ impl Fetch {
     /// # Errors
     /// A sentence about a certificate or a proxy that cannot be used.
     pub fn new(host: Arc<dyn Host>, settings: &FetchSettings) -> Result<Self, String> {
-        let client = merged(settings, |builder| builder.pool_max_idle_per_host(0))?;
+        // For the whole process, and at most once: whoever was first chose the same library.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let extra = match &settings.extra_ca_pem {
+            Some(pem) => {
+                Certificate::from_pem_bundle(pem).map_err(|_| "the extra certificate authorities are not PEM")?
+            }
+            None => Vec::new(),
+        };
+        if settings.extra_ca_pem.is_some() && extra.is_empty() {
+            return Err("there is no certificate among the extra certificate authorities".into());
+        }
+        let client = match builder(settings)?.tls_certs_merge(extra.clone()).build() {
+            Ok(client) => client,
+            Err(cause) => {
+                let client = builder(settings)?.tls_certs_only(extra).build().map_err(|cause| reason(&cause))?;
+                tracing::warn!(cause = reason(&cause), "the system's certificate authorities cannot be used");
+                client
+            }
+        };
         Ok(Self { client, host })
     }
 
@@ -97,37 +115,13 @@ impl Http for Fetch {
     }
 }
 
-/// A client with the system's certificate authorities and those of the settings, or with the latter alone; `tune` says what is
-/// particular about it.
-pub(crate) fn merged(
-    settings: &FetchSettings,
-    tune: impl Fn(ClientBuilder) -> ClientBuilder,
-) -> Result<Client, String> {
-    // For the whole process, and at most once: whoever was first chose the same library.
-    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let extra = match &settings.extra_ca_pem {
-        Some(pem) => Certificate::from_pem_bundle(pem).map_err(|_| "the extra certificate authorities are not PEM")?,
-        None => Vec::new(),
-    };
-    if settings.extra_ca_pem.is_some() && extra.is_empty() {
-        return Err("there is no certificate among the extra certificate authorities".into());
-    }
-    match tune(builder(settings)?).tls_certs_merge(extra.clone()).build() {
-        Ok(client) => Ok(client),
-        Err(cause) => {
-            let client = tune(builder(settings)?).tls_certs_only(extra).build().map_err(|cause| reason(&cause))?;
-            tracing::warn!(cause = reason(&cause), "the system's certificate authorities cannot be used");
-            Ok(client)
-        }
-    }
-}
-
-fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
+pub(crate) fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     let mut builder = Client::builder()
         .user_agent(concat!("keyreeve/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
+        .pool_max_idle_per_host(0)
         .connect_timeout(Duration::from_millis(settings.connect_ms))
         .no_proxy();
     if let Some(url) = &settings.proxy {
@@ -146,7 +140,7 @@ pub(crate) fn failed(error: &reqwest::Error) -> HttpError {
 }
 
 /// The innermost causes, which say something, without the URL, which may hold a secret.
-fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {

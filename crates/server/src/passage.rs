@@ -10,7 +10,7 @@ use http::{Request, Response};
 use keyreeve::http::{Answer, Passage};
 use keyreeve::port::HttpError;
 
-use crate::fetch::{FetchSettings, failed, merged};
+use crate::fetch::{FetchSettings, builder, failed, reason};
 
 /// Between two pieces of an answer this long may pass.
 const IDLE: Duration = Duration::from_secs(60);
@@ -26,14 +26,22 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Makes a client that trusts the system's certificate authorities, and those of `settings`.
+    /// Makes a client that trusts the system's certificate authorities (or those of `SSL_CERT_FILE`); where there are none, it
+    /// reaches upstreams on loopback only.
     ///
     /// # Errors
-    /// A sentence about a certificate or a proxy that cannot be used.
+    /// A sentence about a client that cannot be made.
     pub fn new(settings: &FetchSettings) -> Result<Self, String> {
-        let client = merged(settings, |builder| {
-            builder.pool_max_idle_per_host(KEPT_MAX).pool_idle_timeout(KEPT).read_timeout(IDLE)
-        })?;
+        // For the whole process, and at most once: whoever was first chose the same library.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let kept = || {
+            let builder = builder(settings)?;
+            Ok::<_, String>(builder.pool_max_idle_per_host(KEPT_MAX).pool_idle_timeout(KEPT).read_timeout(IDLE))
+        };
+        let client = match kept()?.build() {
+            Ok(client) => client,
+            Err(_) => kept()?.tls_certs_only([]).build().map_err(|error| reason(&error))?,
+        };
         Ok(Self { client })
     }
 }

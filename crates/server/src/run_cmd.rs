@@ -24,7 +24,7 @@ use crate::exit::{Code, Failure, tell};
 
 /// How often a node is asked whether there is a new generation: no more often, and no less.
 const LOOK_MIN: Duration = Duration::from_secs(1);
-const LOOK_MAX: Duration = Duration::from_secs(30);
+const LOOK_MAX: Duration = Duration::from_secs(10);
 /// How long a program that is started anew may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 

@@ -120,8 +120,11 @@ const HANDED_OUT: &str = "seal.keys = [\"env:SEAL\"]\n\
 /// A table of something that is handed out: its name, and lines of which those that the setting itself replaces are left out.
 fn handing_out(table: &str, lines: &[&str], row: &Setting) -> String {
     let own = format!("{} = {}\n", row.name, row.example);
-    let others: String =
-        lines.iter().filter(|line| !line.starts_with(&format!("{} =", row.name))).map(|line| format!("{line}\n")).collect();
+    let others: String = lines
+        .iter()
+        .filter(|line| !line.starts_with(&format!("{} =", row.name)))
+        .map(|line| format!("{line}\n"))
+        .collect();
     format!("{HANDED_OUT}[{table}]\n{others}{own}")
 }
 
@@ -207,9 +210,7 @@ fn sample(row: &Setting) -> String {
                 _ => handing_out("metadata.m", &[bind, "kind = \"gce\"", credential], row),
             }
         }
-        "file.*" => {
-            handing_out("file.f", &["credential = \"lake-prod\"", "path = \"/run/keyreeve/lake.token\""], row)
-        }
+        "file.*" => handing_out("file.f", &["credential = \"lake-prod\"", "path = \"/run/keyreeve/lake.token\""], row),
         "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
         "policy[]" => {
             let others = needed_besides(row);
