@@ -3,7 +3,6 @@
 //!
 //! Signals are passed on to the program, and its exit code is ours. The API key is not for it: that variable is removed.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -66,7 +65,7 @@ pub(crate) enum OnRenewal {
 struct Given {
     generation: u64,
     refresh_at: Option<Timestamp>,
-    environment: BTreeMap<String, Secret<String>>,
+    environment: Vec<(String, Secret<String>)>,
 }
 
 /// Runs the program to its end. Returns its exit code, 128 and the number of the signal where one ended it.
@@ -126,11 +125,11 @@ async fn take(node: &Node, args: &RunArgs) -> Result<Given, Failure> {
         (Some(path), _) => {
             let token = Secret::new(form::token(&args.credential, &answer)?.to_owned().into_bytes());
             write_whole(path, &token).map_err(|error| Failure::new(Code::Unavailable, error))?;
-            BTreeMap::new()
+            Vec::new()
         }
         (None, Some(variable)) => {
             let token = form::token(&args.credential, &answer)?;
-            BTreeMap::from([(variable.clone(), Secret::new(token.to_owned()))])
+            vec![(variable.clone(), Secret::new(token.to_owned()))]
         }
         (None, None) => form::variables(&args.credential, &answer),
     };

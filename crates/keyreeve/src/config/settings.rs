@@ -589,7 +589,7 @@ static OUTBOUND: &[Setting] = &[
     row(
         life("lead"),
         Kind::DurationOrShare(1, 366 * DAY),
-        Computed("`10m` for `apns`, else a fifth of `max`"),
+        Computed("`10m` for `apns`; for `aws-web-identity` `20m`, or half of `max` where that is less; else a fifth of `max`"),
         "How long before expiry the renewal starts, as a time or as a share of `max`. It must absorb at least one lost answer.",
         "\"10m\"",
     ),

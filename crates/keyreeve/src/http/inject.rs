@@ -7,10 +7,10 @@
 //! upstream it is `https` in both cases. What is not on the list is refused: this is nobody's open proxy.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use axum::body::Body;
-use futures::StreamExt as _;
 use futures::future::{Either, select};
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
@@ -18,8 +18,8 @@ use http::header::{
 };
 use http::request::Parts as Head;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::Limited;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http_body_util::{BodyExt as _, Limited};
 use keyreeve_core::time::Span;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -50,7 +50,12 @@ pub struct Inject {
     header: HeaderName,
     passage: Arc<dyn Passage>,
     room: Arc<Semaphore>,
+    /// When a refusal was reported last, in milliseconds of the monotonic clock.
+    reported_ms: Arc<AtomicU64>,
 }
+
+/// Refusals are reported no more often than this, in milliseconds, however many there are.
+const REPORT_EVERY_MS: u64 = 1000;
 
 impl Inject {
     /// A gate with these settings, whose requests leave by `passage`.
@@ -58,7 +63,7 @@ impl Inject {
     pub fn new(config: InjectConfig, passage: Arc<dyn Passage>) -> Self {
         let room = Arc::new(Semaphore::new(config.requests_max));
         let header = HeaderName::try_from(config.header.as_str()).unwrap_or(AUTHORIZATION);
-        Self { config, header, passage, room }
+        Self { config, header, passage, room, reported_ms: Arc::new(AtomicU64::new(0)) }
     }
 
     /// Where a request goes.
@@ -82,11 +87,16 @@ impl Inject {
         }
         let host = named.parse::<Authority>().ok();
         match (host, self.config.upstreams.first()) {
-            // Only where the gate itself is asked: a proxy would be led to whatever else listens on this machine.
-            (Some(host), Some(first)) if head.uri.authority().is_none() && is_local(host.host()) => Ok(first),
+            // Only where the gate itself is asked. Who takes it for a proxy and names this machine means something else here.
+            (Some(host), Some(first)) if !is_proxied(head) && is_local(host.host()) => Ok(first),
             _ => Err(refuse(named)),
         }
     }
+}
+
+/// Whether the gate is asked as a proxy (RFC 9112 3.2.2). In HTTP/2 every request names an authority.
+fn is_proxied(head: &Head) -> bool {
+    head.uri.authority().is_some() && head.version < Version::HTTP_2
 }
 
 /// Whether `named` is the host of an upstream, with its port or, where that is the usual one, without.
@@ -234,17 +244,25 @@ fn strip(headers: &mut HeaderMap) {
 fn returned(answer: Answer, room: OwnedSemaphorePermit) -> Answer {
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
-    head.version = http::Version::default();
+    head.version = Version::default();
     head.extensions.clear();
-    let body = Body::from_stream(body.into_data_stream().map(move |chunk| {
+    // Frames, not chunks: gRPC has its status in trailers.
+    let body = Body::new(body.map_frame(move |frame| {
         let _ = &room;
-        chunk
+        frame
     }));
     Answer::from_parts(head, body)
 }
 
 /// The upstream does not accept the credential: the fleet renews it, once.
 fn report(later: &Later, inject: &Inject, generation: u64) {
+    // 0 is never: the first is always reported.
+    let now_ms = later.api.host.now().mono.0.max(1);
+    let last_ms = inject.reported_ms.load(Ordering::Relaxed);
+    let is_due = last_ms == 0 || now_ms.saturating_sub(last_ms) >= REPORT_EVERY_MS;
+    if !is_due || inject.reported_ms.swap(now_ms, Ordering::Relaxed) != last_ms {
+        return;
+    }
     let outbound = later.live.outbound.clone();
     let name = inject.config.credential.clone();
     later.api.host.spawn(Box::pin(async move {
@@ -322,6 +340,9 @@ mod tests {
             assert_eq!(goes_to(uri, host), api, "{uri} {host:?}");
         }
         assert_eq!(goes_to("http://up.example.org:8443/", None).unwrap(), "up.example.org:8443");
+        let head =
+            Request::get("http://localhost:7075/repos").version(Version::HTTP_2).body(()).unwrap().into_parts().0;
+        assert_eq!(gate().upstream(&head).ok().map(shown), Some("api.example.org"), "HTTP/2 has no other form");
         for (uri, host) in [
             ("/", Some("elsewhere.example")),
             ("/", Some("api.example.org.elsewhere.example")),

@@ -128,6 +128,32 @@ fn handing_out(table: &str, lines: &[&str], row: &Setting) -> String {
     format!("{HANDED_OUT}[{table}]\n{others}{own}")
 }
 
+fn sample_of_hand_out(row: &Setting) -> String {
+    match row.parent {
+        "gate.*" => {
+            let lines = [
+                "kind = \"inject\"",
+                "bind = \"127.0.0.1:7075\"",
+                "credential = \"github-acme\"",
+                "upstreams = \"https://api.github.com\"",
+            ];
+            handing_out("gate.g", &lines, row)
+        }
+        "metadata.*" => {
+            let bind = "bind = \"127.0.0.1:9911\"";
+            let credential = "credential = \"lake-prod\"";
+            match row.name {
+                "resources" => handing_out("metadata.m", &[bind, "kind = \"azure\""], row),
+                "bind" | "kind" | "credential" | "role" => {
+                    handing_out("metadata.m", &[bind, "kind = \"aws\"", credential], row)
+                }
+                _ => handing_out("metadata.m", &[bind, "kind = \"gce\"", credential], row),
+            }
+        }
+        _ => handing_out("file.f", &["credential = \"lake-prod\"", "path = \"/run/keyreeve/lake.token\""], row),
+    }
+}
+
 /// A file with the least that the setting needs around it, and the setting with its example.
 fn sample(row: &Setting) -> String {
     let line = format!("{} = {}\n", row.name, row.example);
@@ -190,27 +216,8 @@ fn sample(row: &Setting) -> String {
             format!("seal.keys = [\"env:SEAL\"]\n{issuer}[client.c]\n{others}{line}")
         }
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
-        "gate.*" if row.home.is_some() => {
-            let lines = [
-                "kind = \"inject\"",
-                "bind = \"127.0.0.1:7075\"",
-                "credential = \"github-acme\"",
-                "upstreams = \"https://api.github.com\"",
-            ];
-            handing_out("gate.g", &lines, row)
-        }
-        "metadata.*" => {
-            let bind = "bind = \"127.0.0.1:9911\"";
-            let credential = "credential = \"lake-prod\"";
-            match row.name {
-                "resources" => handing_out("metadata.m", &[bind, "kind = \"azure\""], row),
-                "bind" | "kind" | "credential" | "role" => {
-                    handing_out("metadata.m", &[bind, "kind = \"aws\"", credential], row)
-                }
-                _ => handing_out("metadata.m", &[bind, "kind = \"gce\"", credential], row),
-            }
-        }
-        "file.*" => handing_out("file.f", &["credential = \"lake-prod\"", "path = \"/run/keyreeve/lake.token\""], row),
+        "metadata.*" | "file.*" => sample_of_hand_out(row),
+        "gate.*" if row.home.is_some() => sample_of_hand_out(row),
         "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
         "policy[]" => {
             let others = needed_besides(row);

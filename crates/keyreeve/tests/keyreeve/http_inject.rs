@@ -199,7 +199,7 @@ async fn bodies_and_requests_have_their_limits() {
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (413, "too-large"));
     // Without a length it is found out on the way.
     assert_eq!(gate.ask("POST", "/", &[], &long).await.status, 503);
-    assert_eq!(gate.ask("POST", "/", &[], &long[..100]).await.status, 200);
+    assert_eq!(gate.ask("POST", "/", &[], &"x".repeat(100)).await.status, 200);
     gate.does(Does::Hang);
     let waiting = [gate.ask("GET", "/", &[], ""), gate.ask("GET", "/", &[], "")];
     let waiting = futures::future::join_all(waiting);

@@ -1,7 +1,5 @@
 //! The forms in which `credential get` prints a secret.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 use keyreeve::core::secret::Secret;
 use serde_json::{Map, Value, json};
@@ -51,10 +49,10 @@ fn environment(name: &str, answer: &Value) -> String {
 }
 
 /// The variables of a credential, with their values.
-pub(crate) fn variables(name: &str, answer: &Value) -> BTreeMap<String, Secret<String>> {
+pub(crate) fn variables(name: &str, answer: &Value) -> Vec<(String, Secret<String>)> {
     let prefix = variable(name);
-    let mut all = BTreeMap::new();
-    let mut set = |variable: String, value: &str| all.insert(variable, Secret::new(value.to_owned()));
+    let mut all = Vec::new();
+    let mut set = |variable: String, value: &str| all.push((variable, Secret::new(value.to_owned())));
     if let Some(token) = answer.get("token").and_then(Value::as_str) {
         set(format!("{prefix}_TOKEN"), token);
     }

@@ -67,7 +67,7 @@ pub(in crate::http) enum Asked {
 }
 
 /// What one listener hands out.
-pub struct Metadata {
+pub(in crate::http) struct Metadata {
     kind: MetadataKind,
     /// Marks the session tokens of IMDS. A reload makes another: clients ask for a new token where theirs is refused.
     session_key: Secret<[u8; 32]>,
@@ -75,8 +75,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// A service of this kind.
-    #[must_use]
-    pub fn new(kind: MetadataKind, host: &dyn Host) -> Self {
+    pub(in crate::http) fn new(kind: MetadataKind, host: &dyn Host) -> Self {
         let mut key = [0; 32];
         host.fill(&mut key);
         Self { kind, session_key: Secret::new(key) }

@@ -1,6 +1,8 @@
 //! What the document says about hand-out.
 
-use serde_json::{Value, json};
+use serde_json::Value;
+#[cfg(not(target_arch = "wasm32"))]
+use serde_json::json;
 
 use super::{PLAIN, Said, moment, object, text};
 #[cfg(not(target_arch = "wasm32"))]
