@@ -55,7 +55,7 @@ impl Door {
             Behind::Surfaces(surfaces) => Site::new(api, surfaces),
             Behind::Metadata(kind) => Site::metadata(api, kind.clone()),
             Behind::Inject(config) => {
-                let passage: Arc<dyn http::Passage> = Arc::new(streams.clone());
+                let passage: Arc<dyn http::Passage> = Arc::new(streams.by(config.via.clone()));
                 Site::inject(api, Inject::new((**config).clone(), passage))
             }
         }

@@ -59,7 +59,8 @@ const TAKEN: [&str; 22] = [
 
 /// What only one kind of gate has a use for.
 const ONLY_AUTH: [&str; 4] = ["proxy", "method_header", "uri_header", "identity"];
-const ONLY_INJECT: [&str; 8] = ["bind", "credential", "upstreams", "header", "value", "timeout", "body", "requests"];
+const ONLY_INJECT: [&str; 10] =
+    ["bind", "credential", "upstreams", "header", "value", "via", "ca", "timeout", "body", "requests"];
 
 /// The gates, by what they do.
 #[derive(Default)]
