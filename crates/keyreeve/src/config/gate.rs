@@ -102,7 +102,9 @@ pub(super) fn all(
         } else if scope.sheet.home == Home::Worker {
             let hint = "run a node beside the program: what a Worker asks, it can ask with the token itself";
             scope.fault("kind", &Fault::new("cannot be `inject` on a Worker, which has no address of its own", hint));
-        } else if let Some(gate) = inject::one(&mut scope, &taken, credentials) {
+        } else if !cfg!(target_arch = "wasm32")
+            && let Some(gate) = inject::one(&mut scope, &taken, credentials)
+        {
             taken.push(gate.bind.clone());
             gates.inject.insert(named.key, gate);
         }
