@@ -115,7 +115,7 @@ impl Http for Fetch {
     }
 }
 
-fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
+pub(crate) fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     let mut builder = Client::builder()
         .user_agent(concat!("keyreeve/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -131,7 +131,7 @@ fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     Ok(builder)
 }
 
-fn failed(error: &reqwest::Error) -> HttpError {
+pub(crate) fn failed(error: &reqwest::Error) -> HttpError {
     if error.is_connect() || error.is_builder() {
         HttpError::NotSent(reason(error))
     } else {
@@ -140,7 +140,7 @@ fn failed(error: &reqwest::Error) -> HttpError {
 }
 
 /// The innermost causes, which say something, without the URL, which may hold a secret.
-fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {
