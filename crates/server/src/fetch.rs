@@ -203,7 +203,7 @@ fn file(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(failed)
 }
 
-fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
+pub(crate) fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     let mut builder = Client::builder()
         .user_agent(concat!("keyreeve/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -219,7 +219,7 @@ fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     Ok(builder)
 }
 
-fn failed(error: &reqwest::Error) -> HttpError {
+pub(crate) fn failed(error: &reqwest::Error) -> HttpError {
     if error.is_connect() || error.is_builder() || is_refused_handshake(error) {
         HttpError::NotSent(reason(error))
     } else {
@@ -257,7 +257,7 @@ fn is_refused_handshake(error: &reqwest::Error) -> bool {
 }
 
 /// The innermost causes, which say something, without the URL, which may hold a secret.
-fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {
