@@ -6,6 +6,6 @@
 //! - [`fetch`]: HTTP to the outside
 
 pub mod command;
-pub mod fetch;
-pub mod host;
 pub mod secrets;
+
+pub use keyreeve::system::{fetch, host};

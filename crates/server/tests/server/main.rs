@@ -10,6 +10,7 @@ mod doubt;
 mod expiry;
 mod fetch;
 mod issuer_keys;
+mod jwks;
 mod leader;
 mod nginx;
 mod node;

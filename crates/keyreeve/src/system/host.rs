@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use keyreeve::core::time::{Moment, Mono, Steady, Timestamp};
-use keyreeve::port::Host;
+use keyreeve_core::time::{Moment, Mono, Steady, Timestamp};
+
+use crate::port::Host;
 
 /// The variable that [`Clock::from_environment`] reads.
 pub const TEST_CLOCK: &str = "KEYREEVE_TEST_CLOCK";

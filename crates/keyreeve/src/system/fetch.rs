@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderValue;
-use keyreeve::core::secret::Secret;
-use keyreeve::core::time::Mono;
-use keyreeve::port::{Host, Http, HttpAnswer, HttpError, HttpRequest};
+use keyreeve_core::secret::Secret;
+use keyreeve_core::time::Mono;
 use reqwest::{Certificate, Client, ClientBuilder, Proxy};
+
+use crate::port::{Host, Http, HttpAnswer, HttpError, HttpRequest};
 
 /// How HTTP leaves this machine.
 #[derive(Clone, Debug)]
