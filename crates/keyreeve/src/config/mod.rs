@@ -35,6 +35,7 @@ mod verifier;
 pub use bindings::Bindings;
 pub use client::{ClientConfig, ClientProof, Grant, OWN_CLAIMS, Trusted};
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;
+pub(crate) use gate::IDENTITY;
 pub use inbound::{FetchConfig, GateConfig, KeysConfig, KeysUrl, Proxy, VerifierConfig};
 pub use issuer::IssuerConfig;
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};

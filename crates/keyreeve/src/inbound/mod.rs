@@ -27,6 +27,7 @@ use keyreeve_core::jwt::{Claims, Refusal, Shown, Unverified, Verified};
 use keyreeve_core::policy::{Decision, Policy, Request, Source, Subject};
 use keyreeve_core::time::Timestamp;
 
+use crate::config::IDENTITY;
 pub use crate::config::{GateConfig, Proxy};
 use crate::jwt::{Verifier, VerifyError};
 pub use build::{Parts, Problem, verifiers};
@@ -152,10 +153,21 @@ impl Gate {
             place: format!("gate:{name}"),
             method_header: header(&config.method_header)?,
             uri_header: header(&config.uri_header)?,
-            headers: config.identity.iter().filter_map(|(name, _)| header(name)).collect(),
+            headers: config
+                .identity
+                .iter()
+                .filter_map(|(name, _)| usual_header(name).or_else(|| header(name)))
+                .collect(),
             config,
         })
     }
+}
+
+/// A header that gates answer with unless told otherwise: copied without counting copies, which all threads would do at one
+/// place.
+fn usual_header(name: &str) -> Option<HeaderName> {
+    let usual = IDENTITY.iter().find(|(usual, _)| *usual == name);
+    usual.map(|(usual, _)| HeaderName::from_static(usual))
 }
 
 /// Everybody whose tokens are accepted, the gates, and the rules. Replaced as a whole when the configuration is read again.
