@@ -6,6 +6,5 @@
 //! - [`fetch`]: HTTP to the outside
 
 pub mod command;
-pub mod secrets;
 
-pub use keyreeve::system::{fetch, host};
+pub use keyreeve::system::{fetch, host, secrets};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use keyreeve::config::{Bind, Config, Listener, Surface};
+use keyreeve::config::{Bind, ClientConfig, ClientProof, Config, Listener, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::http::{self, Api, Live};
@@ -20,7 +20,7 @@ use tokio::task::AbortHandle;
 use crate::cli::{LogForm, ServeArgs};
 use crate::exit::{Code, Failure, say};
 use crate::issuing::Signs;
-use crate::listen::{Bound, Listening};
+use crate::listen::{Bound, Listening, Tls};
 use crate::load::{self, Ground, Loaded, Store};
 use crate::logs;
 use crate::notify::{self, State};
@@ -89,6 +89,7 @@ impl Node {
         let name = node_name(settings.node.as_deref())?;
         let config = load::read_and_warn(&settings.config)?;
         let listeners = listeners_of(&config, settings.bind);
+        let tls = tls_of(&listeners, &config, &ground)?;
         // Sockets first: an address that is taken should not cost a mint.
         let mut bound: Vec<Bound> = first.into_iter().collect();
         for listener in listeners.iter().skip(bound.len()) {
@@ -108,11 +109,11 @@ impl Node {
         };
         let api = Api::new(live(&outbound, &loaded), parts);
         let connections_max = loaded.config.limits.connections_max;
-        let listeners = listeners.into_iter().zip(bound);
+        let listeners = listeners.into_iter().zip(bound).zip(tls);
         let listeners = listeners
-            .map(|(listener, bound)| {
+            .map(|((listener, bound), tls)| {
                 let answerer = Arc::new(ArcSwap::from_pointee(http::Site::new(Arc::clone(&api), &listener.serve)));
-                Listening::start(listener.bind, bound, answerer, connections_max)
+                Listening::start(listener.bind, bound, answerer, tls, connections_max)
             })
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
@@ -177,6 +178,7 @@ impl Node {
         let config = load::read_and_warn(&self.settings.config)?;
         let wanted = listeners_of(&config, self.settings.bind);
         // What may fail comes first, so that a failure leaves everything as it was.
+        let tls = tls_of(&wanted, &config, &self.ground)?;
         let mut added = Vec::new();
         for listener in &wanted {
             if !self.listeners.iter().any(|listening| *listening.bind() == listener.bind) {
@@ -197,17 +199,24 @@ impl Node {
         }
         self.store.clone_from(&loaded.store);
         self.fetched.clone_from(&loaded.fetched);
-        self.listen_on(&wanted, added, loaded.config.limits.connections_max);
+        self.listen_on(wanted.into_iter().zip(tls).collect(), added, loaded.config.limits.connections_max);
         self.start_reseal();
         Ok(())
     }
 
-    fn listen_on(&mut self, wanted: &[Listener], added: Vec<(Listener, Bound)>, connections_max: usize) {
+    fn listen_on(
+        &mut self,
+        mut wanted: Vec<(Listener, Option<Tls>)>,
+        added: Vec<(Listener, Bound)>,
+        connections_max: usize,
+    ) {
+        let mut tls_of = |bind: &Bind| wanted.iter_mut().find(|(listener, _)| listener.bind == *bind);
         let known = std::mem::take(&mut self.listeners);
         for listening in known {
-            match wanted.iter().find(|listener| listener.bind == *listening.bind()) {
-                Some(listener) => {
+            match tls_of(listening.bind()) {
+                Some((listener, tls)) => {
                     listening.answer_by(http::Site::new(Arc::clone(&self.api), &listener.serve));
+                    listening.speak(tls.take());
                     self.listeners.push(listening);
                 }
                 None => {
@@ -219,7 +228,8 @@ impl Node {
         for (listener, bound) in added {
             tracing::info!("listening on {bound}");
             let answerer = Arc::new(ArcSwap::from_pointee(http::Site::new(Arc::clone(&self.api), &listener.serve)));
-            self.listeners.push(Listening::start(listener.bind, bound, answerer, connections_max));
+            let tls = tls_of(&listener.bind).and_then(|(_, tls)| tls.take());
+            self.listeners.push(Listening::start(listener.bind, bound, answerer, tls, connections_max));
         }
     }
 
@@ -302,9 +312,24 @@ fn listeners_of(config: &Config, instead: Option<SocketAddr>) -> Vec<Listener> {
         None => config.listeners.clone(),
         Some(address) => {
             let serve = BTreeSet::from([Surface::Api, Surface::Metrics, Surface::Gate, Surface::Oauth2]);
-            vec![Listener { bind: Bind::Tcp(address), serve }]
+            vec![Listener { bind: Bind::Tcp(address), serve, tls: None }]
         }
     }
+}
+
+/// The TLS of each listener. Clients are asked for a certificate where one of them proves itself so.
+fn tls_of(listeners: &[Listener], config: &Config, ground: &Ground) -> Result<Vec<Option<Tls>>, Failure> {
+    let is_certified = |client: &ClientConfig| {
+        matches!(client.proof, ClientProof::CertificateSha256(_) | ClientProof::CertificateName(_))
+    };
+    let asks = config.clients.values().any(is_certified);
+    let of = |(at, listener): (usize, &Listener)| {
+        let Some(tls) = &listener.tls else { return Ok(None) };
+        let asks = asks && listener.serve.contains(&Surface::Oauth2);
+        let made = Tls::new(tls, asks, ground.secrets.as_ref());
+        made.map(Some).map_err(|cause| Failure::new(Code::Usage, format!("`listener[{at}].tls`: {cause}")))
+    };
+    listeners.iter().enumerate().map(of).collect()
 }
 
 async fn bind(address: &Bind) -> Result<Bound, Failure> {

@@ -258,8 +258,11 @@ impl Inbound {
             let Some(one) = self.trusted.get(index) else { continue };
             // Before the keys are looked at: a key that leaves meanwhile makes the verdict an old one.
             let epoch = one.verifier.keys().epoch();
-            // RFC 9449 7.1: what is bound to a key is worth nothing in other hands, and no proxy forwards a proof.
-            let held = |verified: &Verified<Claims>| verified.claims().check_possession(None);
+            // RFC 9449 7.1, RFC 8705 3: what is bound to a key or a certificate is worth nothing in other hands, and no proxy
+            // forwards a proof.
+            let held = |verified: &Verified<Claims>| {
+                verified.claims().check_possession(None).and_then(|()| verified.claims().check_certificate(None))
+            };
             match one.verifier.verify(token, now).await {
                 Ok(verified) if let Err(refusal) = held(&verified) => return Err(refusal.into()),
                 Ok(verified) if one.revoked.as_ref().is_some_and(|is| is(verified.claims())) => {

@@ -2,10 +2,12 @@
 //!
 //! - [`host`]: clocks, chance and tasks
 //! - [`fetch`]: HTTP to the outside
+//! - [`secrets`]: secrets by reference
 //! - [`keys`]: keys that somebody else serves, for a program that verifies
 
 pub mod fetch;
 pub mod host;
+pub mod secrets;
 
 use std::sync::Arc;
 

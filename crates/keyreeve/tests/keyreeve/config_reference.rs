@@ -110,6 +110,9 @@ fn sample(row: &Setting) -> String {
             let lines: String = others.map(|other| format!("{} = {}\n", other.name, other.example)).collect();
             format!("[caller.c]\n{lines}{line}")
         }
+        "listener[].tls" => {
+            format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[listener.tls]\n{}{line}", needed_besides(row))
+        }
         "listener[]" if row.name == "bind" => format!("[[listener]]\n{line}"),
         "listener[]" => format!("[[listener]]\nbind = \"127.0.0.1:0\"\n{line}"),
         parent if parent.starts_with("credential.*") => {
@@ -141,7 +144,7 @@ fn sample(row: &Setting) -> String {
         "client.*" => {
             let mut lines = vec!["issuer = \"gateway\"", "can = [\"jwt-bearer\"]"];
             lines.push(match row.name {
-                "secret_sha256" | "certificate_sha256" => "",
+                "secret_sha256" | "certificate_sha256" | "certificate_name" => "",
                 _ => "jwks = \"file:/etc/keyreeve/orders.jwks.json\"",
             });
             let others: String =
