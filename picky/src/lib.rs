@@ -2,6 +2,7 @@
 //!
 //! * [`apns`]: a fake Apple over TLS and HTTP/2 that really verifies provider tokens and judges how often they change.
 //! * [`upstream`]: a plain HTTP issuer that counts its mints and misbehaves on demand.
+//! * [`issuers`]: an authorization server, AWS STS, GitHub and Google, each with the rules of its protocol.
 //! * [`oidc`]: an OpenID Connect issuer that counts who asks for its keys, rotates them, and misbehaves on demand.
 //! * [`clock`]: simulated wall time, so that an hour of rules passes in seconds or under a test's hand.
 //! * [`faults`]: which requests are spoiled, shared by all upstreams.
@@ -12,6 +13,7 @@
 pub mod apns;
 pub mod clock;
 pub mod faults;
+pub mod issuers;
 pub mod oidc;
 pub mod upstream;
 

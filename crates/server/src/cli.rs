@@ -498,6 +498,12 @@ pub(crate) struct PolicyExplainArgs {
 pub(crate) enum PickyCommand {
     /// A fake Apple Push Notification service.
     Apns(PickyApnsArgs),
+    /// A fake OAuth authorization server whose refresh tokens are good for one use.
+    Oauth(crate::picky_issuers::PickyOauthArgs),
+    /// A fake AWS STS that verifies web identities.
+    Sts(crate::picky_issuers::PickyStsArgs),
+    /// A fake GitHub that issues installation tokens.
+    Github(crate::picky_issuers::PickyGithubArgs),
     /// A fake OpenID Connect issuer, which counts who asks for its keys.
     Oidc(PickyOidcArgs),
 }

@@ -16,7 +16,7 @@ use keyreeve::core::lifecycle::Order;
 use keyreeve::engine::switched::Switched;
 use keyreeve::inbound::issuer::{KeyMaker, KeyPair};
 use keyreeve::port::{Host, Register};
-use keyreeve::source::{MintError, Minting, Nature, Source};
+use keyreeve::source::{Identity, Kept, MintError, Minting, Nature, Source};
 
 /// The variable that names the folder.
 const VARIABLE: &str = "KEYREEVE_TEST_FAULTS";
@@ -102,12 +102,36 @@ impl Source for Delayed {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
+        self.wait().await;
+        self.source.mint(order, idempotency_key).await
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        self.source.identity()
+    }
+
+    fn is_chained(&self) -> bool {
+        self.source.is_chained()
+    }
+
+    async fn mint_after(
+        &self,
+        order: &Order,
+        idempotency_key: &str,
+        kept: Option<&Kept>,
+    ) -> Result<(Minting, Option<Kept>), MintError> {
+        self.wait().await;
+        self.source.mint_after(order, idempotency_key, kept).await
+    }
+}
+
+impl Delayed {
+    async fn wait(&self) {
         let delay_ms = number_in(&self.file);
         if delay_ms > 0 {
             tracing::warn!(delay_ms, "this mint waits first, as `mint-delay-ms` says");
             self.host.sleep_until(self.host.now().mono.plus(delay_ms)).await;
         }
-        self.source.mint(order, idempotency_key).await
     }
 }
 

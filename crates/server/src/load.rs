@@ -59,6 +59,7 @@ impl Ground {
             http: Arc::new(http),
             programs: Some(Arc::new(programs)),
             signer: keyreeve::crypto::signer,
+            secrets: Arc::new(OsSecrets),
         };
         Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), scale })
     }

@@ -7,7 +7,7 @@
 //! - `client`: commands that talk to a running node
 //! - `build_worker`: the Worker as a folder that wrangler deploys
 //! - `jwt_cmd`: keys and tokens without a node
-//! - `config_cmd`, `policy_cmd`, `doctor`, `picky_cmd`: the rest
+//! - `config_cmd`, `policy_cmd`, `doctor`, `picky_cmd`, `picky_issuers`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
 //! - `faults`: switches for tests with real processes
 
@@ -28,6 +28,7 @@ mod logs;
 mod new_key;
 mod notify;
 mod picky_cmd;
+mod picky_issuers;
 mod policy_cmd;
 mod serve;
 mod signal;
@@ -75,6 +76,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Keys(KeysCommand::New(command)) => jwt_cmd::keys(command),
         Command::Jwt(command) => on_one_core(jwt_cmd::run(command)),
         Command::Picky(PickyCommand::Apns(args)) => on_all_cores(picky_cmd::apns(args)),
+        Command::Picky(PickyCommand::Oauth(args)) => on_all_cores(picky_issuers::oauth(args)),
+        Command::Picky(PickyCommand::Sts(args)) => on_all_cores(picky_issuers::sts(args)),
+        Command::Picky(PickyCommand::Github(args)) => on_all_cores(picky_issuers::github(args)),
         Command::Picky(PickyCommand::Oidc(args)) => on_all_cores(picky_cmd::oidc(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),

@@ -18,7 +18,7 @@ use keyreeve::engine::wire::{self, SigningKey};
 use keyreeve::error::{Error, ErrorKind};
 use keyreeve::http::{Answer, Api, Forward, Live, Parts as ApiParts, Site};
 use keyreeve::inbound::Inbound;
-use keyreeve::outbound::{Drive, Origin, Outbound, Parts, Tiers, Wish, record_key};
+use keyreeve::outbound::{Drive, Origin, Outbound, Parts, Tiers, Wish};
 use keyreeve::port::{Host, Register};
 use worker::{Env, HttpRequest, Response, ResponseBuilder};
 
@@ -137,6 +137,7 @@ impl Front {
                 binding: binding.to_owned(),
                 host: Arc::clone(&ground.host),
                 crypto: Arc::clone(&ground.crypto),
+                config: Arc::clone(&ground.config),
             })
         });
         let origin = match (&objects, &ground.keys) {
@@ -211,13 +212,14 @@ pub(crate) async fn wake(env: Env) -> Result<(), String> {
         binding: binding.to_owned(),
         host: Arc::clone(&ground.host),
         crypto: Arc::clone(&ground.crypto),
+        config: Arc::clone(&ground.config),
     };
     let kept = ground.config.credentials.iter().filter(|(_, one)| matches!(one.keep, Keep::Always));
     let mut problems = Vec::new();
     for (name, _) in kept {
         let request = Request::get(format!("{OBJECT}/wake")).header(CREDENTIAL, name.as_str());
         let request = request.body(Full::<Bytes>::default()).map_err(|error| error.to_string())?;
-        let key = record_key(ground.crypto.as_ref(), name);
+        let key = objects.key(name);
         if let Err(error) = objects.send(key.as_str(), request).await {
             problems.push(format!("`{name}`: {error}"));
         }

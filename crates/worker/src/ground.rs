@@ -58,7 +58,7 @@ pub(crate) struct Ground {
     pub(crate) crypto: Arc<dyn Crypto>,
     pub(crate) config: Arc<Config>,
     pub(crate) keys: Option<KeyRing>,
-    secrets: BoundSecrets,
+    secrets: Arc<BoundSecrets>,
     tools: Tools,
 }
 
@@ -73,10 +73,16 @@ impl Ground {
         let config = config()?;
         let names = config.bindings().secrets;
         let secrets = BoundSecrets::new(env.clone()).with_stored(host.as_ref(), names).await?;
-        let keys = seal_keys(&config.seal_keys, &secrets).map_err(|problems| problems.join("\n"))?;
+        let secrets = Arc::new(secrets);
+        let keys = seal_keys(&config.seal_keys, secrets.as_ref()).map_err(|problems| problems.join("\n"))?;
         let http = Fetch::new(env.clone(), Arc::clone(&host));
-        let tools =
-            Tools { host: Arc::clone(&host), http: Arc::new(http), programs: None, signer: crate::webcrypto::signer };
+        let tools = Tools {
+            host: Arc::clone(&host),
+            http: Arc::new(http),
+            programs: None,
+            signer: crate::webcrypto::signer,
+            secrets: secrets.clone(),
+        };
         Ok(Self { env, host, crypto: Arc::new(LocalCrypto), config, keys, secrets, tools })
     }
 
@@ -122,7 +128,7 @@ impl Ground {
             make: crate::webcrypto::check,
         };
         let config = &self.config;
-        let trusted = inbound::verifiers(&config.verifiers, &self.secrets, &parts, &mut BTreeMap::new());
+        let trusted = inbound::verifiers(&config.verifiers, self.secrets.as_ref(), &parts, &mut BTreeMap::new());
         let trusted = trusted.map_err(|problems| problems.join("\n"))?;
         let mut secret = [0; 32];
         self.host.fill(&mut secret);
@@ -152,7 +158,7 @@ impl Ground {
     /// A sentence that names the setting.
     pub(crate) fn credential(&self, name: &CredentialName) -> Result<Credential, String> {
         let one = self.config.credentials.get(name).ok_or_else(|| format!("no credential is named `{name}`"))?;
-        let source = source::build(one, name, &self.secrets, &self.tools)?;
+        let source = source::build(one, name, self.secrets.as_ref(), &self.tools)?;
         Ok(Credential { name: name.clone(), source, plan: Arc::new(one.plan.clone()), keep: one.keep })
     }
 }

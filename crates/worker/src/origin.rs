@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
+use keyreeve::config::Config;
 use keyreeve::core::crypto::Crypto;
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::record::{RECORD_BYTES_MAX, Record};
@@ -20,7 +21,8 @@ use keyreeve::core::time::Mono;
 use keyreeve::error::{Error, ErrorKind};
 use keyreeve::http::{Answer, Forward};
 use keyreeve::outbound::{Origin, Wish, record_key};
-use keyreeve::port::Host;
+use keyreeve::port::{Host, Key};
+use keyreeve::source::Identity;
 use serde::{Deserialize, Serialize};
 use worker::send::SendFuture;
 use worker::{Env, HttpResponse};
@@ -91,9 +93,15 @@ pub(crate) struct Objects {
     pub(crate) binding: String,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) crypto: Arc<dyn Crypto>,
+    pub(crate) config: Arc<Config>,
 }
 
 impl Objects {
+    /// What the object of a credential is named after.
+    pub(crate) fn key(&self, name: &CredentialName) -> Key {
+        record_key(self.crypto.as_ref(), name, self.identity(name))
+    }
+
     /// Sends a request to the object named `key`.
     pub(crate) async fn send(&self, key: &str, request: Request<Full<Bytes>>) -> Result<HttpResponse, String> {
         js::binding_with(&self.env, &self.binding, "idFromName", "Durable Object namespace")?;
@@ -106,7 +114,7 @@ impl Objects {
     }
 
     async fn ask(&self, name: &CredentialName, request: Request<Full<Bytes>>) -> Result<HttpResponse, String> {
-        let key = record_key(self.crypto.as_ref(), name);
+        let key = self.key(name);
         let mut request = request;
         let value = HeaderValue::from_str(name.as_str()).map_err(|_| "the name is no header value".to_owned())?;
         request.headers_mut().insert(CREDENTIAL, value);
@@ -140,6 +148,10 @@ impl Origin for Objects {
         let left_ms = deadline.since(self.host.now().mono);
         let asked = Asked { wish, wait_ms: left_ms.saturating_sub(WAY_MS).max(1) };
         SendFuture::new(self.fetch_record(name, asked)).await
+    }
+
+    fn identity(&self, name: &CredentialName) -> Option<Identity> {
+        self.config.credentials.get(name).and_then(Identity::of)
     }
 }
 

@@ -54,7 +54,7 @@ async fn ask_object(env: &Env, what: &str) -> worker::Result<Response> {
 /// The object of a credential, doing what an object never should.
 async fn ask_credential(env: &Env, name: &str, what: &str) -> worker::Result<Response> {
     let name = CredentialName::parse(name).map_err(|error| worker::Error::RustError(error.to_string()))?;
-    let stub = env.durable_object("KEYREEVE")?.get_by_name(record_key(&LocalCrypto, &name).as_str())?;
+    let stub = env.durable_object("KEYREEVE")?.get_by_name(record_key(&LocalCrypto, &name, None).as_str())?;
     stub.fetch_with_str(&format!("https://object.invalid/testing/{what}")).await
 }
 

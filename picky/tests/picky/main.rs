@@ -5,6 +5,7 @@ mod client;
 mod control;
 mod faults;
 mod issuer;
+mod issuers;
 mod requests;
 mod rules;
 mod score;

@@ -120,29 +120,7 @@ fn uses(config: &Config) -> Vec<Use> {
             add(path, SECRET, name);
         }
     };
-    config.store_key.iter().for_each(|key| secret("store.key".into(), key));
-    config.store_old_key.iter().for_each(|key| secret("store.old_key".into(), key));
-    config.seal_keys.iter().for_each(|key| secret("seal.keys".into(), key));
-    for (name, credential) in &config.credentials {
-        let at = join("credential", name.as_str());
-        match &credential.source {
-            SourceConfig::Apns { key, .. } | SourceConfig::Jwt { key, .. } => secret(format!("{at}.key"), key),
-            SourceConfig::Exec { secrets, .. } => {
-                secrets.values().for_each(|one| secret(format!("{at}.secrets"), one));
-            }
-            SourceConfig::Http { secret_headers, .. } => {
-                secret_headers.values().for_each(|one| secret(format!("{at}.secret_headers"), one));
-            }
-        }
-    }
-    for (name, verifier) in &config.verifiers {
-        let at = join("verifier", name);
-        match &verifier.keys {
-            KeysConfig::Held(keys) => keys.iter().for_each(|key| secret(format!("{at}.keys"), key)),
-            KeysConfig::Secret(key) => secret(format!("{at}.secret"), key),
-            KeysConfig::Fetched(_) => {}
-        }
-    }
+    secrets(config, &mut secret);
     for (name, verifier) in &config.verifiers {
         let at = join("verifier", name);
         let KeysConfig::Fetched(fetch) = &verifier.keys else { continue };
@@ -157,13 +135,46 @@ fn uses(config: &Config) -> Vec<Use> {
     }
     for (name, credential) in &config.credentials {
         let at = join("credential", name.as_str());
-        let SourceConfig::Http { url, via, .. } = &credential.source else { continue };
-        if let Some((service, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
-            add(format!("{at}.url"), SERVICE, service);
+        let (urls, via) = match &credential.source {
+            SourceConfig::Http { url, via, .. } => (vec![("url", url.as_str())], via.as_deref()),
+            asked => (asked.asked_urls(), asked.asked_via()),
+        };
+        for (field, url) in urls {
+            if let Some((service, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
+                add(format!("{at}.{field}"), SERVICE, service);
+            }
         }
         if let Some(certificate) = via {
             add(format!("{at}.via"), CERTIFICATE, certificate);
         }
     }
     uses
+}
+
+/// Every secret, by the setting that names it.
+fn secrets(config: &Config, secret: &mut impl FnMut(String, &SecretRef)) {
+    config.store_key.iter().for_each(|key| secret("store.key".into(), key));
+    config.store_old_key.iter().for_each(|key| secret("store.old_key".into(), key));
+    config.seal_keys.iter().for_each(|key| secret("seal.keys".into(), key));
+    for (name, credential) in &config.credentials {
+        let at = join("credential", name.as_str());
+        match &credential.source {
+            SourceConfig::Apns { key, .. } | SourceConfig::Jwt { key, .. } => secret(format!("{at}.key"), key),
+            SourceConfig::Exec { secrets, .. } => {
+                secrets.values().for_each(|one| secret(format!("{at}.secrets"), one));
+            }
+            SourceConfig::Http { secret_headers, .. } => {
+                secret_headers.values().for_each(|one| secret(format!("{at}.secret_headers"), one));
+            }
+            asked => asked.asked_secrets().into_iter().for_each(|(field, one)| secret(format!("{at}.{field}"), one)),
+        }
+    }
+    for (name, verifier) in &config.verifiers {
+        let at = join("verifier", name);
+        match &verifier.keys {
+            KeysConfig::Held(keys) => keys.iter().for_each(|key| secret(format!("{at}.keys"), key)),
+            KeysConfig::Secret(key) => secret(format!("{at}.secret"), key),
+            KeysConfig::Fetched(_) => {}
+        }
+    }
 }

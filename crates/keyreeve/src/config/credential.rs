@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use keyreeve_core::id::CredentialName;
 
+use super::asked::{AssertionConfig, SignedAssertion};
 use super::plan;
 use super::problem::{Fault, shown};
 use super::scope::Scope;
 use super::sheet::{Named, Sheet};
 use super::sources;
-use super::types::{CredentialConfig, Home, SourceConfig, StoreUrl};
+use super::tree::join;
+use super::types::{CredentialConfig, Home, Plan, SourceConfig, StoreUrl};
 use crate::source::Nature;
 
 /// What local callers wait at most: boto3 and the like give up after 2s.
@@ -24,17 +26,50 @@ pub(super) enum Flavour {
     GithubApp,
     Exec,
     Http,
+    Oauth2Client,
+    Oauth2Refresh,
+    TokenExchange,
+    GithubInstallation,
+    GoogleServiceAccount,
+    AwsWebIdentity,
+    GcpWorkloadIdentity,
+    AzureFederated,
 }
 
-const FLAVOURS: [(&str, Flavour); 4] =
-    [("apns", Flavour::Apns), ("jwt", Flavour::Jwt), ("exec", Flavour::Exec), ("http", Flavour::Http)];
+const FLAVOURS: [(&str, Flavour); 12] = [
+    ("apns", Flavour::Apns),
+    ("jwt", Flavour::Jwt),
+    ("exec", Flavour::Exec),
+    ("http", Flavour::Http),
+    ("oauth2-client", Flavour::Oauth2Client),
+    ("oauth2-refresh", Flavour::Oauth2Refresh),
+    ("token-exchange", Flavour::TokenExchange),
+    ("github-app", Flavour::GithubInstallation),
+    ("google-service-account", Flavour::GoogleServiceAccount),
+    ("aws-web-identity", Flavour::AwsWebIdentity),
+    ("gcp-workload-identity", Flavour::GcpWorkloadIdentity),
+    ("azure-federated", Flavour::AzureFederated),
+];
 const PRESETS: [(&str, Flavour); 2] =
     [("app-store-connect", Flavour::AppStoreConnect), ("github-app-jwt", Flavour::GithubApp)];
 
 impl Flavour {
+    /// Whether somebody else mints.
+    pub(super) const fn is_called(self) -> bool {
+        !matches!(self, Self::Apns | Self::Jwt | Self::AppStoreConnect | Self::GithubApp)
+    }
+
     pub(super) fn name(self) -> &'static str {
         FLAVOURS.iter().chain(&PRESETS).find(|(_, flavour)| *flavour == self).map_or("", |(name, _)| *name)
     }
+}
+
+/// What a repeated mint brings, and costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Repeated {
+    pub(super) nature: Nature,
+    /// A mint uses something up that cannot be used twice.
+    pub(super) spends: bool,
 }
 
 /// Reads all credentials.
@@ -51,7 +86,43 @@ pub(super) fn all(sheet: &mut Sheet, store: Option<&StoreUrl>) -> BTreeMap<Crede
             credentials.insert(name, credential);
         }
     }
+    sign_assertions(sheet, &mut credentials);
     credentials
+}
+
+/// Gives every source that shows a signed assertion what the credential it names says.
+fn sign_assertions(sheet: &mut Sheet, credentials: &mut BTreeMap<CredentialName, CredentialConfig>) {
+    let signed: BTreeMap<_, _> = credentials
+        .iter()
+        .filter(|(_, credential)| matches!(credential.source, SourceConfig::Jwt { .. }))
+        .map(|(name, credential)| {
+            let (life_ms, backdate_ms) = match &credential.plan {
+                Plan::Slot(slots) => (slots.life_ms, slots.backdate_ms),
+                Plan::Fleet(rules) => (rules.life_ms, rules.backdate_ms),
+            };
+            (name.clone(), SignedAssertion { source: credential.source.clone(), life_ms, backdate_ms })
+        })
+        .collect();
+    let others: Vec<_> = credentials.keys().cloned().collect();
+    for (at, credential) in credentials.iter_mut() {
+        let Some(AssertionConfig::Credential { name, signed: says }) = credential.source.assertion_mut() else {
+            continue;
+        };
+        *says = signed.get(name).cloned().map(Box::new);
+        if says.is_none() {
+            let (must, hint) = if others.contains(name) {
+                (
+                    "does not sign: its source is not `jwt`",
+                    "let an assertion be signed by a credential whose source is `jwt`, or read it: `file:PATH`",
+                )
+            } else {
+                ("is not there", "add it: `[credential.NAME]` with `source = \"jwt\"`")
+            };
+            let path = format!("{}.params.assertion", join("credential", at.as_str()));
+            let origin = sheet.place(&path);
+            sheet.fault(&path, origin, &Fault::new(format!("names `{name}`, which {must}"), hint), None);
+        }
+    }
 }
 
 fn one(sheet: &mut Sheet, named: &Named, store: Option<&StoreUrl>) -> Option<CredentialConfig> {
@@ -72,9 +143,11 @@ fn one(sheet: &mut Sheet, named: &Named, store: Option<&StoreUrl>) -> Option<Cre
     let nature = match (flavour, &source) {
         (Flavour::Exec, _) | (Flavour::Http, Some(SourceConfig::Http { is_idempotent: false, .. })) => Nature::Opaque,
         (Flavour::Http, _) => Nature::Idempotent,
+        _ if flavour.is_called() => Nature::Opaque,
         _ => Nature::Deterministic,
     };
-    let plan = plan::read(&mut scope, flavour, nature, store);
+    let spends = matches!(&source, Some(SourceConfig::Oauth2Refresh(refresh)) if refresh.rotates);
+    let plan = plan::read(&mut scope, flavour, Repeated { nature, spends }, store);
     let keep = scope.keep("keep");
     let wait_ms = scope.number("wait");
     if wait_ms > WAIT_MS_USUAL {

@@ -6,6 +6,7 @@
 //!
 //! This module opens no file and no secret: it knows where secrets are, and never what they are.
 
+mod asked;
 mod bindings;
 mod caller;
 mod client;
@@ -32,6 +33,10 @@ mod units;
 mod value;
 mod verifier;
 
+pub use asked::{
+    AskingClient, AskingProof, AssertionConfig, AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,
+    RefreshConfig, SignedAssertion, TokenConfig,
+};
 pub use bindings::Bindings;
 pub use client::{ClientConfig, ClientProof, Grant, OWN_CLAIMS, Trusted};
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;

@@ -5,7 +5,7 @@ use keyreeve_core::rules::{Contradiction, Mode, OnDoubt, Rules};
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::time::Span;
 
-use super::credential::Flavour;
+use super::credential::{Flavour, Repeated};
 use super::problem::{Fault, Origin};
 use super::quiet;
 use super::scope::Scope;
@@ -61,14 +61,20 @@ const NOT_IN_SLOTS: [&[&str]; 2] = [
 const ONLY_IN_SLOTS: [&str; 2] = ["slot", "flight"];
 
 /// Reads how the fleet coordinates.
-pub(super) fn read(scope: &mut Scope<'_>, flavour: Flavour, nature: Nature, store: Option<&StoreUrl>) -> Option<Plan> {
+pub(super) fn read(
+    scope: &mut Scope<'_>,
+    flavour: Flavour,
+    repeated: Repeated,
+    store: Option<&StoreUrl>,
+) -> Option<Plan> {
+    let nature = repeated.nature;
     let usual = if nature == Nature::Opaque { Mode::Lease } else { Mode::Replay };
     let way = scope.choice_or("mode", &WAYS, Way::Fleet(usual));
     check_way(scope, way, flavour, nature, store);
     let mode_is_right = !scope.sheet.is_broken(&scope.path("mode"));
     let plan = match way {
         Way::Slot => Plan::Slot(slots(scope, flavour)),
-        Way::Fleet(mode) => Plan::Fleet(rules(scope, flavour, nature, mode)),
+        Way::Fleet(mode) => Plan::Fleet(rules(scope, flavour, repeated, mode)),
     };
     let life = scope.path("life");
     // Sums with a number that could not be read would be about a default that nobody chose.
@@ -138,7 +144,7 @@ fn life_ms(life: &mut Scope<'_>, flavour: Flavour) -> u64 {
         Flavour::Apns => 55 * MINUTE,
         Flavour::Jwt | Flavour::AppStoreConnect => 15 * MINUTE,
         Flavour::GithubApp => 9 * MINUTE,
-        Flavour::Exec | Flavour::Http => 60 * MINUTE,
+        _ => 60 * MINUTE,
     };
     let life_ms = match flavour {
         Flavour::AppStoreConnect | Flavour::GithubApp if !life.is_written("max") => {
@@ -151,7 +157,13 @@ fn life_ms(life: &mut Scope<'_>, flavour: Flavour) -> u64 {
         Flavour::Apns => (60 * MINUTE, "Apple refuses older tokens with 403 `ExpiredProviderToken`: `55m` is usual"),
         Flavour::AppStoreConnect => (20 * MINUTE, "App Store Connect refuses longer ones with 401: `15m` is usual"),
         Flavour::GithubApp => (10 * MINUTE, "GitHub refuses longer ones with 401: `9m` is usual"),
-        Flavour::Jwt | Flavour::Exec | Flavour::Http => (u64::MAX, ""),
+        Flavour::GithubInstallation => (60 * MINUTE, "installation tokens live an hour"),
+        Flavour::GoogleServiceAccount => (60 * MINUTE, "tokens of service accounts live an hour"),
+        Flavour::AwsWebIdentity => (720 * MINUTE, "STS refuses longer sessions; the role's own maximum may be shorter"),
+        Flavour::GcpWorkloadIdentity => {
+            (720 * MINUTE, "Google refuses longer ones; more than 1h needs a policy of the organization")
+        }
+        _ => (u64::MAX, ""),
     };
     if life_ms > most {
         let must = format!("must be at most {} for `{}`, not {}", Span(most), flavour.name(), Span(life_ms));
@@ -162,6 +174,10 @@ fn life_ms(life: &mut Scope<'_>, flavour: Flavour) -> u64 {
             "is so close to the 20m that App Store Connect allows that a small clock error exceeds it",
             why,
         );
+    }
+    if flavour == Flavour::AwsWebIdentity && life_ms < 15 * MINUTE {
+        let must = format!("must be at least 15m for `aws-web-identity`, not {}", Span(life_ms));
+        life.fault("max", &Fault::new(must, "STS refuses shorter sessions: `1h` is usual"));
     }
     let is_signed = matches!(flavour, Flavour::Jwt | Flavour::AppStoreConnect | Flavour::GithubApp);
     if is_signed && !life_ms.is_multiple_of(SECOND) {
@@ -188,7 +204,7 @@ fn skews(life: &mut Scope<'_>, flavour: Flavour) -> (u64, u64, u64) {
     let skew_ms = life.number("skew");
     let upstream_skew_ms = life.number_or("upstream_skew", skew_ms);
     let backdate_ms = match flavour {
-        Flavour::Exec | Flavour::Http => 0,
+        _ if flavour.is_called() => 0,
         _ => {
             let needed = skew_ms.saturating_add(upstream_skew_ms).next_multiple_of(SECOND);
             life.number_or("backdate", BACKDATE_MS.max(needed))
@@ -215,10 +231,21 @@ fn slots(scope: &mut Scope<'_>, flavour: Flavour) -> Slots {
     Slots { period_ms, backdate_ms, life_ms, skew_ms, upstream_skew_ms, flight_ms, min_interval_ms }
 }
 
-fn rules(scope: &mut Scope<'_>, flavour: Flavour, nature: Nature, mode: Mode) -> Rules {
+fn rules(scope: &mut Scope<'_>, flavour: Flavour, repeated: Repeated, mode: Mode) -> Rules {
     let is_exclusive = mode == Mode::Exclusive;
-    let doubt = if mode == Mode::Replay { OnDoubt::RetrySame } else { OnDoubt::Wait };
+    let doubt = match mode {
+        Mode::Replay => OnDoubt::RetrySame,
+        _ if repeated.spends => OnDoubt::Reauthorize,
+        _ => OnDoubt::Wait,
+    };
     let on_doubt = scope.choice_or("on_doubt", &DOUBTS, doubt);
+    if repeated.spends && on_doubt != OnDoubt::Reauthorize {
+        scope.warn(
+            "on_doubt",
+            "lets a refresh token be used again that may have been used: a server that rotates them may revoke all",
+            "use `on_doubt = \"reauth\"`, or `params.rotates = false` if the server does not rotate",
+        );
+    }
     let first_mint_waits = scope.choice_or("first_mint", &FIRST_MINTS, is_exclusive);
     let history_max = usize::try_from(scope.number("history")).unwrap_or(usize::MAX);
     let mut life = scope.inner("life");
@@ -230,12 +257,12 @@ fn rules(scope: &mut Scope<'_>, flavour: Flavour, nature: Nature, mode: Mode) ->
     let is_clock_trusted = life.is_written("skew");
     let (skew_ms, upstream_skew_ms, backdate_ms) = skews(&mut life, flavour);
     // A switch that all nodes make together needs a credential that costs nothing until it is used.
-    let switches = mode == Mode::Replay && nature == Nature::Deterministic;
+    let switches = mode == Mode::Replay && repeated.nature == Nature::Deterministic;
     let handover_ms = life.number_or("handover", if switches { lead_ms / 2 } else { 0 });
     let refresh_jitter_ms = life.number_or("jitter", lead_ms / 4);
     let spread = if is_exclusive { (lead_ms / 4).min(2 * SECOND) } else { lead_ms / 4 };
     let wake_spread_ms = life.number_or("spread", spread);
-    let stale_ms = if matches!(flavour, Flavour::Exec | Flavour::Http) { life.number("stale") } else { 0 };
+    let stale_ms = if flavour.is_called() { life.number("stale") } else { 0 };
     let send_ms = life.number("send");
     let answer_ms = life.number("timeout");
     let window = send_ms.saturating_add(answer_ms).saturating_add(5 * SECOND);

@@ -1,5 +1,6 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
+mod asked;
 mod inbound;
 mod issuing;
 
@@ -17,9 +18,20 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// The sources of this version.
-pub(super) const SOURCES: &[&str] = &["apns", "jwt", "exec", "http"];
-const SOURCES_LATER: &[&str] =
-    &["aws-web-identity", "oauth2-client", "oauth2-refresh", "github-app", "google-service-account"];
+pub(super) const SOURCES: &[&str] = &[
+    "apns",
+    "jwt",
+    "exec",
+    "http",
+    "oauth2-client",
+    "oauth2-refresh",
+    "token-exchange",
+    "github-app",
+    "google-service-account",
+    "aws-web-identity",
+    "gcp-workload-identity",
+    "azure-federated",
+];
 /// The `PS` family is random: it would give other bytes on every node.
 const ALGORITHMS_LATER: &[&str] = &["RS384", "RS512", "ES384", "ES512", "PS256", "PS384", "PS512"];
 /// The presets of `source = "jwt"`.
@@ -31,7 +43,38 @@ const ANY_JWT: &[&str] = &["jwt", "app-store-connect", "github-app-jwt"];
 const SIGNED: &[&str] = &["apns", "jwt", "app-store-connect", "github-app-jwt"];
 const EXEC: &[&str] = &["exec"];
 const HTTP: &[&str] = &["http"];
-const CALLED: &[&str] = &["exec", "http"];
+/// Sources whose private key is `key`.
+const KEYED: &[&str] = &["apns", "jwt", "app-store-connect", "github-app-jwt", "github-app", "google-service-account"];
+/// Sources that send a request which may have to carry a client certificate.
+const SENT: &[&str] = &["http", "oauth2-client", "oauth2-refresh", "token-exchange"];
+/// Sources that know what to do by `params`.
+const WITH_PARAMS: &[&str] = &[
+    "apns",
+    "jwt",
+    "app-store-connect",
+    "github-app-jwt",
+    "oauth2-client",
+    "oauth2-refresh",
+    "token-exchange",
+    "github-app",
+    "google-service-account",
+    "aws-web-identity",
+    "gcp-workload-identity",
+    "azure-federated",
+];
+/// Sources that ask somebody else.
+const CALLED: &[&str] = &[
+    "exec",
+    "http",
+    "oauth2-client",
+    "oauth2-refresh",
+    "token-exchange",
+    "github-app",
+    "google-service-account",
+    "aws-web-identity",
+    "gcp-workload-identity",
+    "azure-federated",
+];
 
 const STORE: Text = Text::new(
     "`sqlite:PATH`, `https://HOST` or `memory:`; on a Worker `do:BINDING` or `r2:BINDING`",
@@ -84,10 +127,10 @@ pub(super) const LATER: &[(&str, &str)] =
 
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    OUTBOUND.iter().chain(inbound::SETTINGS).chain(issuing::SETTINGS)
+    OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS)
 }
 
-/// Everything but tokens.
+/// Everything but tokens, and what is asked of others by their own protocols.
 static OUTBOUND: &[Setting] = &[
     row(("", "store"), Kind::Group("store"), Unset(""), "Where the fleet keeps its records.", "[store]"),
     row(
@@ -289,9 +332,9 @@ static OUTBOUND: &[Setting] = &[
     ),
     row(
         credential("source"),
-        Kind::Choice(SOURCES, SOURCES_LATER),
+        Kind::Choice(SOURCES, &[]),
         Required,
-        "How it is minted: `apns` signs Apple's push provider token, `jwt` any other self-signed assertion, `exec` runs a script of yours, `http` calls a service of yours.",
+        "How it is minted: `apns` signs Apple's push provider token, `jwt` any other self-signed assertion, `exec` runs a script of yours, `http` calls a service of yours; the others ask an authorization server or a cloud by its own protocol.",
         "\"apns\"",
     ),
     row(
@@ -306,10 +349,10 @@ static OUTBOUND: &[Setting] = &[
         credential("key"),
         Kind::Secret,
         Required,
-        "The private key: a `.p8` for `apns`; PEM, JWK or an HMAC secret for `jwt`. A reference: `file:PATH`, `env:NAME`, `name-in:VARIABLE`, or `binding:NAME` on Workers.",
+        "The private key: a `.p8` for `apns`; PEM, JWK or an HMAC secret for `jwt`; the PEM of the app for `github-app`; the JSON key file for `google-service-account`. A reference: `file:PATH`, `env:NAME`, `name-in:VARIABLE`, or `binding:NAME` on Workers.",
         "\"file:/etc/keyreeve/AuthKey_ABC123DEFG.p8\"",
     )
-    .only(SIGNED),
+    .only(KEYED),
     row(
         credential("params"),
         Kind::Group("credential.*.params"),
@@ -317,7 +360,7 @@ static OUTBOUND: &[Setting] = &[
         "What the source has to know.",
         "params = { team_id = \"DEF123GHIJ\", key_id = \"ABC123DEFG\" }",
     )
-    .only(SIGNED),
+    .only(WITH_PARAMS),
     row(param("team_id"), Kind::Text(APPLE_ID), Required, "The team that the key belongs to.", "\"DEF123GHIJ\"")
         .only(APNS),
     row(param("key_id"), Kind::Text(APPLE_ID), Required, "The id that Apple gave to the key.", "\"ABC123DEFG\"")
@@ -345,7 +388,7 @@ static OUTBOUND: &[Setting] = &[
         "The id or the client id of the GitHub App.",
         "\"Iv23liABCDEFGHIJKLMN\"",
     )
-    .only(&["github-app-jwt"]),
+    .only(&["github-app-jwt", "github-app"]),
     row(
         param("alg"),
         Kind::Choice(&["ES256", "EdDSA", "RS256", "HS256", "HS384", "HS512"], ALGORITHMS_LATER),
@@ -417,7 +460,7 @@ static OUTBOUND: &[Setting] = &[
         "The mTLS certificate binding that the request goes out with.",
         "\"binding:VENDOR_CERTIFICATE\"",
     )
-    .only(HTTP)
+    .only(SENT)
     .on(Worker, "certificate bindings exist on Workers only"),
     row(
         credential("method"),
@@ -517,7 +560,7 @@ static OUTBOUND: &[Setting] = &[
     row(
         credential("on_doubt"),
         Kind::Choice(&["retry-same", "wait", "reauth"], &[]),
-        Computed("`retry-same` in replay mode, else `wait`"),
+        Computed("`retry-same` in replay mode; `reauth` for `oauth2-refresh`, unless `rotates = false`; else `wait`"),
         "What happens after a mint whose answer was lost: ask again for the same, wait until a second mint is safe, or wait for an operator.",
         "\"wait\"",
     ),
@@ -560,7 +603,7 @@ static OUTBOUND: &[Setting] = &[
         life("max"),
         Kind::Duration(SECOND, 366 * DAY),
         Computed("`55m` for `apns`, `15m` for `jwt` and `app-store-connect`, `9m` for `github-app-jwt`, else `1h`"),
-        "How long a credential lives from its issue. For `exec` and `http` the most that is believed.",
+        "How long a credential lives from its issue. For what others mint the most that is believed, or what they are asked for.",
         "\"55m\"",
     ),
     row(
@@ -601,7 +644,7 @@ static OUTBOUND: &[Setting] = &[
     row(
         life("backdate"),
         Kind::Duration(0, HOUR),
-        Computed("`60s`, or `skew` + `upstream_skew` where that is more; none for `exec` and `http`"),
+        Computed("`60s`, or `skew` + `upstream_skew` where that is more; none for what others sign"),
         "How much earlier than now a signed token says it was issued, so that no verifier's clock finds it early.",
         "\"60s\"",
     )

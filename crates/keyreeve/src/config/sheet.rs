@@ -51,7 +51,7 @@ pub(super) struct Named {
 /// Everything that was written, checked one by one.
 pub(super) struct Sheet {
     file: Arc<str>,
-    allow_literals: bool,
+    pub(super) allow_literals: bool,
     pub(super) home: Home,
     found: BTreeMap<String, (Value, Origin)>,
     broken: BTreeSet<String>,

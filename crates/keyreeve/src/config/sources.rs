@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
 
+use super::asked;
 use super::credential::Flavour;
 use super::parse;
 use super::problem::{Fault, Origin, nearest, shown};
@@ -42,6 +43,7 @@ pub(super) fn read(scope: &mut Scope<'_>, flavour: Flavour) -> Option<SourceConf
         Flavour::GithubApp => github_app(scope),
         Flavour::Exec => exec(scope),
         Flavour::Http => http(scope),
+        _ => asked::read(scope, flavour),
     }
 }
 
@@ -300,7 +302,8 @@ fn http(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     })
 }
 
-fn shown_url(url: &str) -> String {
+/// A URL as `config explain` shows it.
+pub(super) fn shown_url(url: &str) -> String {
     // What follows the host may be a capability.
     if let Some((name, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
         return format!("service:{name}/..");

@@ -12,6 +12,7 @@ use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
 
+use super::asked::{AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig, RefreshConfig, TokenConfig};
 use super::client::ClientConfig;
 use super::inbound::{GateConfig, VerifierConfig};
 use super::issuer::IssuerConfig;
@@ -259,6 +260,22 @@ pub enum SourceConfig {
         /// The largest answer, in bytes.
         answer_bytes_max: usize,
     },
+    /// A client of an authorization server, for itself (RFC 6749 4.4).
+    Oauth2Client(Box<TokenConfig>),
+    /// A user's consent, by refresh tokens (RFC 6749 6).
+    Oauth2Refresh(Box<RefreshConfig>),
+    /// One token for another (RFC 8693).
+    TokenExchange(Box<ExchangeConfig>),
+    /// An installation of a GitHub App.
+    GithubApp(Box<GithubConfig>),
+    /// A Google service account with a key.
+    GoogleServiceAccount(Box<GoogleConfig>),
+    /// A role at AWS, assumed with a web identity.
+    AwsWebIdentity(Box<AwsConfig>),
+    /// A workload identity at Google.
+    GcpWorkloadIdentity(Box<GcpConfig>),
+    /// A federated identity at Entra.
+    AzureFederated(Box<TokenConfig>),
 }
 
 impl SourceConfig {
@@ -270,6 +287,14 @@ impl SourceConfig {
             Self::Jwt { .. } => "jwt",
             Self::Exec { .. } => "exec",
             Self::Http { .. } => "http",
+            Self::Oauth2Client(_) => "oauth2-client",
+            Self::Oauth2Refresh(_) => "oauth2-refresh",
+            Self::TokenExchange(_) => "token-exchange",
+            Self::GithubApp(_) => "github-app",
+            Self::GoogleServiceAccount(_) => "google-service-account",
+            Self::AwsWebIdentity(_) => "aws-web-identity",
+            Self::GcpWorkloadIdentity(_) => "gcp-workload-identity",
+            Self::AzureFederated(_) => "azure-federated",
         }
     }
 }

@@ -365,13 +365,22 @@ fn keep(node: &Node) -> Result<Value, Fault> {
 
 /// Reads a reference to a secret. The text is never part of the complaint: it may be the secret.
 fn secret(node: &Node, allow_literals: bool, home: Home) -> Result<SecretRef, Fault> {
-    let hint = match home {
+    match &node.raw {
+        Raw::Text(text) => secret_ref(text, allow_literals, home),
+        raw => Err(Fault::new(format!("must be a reference to a secret, in quotes, not {}", raw.kind()), hint(home))),
+    }
+}
+
+const fn hint(home: Home) -> &'static str {
+    match home {
         Home::Native => "write `file:/path/to/it`, or `env:NAME` for an environment variable",
         Home::Worker => "write `binding:NAME`, and give the secret to the Worker: `wrangler secret put NAME`",
-    };
-    let Raw::Text(text) = &node.raw else {
-        return Err(Fault::new(format!("must be a reference to a secret, in quotes, not {}", node.raw.kind()), hint));
-    };
+    }
+}
+
+/// Reads a reference to a secret. What stands there instead may be the secret itself, so it is not repeated.
+pub(super) fn secret_ref(text: &str, allow_literals: bool, home: Home) -> Result<SecretRef, Fault> {
+    let hint = hint(home);
     let name = |rest: &str| {
         if is_variable(rest) {
             return Ok(rest.to_owned());
@@ -395,7 +404,7 @@ fn secret(node: &Node, allow_literals: bool, home: Home) -> Result<SecretRef, Fa
             ));
         }
         _ if text.is_empty() => return Err(Fault::new("must not be empty", hint)),
-        _ if allow_literals => SecretRef::Literal(Secret::new(text.clone())),
+        _ if allow_literals => SecretRef::Literal(Secret::new(text.to_owned())),
         _ => {
             return Err(Fault::new(
                 "must be a reference to a secret, not the secret itself (the value is not shown)",

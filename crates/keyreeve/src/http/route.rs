@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -457,17 +458,37 @@ impl Later {
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => health::ready(&self).await,
             Endpoint::Metrics => health::metrics_page(&self),
-            Endpoint::Issuers => issuer::list(&self, &head),
-            Endpoint::Issuer => issuer::show(&self, &head),
-            Endpoint::Rotate => issuer::rotate(&self, &head, body).await,
-            Endpoint::Retire => issuer::retire(&self, &head, body).await,
-            Endpoint::Jwks => issuer::jwks(&self, &head).await,
-            Endpoint::Discovery => issuer::discovery(&self, &head),
-            Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => oauth2::answer(&self, &head, body).await,
+            Endpoint::Issuers | Endpoint::Issuer | Endpoint::Rotate | Endpoint::Retire => {
+                self.issued(&head, body).await
+            }
+            Endpoint::Jwks | Endpoint::Discovery => self.issued(&head, body).await,
+            Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => self.issued(&head, body).await,
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
         let answer = result.unwrap_or_else(|problem| problem.answer(self.id, who, self.route.path));
         finish(&self.api, self.id, self.row, answer)
+    }
+
+    /// What a node with issuers answers. A Worker has none, since its configuration refuses them: its wasm leaves this out.
+    fn issued<'a>(
+        &'a self,
+        head: &'a Head,
+        body: axum::body::Body,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send + 'a>> {
+        if cfg!(target_arch = "wasm32") {
+            return Box::pin(std::future::ready(Err(Problem::new(NOT_FOUND, "there are no issuers on a Worker"))));
+        }
+        Box::pin(async move {
+            match self.route.endpoint {
+                Endpoint::Issuers => issuer::list(self, head),
+                Endpoint::Issuer => issuer::show(self, head),
+                Endpoint::Rotate => issuer::rotate(self, head, body).await,
+                Endpoint::Retire => issuer::retire(self, head, body).await,
+                Endpoint::Jwks => issuer::jwks(self, head).await,
+                Endpoint::Discovery => issuer::discovery(self, head),
+                _ => oauth2::answer(self, head, body).await,
+            }
+        })
     }
 
     /// The id of the request, for its log lines.

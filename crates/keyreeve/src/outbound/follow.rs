@@ -19,6 +19,7 @@ use super::cell::{Cell, Marks, Served};
 use super::{Inner, Outbound, slot};
 use crate::config::Plan;
 use crate::error::{Error, ErrorKind};
+use crate::source::Identity;
 
 /// One look for the next generation per node takes at most this long, in milliseconds: after it, another may begin.
 const LOOK_MS: u64 = 5000;
@@ -49,6 +50,12 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// As [`Outbound::token`](super::Outbound::token).
     async fn record(&self, name: &CredentialName, wish: Wish, deadline: Mono) -> Result<Record, Error>;
+
+    /// What the credential is for, where that is part of what it is stored under.
+    fn identity(&self, name: &CredentialName) -> Option<Identity> {
+        let _ = name;
+        None
+    }
 }
 
 /// A node that renews is an origin for those that do not.
@@ -65,6 +72,10 @@ impl Origin for Outbound {
         // What is asked for may be on its way.
         let _ = select(Box::pin(pass.changed()), self.inner.host.sleep_until(deadline)).await;
         Self::record(self, name.as_str()).await?.ok_or_else(none)
+    }
+
+    fn identity(&self, name: &CredentialName) -> Option<Identity> {
+        self.inner.cells.get(name.as_str())?.source.identity()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::config::Plan;
 use crate::error::{Error, ErrorKind};
 use crate::hex;
 use crate::port::{Entry, Key, Register, StoreError, Swap, fresh_write_id};
-use crate::source::{Material, MintError, Minting};
+use crate::source::{Identity, Kept, Material, MintError, Minting};
 
 /// After this many unanswered calls a pass ends, and the next one begins a little later.
 const FAULTS_MAX: u32 = 3;
@@ -63,7 +63,7 @@ async fn run(inner: &Arc<Inner>, cell: &Arc<Cell>) {
 
 impl Inner {
     pub(super) fn record_key(&self, cell: &Cell) -> Key {
-        record_key(self.crypto.as_ref(), &cell.name)
+        record_key(self.crypto.as_ref(), &cell.name, cell.source.identity())
     }
 
     /// Waits for a store call, but not for ever.
@@ -122,7 +122,7 @@ impl Pass<'_> {
                 }
                 Step::Read => event = self.read(&mut learnt).await,
                 Step::Swap { expected, record } => event = self.swap(expected, &record, &mut learnt).await,
-                Step::Mint(order) => event = self.mint(&order).await,
+                Step::Mint(order) => event = self.mint(&order, learnt.record.as_deref()).await,
                 Step::Rest { for_ms, why } => {
                     if self.rest(for_ms, why, &mut learnt) {
                         return;
@@ -325,7 +325,7 @@ impl Pass<'_> {
         learnt.record = Some(Arc::clone(record));
     }
 
-    async fn mint(&self, order: &Order) -> Event {
+    async fn mint(&self, order: &Order, record: Option<&Record>) -> Event {
         if self.inner.host.now().mono > order.send_by {
             return Event::MintFailed(Fault {
                 class: FaultClass::Transient,
@@ -333,8 +333,14 @@ impl Pass<'_> {
                 message: "the lease was too old to send under".into(),
             });
         }
-        let result = self.ask_source(order).await;
-        match result.and_then(|minting| self.accept(order, minting)) {
+        let result = match self.kept(record) {
+            Ok(before) => self.ask_source(order, before.as_ref()).await.map(|(minting, kept)| {
+                let is_moved = kept != before;
+                (minting, kept, is_moved)
+            }),
+            Err(error) => Err(error),
+        };
+        match result.and_then(|(minting, kept, is_moved)| self.accept(order, minting, kept.as_ref(), is_moved)) {
             Ok(minted) => Event::Minted(minted),
             Err(error) => {
                 let fault = Fault { class: error.class, retry_after_ms: error.retry_after_ms, message: error.message };
@@ -347,10 +353,23 @@ impl Pass<'_> {
         }
     }
 
-    async fn ask_source(&self, order: &Order) -> Result<Minting, MintError> {
+    /// What the newest published generation has left for this mint.
+    ///
+    /// INVARIANT: `record` is the one that holds this mint's intent. The swap that put the intent there compared it with
+    /// what was published, so nothing newer can have been used up.
+    fn kept(&self, record: Option<&Record>) -> Result<Option<Kept>, MintError> {
+        let newest = record.and_then(Record::newest).filter(|_| self.cell.source.is_chained());
+        let Some(newest) = newest else { return Ok(None) };
+        let refuse = |text: String| MintError::nothing_minted(FaultClass::Misconfigured, text);
+        let context = SealContext { name: &self.cell.name, generation: newest.generation };
+        let opened = self.keys.load().open(self.inner.crypto.as_ref(), context, &newest.sealed);
+        Kept::from_bytes(opened.map_err(|error| refuse(error.to_string()))?.expose()).map_err(refuse)
+    }
+
+    async fn ask_source(&self, order: &Order, kept: Option<&Kept>) -> Result<(Minting, Option<Kept>), MintError> {
         let key = self.inner.idempotency_key(self.cell, order);
         // A source that panics must not leave this node believing that its mint is still under way.
-        let call = AssertUnwindSafe(self.cell.source.mint(order, &key)).catch_unwind().map(|result| {
+        let call = AssertUnwindSafe(self.cell.source.mint_after(order, &key, kept)).catch_unwind().map(|result| {
             result.unwrap_or_else(|_| Err(MintError::in_doubt(FaultClass::Transient, "the source panicked")))
         });
         match select(Box::pin(call), self.inner.host.sleep_until(order.answer_by)).await {
@@ -361,22 +380,29 @@ impl Pass<'_> {
         }
     }
 
-    /// Checks what a source brought, and seals it.
-    fn accept(&self, order: &Order, minting: Minting) -> Result<Minted, MintError> {
-        if minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
+    /// Checks what a source brought, and seals it. What is kept for the next mint and `is_moved` has to be published,
+    /// whatever it comes with.
+    fn accept(
+        &self,
+        order: &Order,
+        minting: Minting,
+        kept: Option<&Kept>,
+        is_moved: bool,
+    ) -> Result<Minted, MintError> {
+        if !is_moved && minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
             let text = "the upstream returned a credential that has expired already, or is about to";
             return Err(MintError::spent(FaultClass::Transient, text));
         }
         let guard = self.cell.snapshot.load();
         let newest = guard.as_ref().and_then(|snapshot| snapshot.issued(snapshot.view.newest_generation()));
-        if newest.is_some_and(|newest| newest.material == minting.material) {
+        if !is_moved && newest.is_some_and(|newest| newest.material == minting.material) {
             let text = "the upstream returned the credential that it had returned before";
             return Err(MintError::nothing_minted(FaultClass::Transient, text));
         }
         let mut nonce = [0; 24];
         self.inner.host.fill(&mut nonce);
         let context = SealContext { name: &self.cell.name, generation: order.generation };
-        let plain = minting.material.to_bytes();
+        let plain = minting.material.to_bytes_with(kept);
         let sealed = self
             .keys
             .load()
@@ -450,10 +476,15 @@ impl Inner {
     }
 }
 
-/// The register key of a credential's record.
+/// The register key of a credential's record: its name, and what it is for where its source says.
 #[must_use]
-pub fn record_key(crypto: &dyn Crypto, name: &CredentialName) -> Key {
-    let digest = crypto.sha256(&[b"keyreeve record v1\0", name.as_str().as_bytes()]);
+pub fn record_key(crypto: &dyn Crypto, name: &CredentialName, identity: Option<Identity>) -> Key {
+    let name = name.as_str().as_bytes();
+    let digest = match identity {
+        None => crypto.sha256(&[b"keyreeve record v1\0", name]),
+        // A name has no NUL in it, so the two parts cannot run into each other.
+        Some(Identity(identity)) => crypto.sha256(&[b"keyreeve record v2\0", name, &[0], &identity]),
+    };
     Key::of_record(&name_of(&digest))
 }
 

@@ -20,6 +20,7 @@ use super::follow::{Origin, Wish};
 use crate::error::Error;
 use crate::hex;
 use crate::port::{Host, Key, Shared};
+use crate::source::Identity;
 
 /// A cache that has not answered after this long, in milliseconds, is passed over.
 const ANSWER_MS: u64 = 500;
@@ -62,9 +63,15 @@ impl Origin for Tiers {
 }
 
 impl Tiers {
-    /// Where a credential's entry is kept: a keyed hash of its name, so that whoever lists keys learns nothing.
+    /// Where a credential's entry is kept: a keyed hash of its name, and of what it is for where its source says, so that
+    /// whoever lists keys learns nothing.
     fn key(&self, name: &CredentialName) -> Option<Key> {
-        let digest = self.keys.load().keyed(self.crypto.as_ref(), "keyreeve cache key v1", name.as_str().as_bytes());
+        let mut named = name.as_str().as_bytes().to_vec();
+        if let Some(Identity(identity)) = self.origin.identity(name) {
+            named.push(0);
+            named.extend_from_slice(&identity);
+        }
+        let digest = self.keys.load().keyed(self.crypto.as_ref(), "keyreeve cache key v1", &named);
         Key::new(hex::encode(&digest))
     }
 

@@ -8,7 +8,7 @@ use keyreeve_core::secret::Secret;
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
-use super::{Fields, Material, MintError};
+use super::{Fields, Kept, Material, MintError};
 
 /// The most named fields in one credential.
 const FIELDS_MAX: usize = 64;
@@ -91,9 +91,18 @@ pub(super) fn text<'a>(field: &str, value: Option<&'a Value>) -> Result<&'a str,
 
 /// Refuses what could not be sealed.
 pub(super) fn bounded(material: Material) -> Result<Material, MintError> {
-    let found = material.to_bytes().expose().len();
+    fits(material.to_bytes().expose().len())?;
+    Ok(material)
+}
+
+/// Refuses what could not be sealed together.
+pub(super) fn bounded_with(material: &Material, kept: &Kept) -> Result<(), MintError> {
+    fits(material.to_bytes_with(Some(kept)).expose().len())
+}
+
+fn fits(found: usize) -> Result<(), MintError> {
     if found > PLAIN_BYTES_MAX {
         return Err(wrong(format!("the credential has {found} bytes, more than the limit of {PLAIN_BYTES_MAX}")));
     }
-    Ok(material)
+    Ok(())
 }

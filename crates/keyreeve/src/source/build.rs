@@ -1,18 +1,29 @@
 //! From settings to a source.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::Order;
 use keyreeve_core::record::FaultClass;
+use keyreeve_core::secret::Secret;
 use keyreeve_core::time::{Mono, Span};
 
 use super::apns::Apns;
+use super::aws_web_identity::AwsWebIdentity;
 use super::exec::{Exec, ExecSettings};
+use super::gcp_workload_identity::GcpWorkloadIdentity;
+use super::github_app::GithubApp;
+use super::google_service_account::GoogleServiceAccount;
 use super::http::{HttpService, HttpSettings};
+use super::identity::{Identified, Identity};
 use super::jwt::Jwt;
+use super::oauth2_client::Oauth2Client;
+use super::oauth2_refresh::Oauth2Refresh;
+use super::token_exchange::TokenExchange;
+use super::upstream::Upstream;
 use super::{MintError, Source};
-use crate::config::{CredentialConfig, Plan, SourceConfig};
+use crate::config::{CredentialConfig, Plan, SecretRef, SourceConfig};
 use crate::crypto::MakeSigner;
 use crate::port::{Host, Http, Programs, Secrets};
 
@@ -27,6 +38,39 @@ pub struct Tools {
     pub programs: Option<Arc<dyn Programs>>,
     /// Reads private keys.
     pub signer: MakeSigner,
+    /// Reads what is read anew for each mint: tokens that somebody else replaces.
+    pub secrets: Arc<dyn Secrets>,
+}
+
+/// What a source is made with.
+pub(super) struct Made<'a> {
+    pub(super) name: &'a CredentialName,
+    pub(super) skew_ms: u64,
+    pub(super) tools: &'a Tools,
+    pub(super) given: &'a dyn Secrets,
+}
+
+impl Made<'_> {
+    pub(super) fn upstream(&self, who: &'static str) -> Upstream {
+        Upstream {
+            name: self.name.clone(),
+            who,
+            skew_ms: self.skew_ms,
+            host: Arc::clone(&self.tools.host),
+            http: Arc::clone(&self.tools.http),
+            offset_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// A secret, by the setting that names it.
+    pub(super) fn secret(&self, setting: &str, reference: &SecretRef) -> Result<Secret<Vec<u8>>, String> {
+        self.given.read(reference).map_err(|cause| format!("`{setting}`: {cause}"))
+    }
+
+    /// A secret that is text.
+    pub(super) fn text(&self, setting: &str, reference: &SecretRef) -> Result<Secret<String>, String> {
+        super::exec::text(setting, &self.secret(setting, reference)?)
+    }
 }
 
 /// Makes the source of a credential. Keys and secrets are read here, once; a changed key file needs a reload.
@@ -39,7 +83,11 @@ pub fn build(
     secrets: &dyn Secrets,
     tools: &Tools,
 ) -> Result<Arc<dyn Source>, String> {
-    source(config, name, secrets, tools).map_err(|cause| format!("credential `{name}`: {cause}"))
+    let source = source(config, name, secrets, tools).map_err(|cause| format!("credential `{name}`: {cause}"))?;
+    Ok(match Identity::of(config) {
+        Some(identity) => Arc::new(Identified { source, identity }),
+        None => source,
+    })
 }
 
 fn source(
@@ -48,6 +96,11 @@ fn source(
     secrets: &dyn Secrets,
     tools: &Tools,
 ) -> Result<Arc<dyn Source>, String> {
+    let skew_ms = match &config.plan {
+        Plan::Fleet(rules) => rules.skew_ms,
+        Plan::Slot(slots) => slots.skew_ms,
+    };
+    let made = Made { name, skew_ms, tools, given: secrets };
     Ok(match &config.source {
         SourceConfig::Apns { key, team_id, key_id } => Arc::new(Apns::new(&secrets.read(key)?, team_id, key_id)?),
         SourceConfig::Jwt { key, algorithm, header, claims } => {
@@ -71,10 +124,6 @@ fn source(
             is_idempotent,
             answer_bytes_max,
         } => {
-            let skew_ms = match &config.plan {
-                Plan::Fleet(rules) => rules.skew_ms,
-                Plan::Slot(slots) => slots.skew_ms,
-            };
             let settings = HttpSettings {
                 name,
                 skew_ms,
@@ -90,6 +139,15 @@ fn source(
             };
             Arc::new(HttpService::new(settings, secrets, Arc::clone(&tools.host), Arc::clone(&tools.http))?)
         }
+        SourceConfig::Oauth2Client(token) | SourceConfig::AzureFederated(token) => {
+            Arc::new(Oauth2Client::new(config.source.kind(), token, &made)?)
+        }
+        SourceConfig::Oauth2Refresh(refresh) => Arc::new(Oauth2Refresh::new(refresh, &made)?),
+        SourceConfig::TokenExchange(exchange) => Arc::new(TokenExchange::new(exchange, &made)?),
+        SourceConfig::GithubApp(github) => Arc::new(GithubApp::new(github, &made)?),
+        SourceConfig::GoogleServiceAccount(google) => Arc::new(GoogleServiceAccount::new(google, &made)?),
+        SourceConfig::AwsWebIdentity(aws) => Arc::new(AwsWebIdentity::new(aws, &made)?),
+        SourceConfig::GcpWorkloadIdentity(gcp) => Arc::new(GcpWorkloadIdentity::new(gcp, &made)?),
     })
 }
 

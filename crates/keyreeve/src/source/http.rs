@@ -17,30 +17,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::Order;
-use keyreeve_core::record::FaultClass;
 use keyreeve_core::secret::Secret;
-use keyreeve_core::time::{Moment, Mono, Span, Timestamp};
+use keyreeve_core::time::Timestamp;
 use serde_json::{Map, Value};
 
-use super::build::{check_send_by, cut_off};
 use super::exec::{rfc3339, text};
 use super::life::Window;
 use super::redact::Redactor;
 use super::template::{Escape, Template};
+use super::upstream::{COMPLAINT_BYTES_MAX, Upstream};
 use super::{MintError, Minting, Nature, Source, answer};
 use crate::clock;
 use crate::config::{HttpMapping, SecretRef};
-use crate::port::{Host, Http, HttpAnswer, HttpError, HttpRequest, Secrets};
+use crate::port::{Host, Http, HttpAnswer, HttpRequest, Secrets};
 
 const PLACEHOLDERS: [&str; 3] = ["generation", "idempotency_key", "expires_at"];
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// How much of an error answer goes into a message, in bytes.
-const COMPLAINT_BYTES_MAX: usize = 240;
 
 /// The settings of an `http` source.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +69,7 @@ pub struct HttpSettings<'a> {
 
 /// Mints by asking a service.
 pub struct HttpService {
-    name: CredentialName,
-    skew_ms: u64,
+    upstream: Upstream,
     method: Method,
     url: Template,
     via: Option<String>,
@@ -84,8 +81,6 @@ pub struct HttpService {
     nature: Nature,
     answer_bytes_max: usize,
     redactor: Redactor,
-    host: Arc<dyn Host>,
-    http: Arc<dyn Http>,
 }
 
 impl HttpService {
@@ -126,8 +121,14 @@ impl HttpService {
         let content_type = settings.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let is_form = content_type.is_some_and(|(_, value)| value.starts_with("application/x-www-form-urlencoded"));
         Ok(Self {
-            name: settings.name.clone(),
-            skew_ms: settings.skew_ms,
+            upstream: Upstream {
+                name: settings.name.clone(),
+                who: "the service",
+                skew_ms: settings.skew_ms,
+                host,
+                http,
+                offset_ms: AtomicI64::new(0),
+            },
             method,
             url,
             via: settings.via.map(str::to_owned),
@@ -139,8 +140,6 @@ impl HttpService {
             mapping: settings.mapping.clone(),
             nature: if settings.is_idempotent { Nature::Idempotent } else { Nature::Opaque },
             answer_bytes_max: settings.answer_bytes_max,
-            host,
-            http,
         })
     }
 
@@ -175,55 +174,6 @@ impl HttpService {
             answer_bytes_max: self.answer_bytes_max,
         }
     }
-
-    /// Exports how far the service's clock is from this node's, and says where that is more than was vouched for.
-    fn compare_clocks(&self, answer: &HttpAnswer, asked_at: Mono, now: Moment) {
-        let Some(offset) = clock::offset(&answer.headers, asked_at, now) else { return };
-        let name = self.name.as_str();
-        metrics::gauge!("keyreeve_clock_offset_ms", "credential" => name.to_owned()).set(offset.ms as f64);
-        if offset.is_beyond(self.skew_ms) {
-            let (by, skew) = (Span(offset.ms.unsigned_abs()), Span(self.skew_ms));
-            let direction = if offset.ms > 0 { "ahead of" } else { "behind" };
-            tracing::warn!(credential = name, "the clock of the service is {by} {direction} this one, skew is {skew}");
-        }
-    }
-
-    fn failed(&self, error: &HttpError) -> MintError {
-        let clean = |cause: &str| self.redactor.start(cause, COMPLAINT_BYTES_MAX);
-        match error {
-            HttpError::NotSent(cause) => MintError::nothing_minted(
-                FaultClass::Transient,
-                format!("the service was not reached: {}", clean(cause)),
-            ),
-            HttpError::NoAnswer(cause) => answer::unusable(format!("the service did not answer: {}", clean(cause))),
-            HttpError::TooLarge(limit) => answer::wrong(format!("the service answered with more than {limit} bytes")),
-        }
-    }
-
-    fn refused(&self, answer: &HttpAnswer, now: Timestamp) -> MintError {
-        let status = answer.status;
-        let (class, may_have_minted) = match status {
-            // RFC 9110 15.4.4: the action was carried out, its result is elsewhere.
-            303 => (FaultClass::Misconfigured, true),
-            300..=399 => (FaultClass::Misconfigured, false),
-            408 | 425 | 503 => (FaultClass::Transient, false),
-            429 => (FaultClass::Throttled, false),
-            400..=499 => (FaultClass::Terminal, false),
-            _ => (FaultClass::Transient, true),
-        };
-        let mut message = format!("the service answered {status}");
-        if (300..=399).contains(&status) {
-            message.push_str(", and redirects are not followed");
-        }
-        let complaint = self.redactor.start(&complaint(answer), COMPLAINT_BYTES_MAX);
-        if !complaint.is_empty() {
-            message.push_str(": ");
-            message.push_str(&complaint);
-        }
-        let retry_after_ms =
-            matches!(status, 408 | 425 | 429 | 500..=599).then(|| retry_after_ms(&answer.headers, now)).flatten();
-        MintError { class, may_have_minted, is_spent: false, retry_after_ms, message }
-    }
 }
 
 #[async_trait]
@@ -237,22 +187,15 @@ impl Source for HttpService {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
-        check_send_by(self.host.as_ref(), order)?;
-        let asked_at = self.host.now();
-        let deadline = cut_off(self.host.as_ref(), order);
         let request = self.request(order, idempotency_key);
-        let answer = self.http.send(request, deadline).await.map_err(|error| self.failed(&error))?;
-        let answered_at = self.host.now();
-        self.compare_clocks(&answer, asked_at.mono, answered_at);
-        let now = answered_at.wall;
-        if !(200..=299).contains(&answer.status) {
-            return Err(self.refused(&answer, now));
+        let heard = self.upstream.ask(order, request, &self.redactor).await?;
+        let status = heard.answer.status;
+        if !(200..=299).contains(&status) {
+            let complaint = self.redactor.start(&complaint(&heard.answer), COMPLAINT_BYTES_MAX);
+            return Err(self.upstream.refused(&heard, None, &complaint));
         }
-        let window = Window { asked_at: asked_at.wall, now, life_ms_max: order.expires_at.since(order.issued_at) };
-        read(answer.body.expose(), &self.mapping, window).map_err(|error| {
-            let message = format!("the service answered {} with {}", answer.status, error.message);
-            MintError { message, ..error }
-        })
+        read(heard.answer.body.expose(), &self.mapping, heard.window)
+            .map_err(|error| self.upstream.blame(status, error))
     }
 }
 
@@ -339,17 +282,21 @@ fn check_mapping(mapping: &HttpMapping) -> Result<(), String> {
 
 /// `https`, `http` to this machine, or another Worker by its binding; no user information, because URLs end up in messages.
 fn check_url(url: &Template) -> Result<(), String> {
-    let filled = url.fill(Escape::Url, |_| "0".into());
+    check_plain_url("url", &url.fill(Escape::Url, |_| "0".into()))
+}
+
+/// As above, of a URL without placeholders that stands in `setting`.
+pub(super) fn check_plain_url(setting: &str, filled: &str) -> Result<(), String> {
     if let Some((name, path)) = filled.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
         let is_good = !name.is_empty() && format!("https://service/{path}").parse::<Uri>().is_ok();
-        return if is_good { Ok(()) } else { Err("`url` is not `service:NAME/path`".into()) };
+        return if is_good { Ok(()) } else { Err(format!("`{setting}` is not `service:NAME/path`")) };
     }
-    let uri: Uri = filled.parse().map_err(|_| String::from("`url` is not a URL"))?;
+    let uri: Uri = filled.parse().map_err(|_| format!("`{setting}` is not a URL"))?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return Err("`url` must be absolute".into());
+        return Err(format!("`{setting}` must be absolute"));
     };
     if authority.as_str().contains('@') {
-        return Err("`url` must not hold a user or password\nhint: use `secret_headers`".into());
+        return Err(format!("`{setting}` must not hold a user or password\nhint: use `secret_headers`"));
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let is_loopback =
@@ -357,7 +304,7 @@ fn check_url(url: &Template) -> Result<(), String> {
     match scheme {
         "https" => Ok(()),
         "http" if is_loopback => Ok(()),
-        "http" => Err("`url` must be `https`, except to this machine".into()),
-        other => Err(format!("`url` must be `https`, not `{other}`")),
+        "http" => Err(format!("`{setting}` must be `https`, except to this machine")),
+        other => Err(format!("`{setting}` must be `https`, not `{other}`")),
     }
 }

@@ -24,6 +24,23 @@ pub enum Fields {
     Named(BTreeMap<String, Secret<String>>),
 }
 
+/// What a mint leaves for the next one, such as a refresh token. Sealed with the credential, and never handed out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept(pub BTreeMap<String, Secret<String>>);
+
+impl Kept {
+    /// Reads what was left in the sealed form of a credential; `None` where nothing was.
+    ///
+    /// # Errors
+    /// A sentence without any of the content.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Option<Self>, String> {
+        let mut stored = Material::stored(bytes)?;
+        let kept = std::mem::take(&mut stored.kept);
+        let kept = kept.into_iter().map(|(name, value)| (name, Secret::new(value))).collect::<BTreeMap<_, _>>();
+        Ok((!kept.is_empty()).then_some(Self(kept)))
+    }
+}
+
 /// An AWS key pair with what belongs to it.
 #[derive(Clone, Copy, Debug)]
 pub struct AwsKeys<'a> {
@@ -46,10 +63,14 @@ struct StoredMaterial {
     token: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     fields: BTreeMap<String, String>,
+    /// Layout 2.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    kept: BTreeMap<String, String>,
 }
 
 impl Drop for StoredMaterial {
     fn drop(&mut self) {
+        self.kept.values_mut().for_each(zeroize::Zeroize::zeroize);
         self.token.zeroize();
         self.fields.values_mut().for_each(zeroize::Zeroize::zeroize);
     }
@@ -62,7 +83,9 @@ impl Material {
     pub const AWS: &str = "aws";
     /// The kind of named fields that are nothing in particular.
     pub const FIELDS: &str = "fields";
+    /// Without anything kept, so that an older keyreeve can read it too.
     const LAYOUT: u8 = 1;
+    const LAYOUT_KEPT: u8 = 2;
 
     /// A bearer token.
     #[must_use]
@@ -98,22 +121,42 @@ impl Material {
     /// The form that goes into the seal envelope.
     #[must_use]
     pub fn to_bytes(&self) -> Secret<Vec<u8>> {
+        self.to_bytes_with(None)
+    }
+
+    /// As [`to_bytes`](Self::to_bytes), with what the next mint needs.
+    #[must_use]
+    pub fn to_bytes_with(&self, kept: Option<&Kept>) -> Secret<Vec<u8>> {
         let (token, fields) = match &self.secret {
             Fields::Token(token) => (Some(token.expose().clone()), BTreeMap::new()),
             Fields::Named(named) => {
                 (None, named.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect())
             }
         };
-        let stored = StoredMaterial { v: Self::LAYOUT, kind: self.kind.clone(), token, fields };
+        let kept: BTreeMap<String, String> = kept
+            .map(|kept| kept.0.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect())
+            .unwrap_or_default();
+        let v = if kept.is_empty() { Self::LAYOUT } else { Self::LAYOUT_KEPT };
+        let stored = StoredMaterial { v, kind: self.kind.clone(), token, fields, kept };
         // Strings and maps of strings always serialize.
         Secret::new(serde_json::to_vec(&stored).unwrap_or_default())
     }
 
-    /// Reads the form that was in a seal envelope.
+    /// Reads the form that was in a seal envelope, without what is kept for the next mint.
     ///
     /// # Errors
     /// A sentence without any of the content.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let mut stored = Self::stored(bytes)?;
+        let fields = std::mem::take(&mut stored.fields);
+        let secret = match stored.token.take() {
+            Some(token) => Fields::Token(Secret::new(token)),
+            None => Fields::Named(fields.into_iter().map(|(name, value)| (name, Secret::new(value))).collect()),
+        };
+        Ok(Self { secret, kind: std::mem::take(&mut stored.kind) })
+    }
+
+    fn stored(bytes: &[u8]) -> Result<StoredMaterial, String> {
         #[derive(Deserialize)]
         struct Layout {
             v: u8,
@@ -121,15 +164,10 @@ impl Material {
         let unreadable = |_| String::from("the opened envelope holds no credential");
         // The layout first: a newer one may have members that this one refuses.
         let Layout { v } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if v != Self::LAYOUT {
-            return Err(format!("the sealed credential has layout {v}, this keyreeve reads {}", Self::LAYOUT));
+        if ![Self::LAYOUT, Self::LAYOUT_KEPT].contains(&v) {
+            let most = Self::LAYOUT_KEPT;
+            return Err(format!("the sealed credential has layout {v}, this keyreeve reads 1 to {most}"));
         }
-        let mut stored: StoredMaterial = serde_json::from_slice(bytes).map_err(unreadable)?;
-        let fields = std::mem::take(&mut stored.fields);
-        let secret = match stored.token.take() {
-            Some(token) => Fields::Token(Secret::new(token)),
-            None => Fields::Named(fields.into_iter().map(|(name, value)| (name, Secret::new(value))).collect()),
-        };
-        Ok(Self { secret, kind: std::mem::take(&mut stored.kind) })
+        serde_json::from_slice(bytes).map_err(unreadable)
     }
 }

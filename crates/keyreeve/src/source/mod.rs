@@ -5,24 +5,39 @@
 //!
 //! - [`apns`], [`jwt`]: signed here; any node makes the same bytes
 //! - [`exec`], [`http`]: the user's own script or service
+//! - [`oauth2_client`], [`oauth2_refresh`], [`token_exchange`]: authorization servers
+//! - [`github_app`], [`google_service_account`], [`aws_web_identity`], [`gcp_workload_identity`]: clouds, by their own protocols
 //! - [`life`]: no credential without an end
 //! - [`redact`]: what strangers wrote, made fit for a history
 //! - [`build`]: from settings to a source
 
 mod answer;
 pub mod apns;
+mod assertion;
+pub mod aws_web_identity;
 mod build;
 pub mod exec;
+pub mod gcp_workload_identity;
+pub mod github_app;
+pub mod google_service_account;
 pub mod http;
+mod identity;
 pub mod jwt;
 pub mod life;
 mod material;
+pub mod oauth2_client;
+pub mod oauth2_refresh;
 pub mod redact;
 mod template;
+mod token_endpoint;
+pub mod token_exchange;
+mod upstream;
+mod xml;
 
 pub use build::{Tools, build};
+pub use identity::Identity;
 pub use life::LifeError;
-pub use material::{AwsKeys, Fields, Material};
+pub use material::{AwsKeys, Fields, Kept, Material};
 
 use async_trait::async_trait;
 use keyreeve_core::lifecycle::Order;
@@ -102,4 +117,30 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`MintError`] says what helps, and whether something may have been minted.
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError>;
+
+    /// What its credentials are for, where that is part of what they are stored under: a change of it starts anew, and
+    /// nobody is handed what was minted for something else. `None` where the name is all.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
+
+    /// Whether each mint needs what the one before it has left: then it is called by [`mint_after`](Self::mint_after).
+    fn is_chained(&self) -> bool {
+        false
+    }
+
+    /// As [`mint`](Self::mint), with what the mint of the newest published generation has left; and leaves something for
+    /// the next one, which is sealed and committed together with the credential.
+    ///
+    /// # Errors
+    /// As [`mint`](Self::mint).
+    async fn mint_after(
+        &self,
+        order: &Order,
+        idempotency_key: &str,
+        kept: Option<&Kept>,
+    ) -> Result<(Minting, Option<Kept>), MintError> {
+        let _ = kept;
+        self.mint(order, idempotency_key).await.map(|minting| (minting, None))
+    }
 }

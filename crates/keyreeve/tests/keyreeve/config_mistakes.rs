@@ -14,6 +14,8 @@ const APNS: &str = "[credential.apns-prod]\n\
     key = \"file:/etc/keyreeve/AuthKey_ABC123DEFG.p8\"\n\
     params = { team_id = \"DEF123GHIJ\", key_id = \"ABC123DEFG\" }\n";
 const HTTP: &str = "[credential.vendor]\nsource = \"http\"\n";
+const OAUTH: &str = "[credential.partner]\nsource = \"oauth2-client\"\nparams.token_url = \"https://auth.example.org/token\"\nparams.client_id = \"me\"\n";
+const AWS: &str = "[credential.lake]\nsource = \"aws-web-identity\"\nparams.role_arn = \"arn:aws:iam::123456789012:role/lake\"\nparams.region = \"eu-central-1\"\n";
 const EXEC: &str = "[credential.vendor]\nsource = \"exec\"\n";
 const JWT: &str = "[credential.api]\nsource = \"jwt\"\nkey = \"env:API_KEY\"\n";
 
@@ -114,7 +116,23 @@ mistakes! {
     two_callers_with_one_key: ["[caller.a]\nuid = 7\ncan = [\"metrics\"]\n[caller.b]\nuid = 7\ncan = [\"metrics\"]\n"];
     a_pattern_with_a_star_inside: ["[caller.push]\nuid = 7\ncan = [\"token\"]\ncredentials = [\"apns-*-eu\", \"APNS\"]\n"];
     // Credentials.
-    a_source_of_a_later_version: [BASE, "[credential.lake]\nsource = \"aws-web-identity\"\n"];
+    a_source_without_what_it_has_to_know: [BASE, "[credential.lake]\nsource = \"aws-web-identity\"\n"];
+    a_client_that_shows_nothing: [BASE, OAUTH];
+    a_client_with_two_proofs: [BASE, OAUTH, "params.client_secret = \"env:SECRET\"\nparams.client_key = \"env:KEY\"\n"];
+    a_client_without_the_proof_it_names: [BASE, OAUTH, "params.auth = \"private-key-jwt\"\n"];
+    a_client_without_a_certificate: [BASE, OAUTH, "params.auth = \"mtls\"\n"];
+    a_token_endpoint_in_clear: [BASE, "[credential.partner]\nsource = \"oauth2-client\"\nparams = { token_url = \"http://auth.example.org/token?key=hunter2\", client_id = \"me\", client_secret = \"env:SECRET\" }\n"];
+    a_client_secret_in_the_file: [BASE, OAUTH, "params.client_secret = \"hunter2\"\n"];
+    scopes_in_one_text: [BASE, OAUTH, "params.client_secret = \"env:SECRET\"\nparams.scopes = [\"read write\", \"\"]\n"];
+    a_refresh_token_in_the_file: [BASE, "[credential.user]\nsource = \"oauth2-refresh\"\nparams = { token_url = \"https://auth.example.org/token\", client_id = \"me\", refresh_token = \"hunter2\" }\n"];
+    an_assertion_in_the_file: [BASE, AWS, "params.assertion = \"eyJhunter2\"\n"];
+    an_assertion_of_a_credential_that_is_not_there: [BASE, AWS, "params.assertion = \"credential:identity\"\n"];
+    an_assertion_of_a_credential_that_signs_nothing: [BASE, APNS, "life = { max = \"55m\" }\n", AWS, "params.assertion = \"credential:apns-prod\"\n"];
+    a_role_that_sts_would_refuse: [BASE, "[credential.lake]\nsource = \"aws-web-identity\"\nparams = { role_arn = \"lake\", region = \"frankfurt\", session_name = \"x\", policy = \"[]\", policy_arns = [\"ReadOnlyAccess\"], assertion = \"file:/token\" }\nlife.max = \"10m\"\n"];
+    a_session_longer_than_sts_allows: [BASE, AWS, "params.assertion = \"file:/token\"\nlife.max = \"13h\"\n"];
+    an_installation_by_its_name: [BASE, "[credential.gh]\nsource = \"github-app\"\nkey = \"env:KEY\"\nparams = { app_id = 12345, installation_id = \"acme\", repositories = [\"acme/keyreeve\"], permissions = { contents = \"all\" } }\nlife.max = \"2h\"\n"];
+    a_provider_by_the_id_of_its_project: [BASE, "[credential.gcp]\nsource = \"gcp-workload-identity\"\nparams = { provider = \"projects/my-project/locations/global/workloadIdentityPools/p/providers/k\", service_account = \"lake\", assertion = \"file:/token\" }\n"];
+    more_than_one_resource_at_entra: [BASE, "[credential.graph]\nsource = \"azure-federated\"\nparams = { tenant_id = \"contoso\", client_id = \"app\", scopes = [\"User.Read\", \"Mail.Read\"], assertion = \"file:/token\" }\n"];
     a_mistyped_source: [BASE, "[credential.push]\nsource = \"anps\"\n"];
     a_name_in_upper_case: [BASE, "[credential.APNS]\nsource = \"apns\"\n"];
     a_private_key_in_the_file: [BASE, JWT, "[credential.push]\nsource = \"apns\"\nkey = \"\"\"-----BEGIN PRIVATE KEY-----\nhunter2\n\"\"\"\n"];
@@ -186,7 +204,7 @@ params = { team_id = "DEF123GHIJ", key_id = "ABC" }  # 14
 life = { max = "55m", lead = "70m" }           # 15
 mode = "reply"                                 # 16
 [credential.ci]
-source = "github-app"                          # 18
+source = "github-apps"                         # 18
 "#;
 
 #[test]

@@ -53,7 +53,20 @@ fn the_json_schema_is_closed_and_knows_what_each_source_needs() {
     assert_eq!(open, 0);
     let sources = schema["properties"]["credential"]["additionalProperties"]["oneOf"].as_array().unwrap();
     let titles: Vec<_> = sources.iter().map(|source| source["title"].as_str().unwrap()).collect();
-    assert_eq!(titles, ["apns", "jwt", "app-store-connect", "github-app-jwt", "exec", "http"]);
+    assert_eq!(titles[..6], ["apns", "jwt", "app-store-connect", "github-app-jwt", "exec", "http"]);
+    assert_eq!(
+        titles[6..],
+        [
+            "oauth2-client",
+            "oauth2-refresh",
+            "token-exchange",
+            "github-app",
+            "google-service-account",
+            "aws-web-identity",
+            "gcp-workload-identity",
+            "azure-federated"
+        ]
+    );
     let apns = &sources[0];
     assert_eq!(apns["properties"]["source"]["const"], "apns");
     assert_eq!(apns["required"], serde_json::json!(["source", "key"]));
@@ -132,7 +145,15 @@ fn sample(row: &Setting) -> String {
                 .map(|other| format!("{}.{} = {}\n", other.parent, other.name, other.example))
                 .collect();
             let lines = lines.replace("credential.*.", "");
-            format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}")
+            // What is needed one way or another.
+            let more = match (flavour, row.name) {
+                (_, "client_secret" | "client_key" | "scopes") if flavour != "oauth2-client" => "",
+                ("oauth2-client", "client_secret" | "client_key") => "",
+                ("oauth2-client", _) => "params.client_secret = \"env:CLIENT_SECRET\"\n",
+                ("azure-federated", _) => "params.scopes = [\"https://graph.microsoft.com/.default\"]\n",
+                _ => "",
+            };
+            format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}{more}")
         }
         parent if parent.starts_with("issuer.*") => {
             let (issuer, keys) = if row.parent == "issuer.*" { (line, String::new()) } else { (String::new(), line) };

@@ -21,6 +21,7 @@ mod http_oauth2;
 mod http_openapi;
 mod http_problems;
 mod http_world;
+mod identity;
 mod inbound;
 mod inbound_world;
 mod issuer;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use keyreeve::core::secret::Secret;
-use keyreeve::source::{Fields, Material};
+use keyreeve::source::{Fields, Kept, Material};
 use proptest::prelude::*;
 
 fn aws() -> Material {
@@ -23,8 +23,22 @@ fn what_an_old_keyreeve_sealed_is_read() {
 
 #[test]
 fn a_newer_layout_is_refused_by_its_number() {
-    let error = Material::from_bytes(br#"{"v":2,"kind":"bearer","tokens":["a"]}"#).unwrap_err();
-    assert_eq!(error, "the sealed credential has layout 2, this keyreeve reads 1");
+    let error = Material::from_bytes(br#"{"v":3,"kind":"bearer","tokens":["a"]}"#).unwrap_err();
+    assert_eq!(error, "the sealed credential has layout 3, this keyreeve reads 1 to 2");
+}
+
+/// Layout 2 is layout 1 with what the next mint needs, which nobody is handed.
+#[test]
+fn what_is_kept_for_the_next_mint_is_read_apart_from_the_credential() {
+    let stored = include_bytes!("golden/material-v2-kept.json").trim_ascii_end();
+    let material = Material::bearer("eyJhbGciOiJFUzI1NiJ9.e30.c2ln".into());
+    assert_eq!(Material::from_bytes(stored), Ok(material.clone()));
+    let kept = Kept::from_bytes(stored).unwrap().unwrap();
+    assert_eq!(kept.0["refresh_token"].expose(), "refresh-2");
+    assert_eq!(material.to_bytes_with(Some(&kept)).expose().as_slice(), stored);
+    assert!(!format!("{kept:?}").contains("refresh-2"));
+    let plain = include_bytes!("golden/material-v1-token.json").trim_ascii_end();
+    assert_eq!(Kept::from_bytes(plain), Ok(None));
 }
 
 #[test]

@@ -55,7 +55,13 @@ fn built_over(host: &Arc<OsHost>, http: Arc<dyn Http>, source: SourceConfig) -> 
         min_interval_ms: 0,
     };
     let config = CredentialConfig { source, plan: Plan::Slot(slots), keep: Keep::Always, wait_ms: 1000 };
-    let tools = Tools { host: host.clone(), http, programs: None, signer: keyreeve::crypto::signer };
+    let tools = Tools {
+        host: host.clone(),
+        http,
+        programs: None,
+        signer: keyreeve::crypto::signer,
+        secrets: Arc::new(OsSecrets),
+    };
     build(&config, &CredentialName::parse("lake").unwrap(), &OsSecrets, &tools)
 }
 

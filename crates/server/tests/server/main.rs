@@ -1,6 +1,7 @@
 //! The binary as real processes, and the server's parts with real programs and real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod agents;
 mod answers;
 mod callers;
 mod clock;
@@ -11,15 +12,18 @@ mod expiry;
 mod fetch;
 mod issuer_keys;
 mod jwks;
+mod issuers;
 mod leader;
 mod nginx;
 mod node;
 mod outage;
 mod policy;
+mod refresh;
 mod running;
 mod scripts;
 mod secrets;
 mod slots;
+mod sources;
 mod support;
 mod tokens;
 mod worker;

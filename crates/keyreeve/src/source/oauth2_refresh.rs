@@ -1,0 +1,186 @@
+//! A user's consent, by refresh tokens that may be good for one use (RFC 6749 6, RFC 9700 4.14).
+//!
+//! With each mint the server may give a new refresh token, and using the old one again may revoke all of them. So:
+//!
+//! - the new refresh token is sealed with the access token and committed by the same write that publishes; nobody is
+//!   handed the one before the other is safe;
+//! - a refresh without an answer, or with one that does not say whether the token was used, is in doubt, and stays so until
+//!   an operator says what is true: the old token is not tried again;
+//! - `invalid_grant` is such a doubt too. It is written over the intent of this mint only: where somebody else has rotated
+//!   meanwhile that write is lost, and what is newer is read and used;
+//! - an answer with a new refresh token is never thrown away, whatever its access token looks like.
+//!
+//! The first refresh token comes from the configuration, and is read for each mint: when it is one that was never seen
+//! before, the chain starts over with it. Where a server does not rotate (`rotates = false`), all this is harmless, and a
+//! failed refresh is tried again as any other mint.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use keyreeve_core::lifecycle::Order;
+use keyreeve_core::record::FaultClass;
+use keyreeve_core::secret::Secret;
+use keyreeve_core::time::Timestamp;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::build::Made;
+use super::life::LifeError;
+use super::token_endpoint::{Granted, Refusal, TokenEndpoint};
+use super::{Kept, Material, MintError, Minting, Nature, Source, answer};
+use crate::config::{RefreshConfig, SecretRef};
+use crate::hex;
+use crate::port::Secrets;
+
+/// The refresh token to use next.
+const TOKEN: &str = "refresh_token";
+/// The digests of the tokens that chains have started from, the latest last, with spaces between.
+const SEEDS: &str = "seeds";
+/// How many such digests are remembered.
+const SEEDS_MAX: usize = 32;
+/// How long an access token is taken to live whose answer says nothing usable, but brings a new refresh token.
+const LIFE_MS_UNSAID: u64 = 5 * 60_000;
+
+/// Mints by refreshing.
+pub struct Oauth2Refresh {
+    endpoint: TokenEndpoint,
+    seed: SecretRef,
+    rotates: bool,
+    secrets: Arc<dyn Secrets>,
+}
+
+/// Where a chain of refresh tokens is.
+struct Chain {
+    token: Secret<String>,
+    seeds: Vec<String>,
+}
+
+impl Oauth2Refresh {
+    pub(super) fn new(config: &RefreshConfig, made: &Made<'_>) -> Result<Self, String> {
+        // Read once here, so that a file that is not there is found at start and not at the first renewal.
+        made.text("params.refresh_token", &config.seed)?;
+        Ok(Self {
+            endpoint: TokenEndpoint::new(&config.token, made)?,
+            seed: config.seed.clone(),
+            rotates: config.rotates,
+            secrets: Arc::clone(&made.tools.secrets),
+        })
+    }
+
+    /// The refresh token to use: the one that the last mint left, unless the configuration has one that no chain has
+    /// started from yet.
+    fn chain(&self, kept: Option<&Kept>) -> Result<Chain, MintError> {
+        let misconfigured = |cause: String| {
+            MintError::nothing_minted(FaultClass::Misconfigured, format!("`params.refresh_token`: {cause}"))
+        };
+        let seed = self.secrets.read(&self.seed).map_err(misconfigured)?;
+        let text = std::str::from_utf8(seed.expose()).map(str::trim).unwrap_or_default();
+        if text.is_empty() {
+            return Err(misconfigured("it is not text".into()));
+        }
+        let digest = hex::encode(&Sha256::digest(text.as_bytes()));
+        let text_of = |name: &str| kept.and_then(|kept| kept.0.get(name)).map(|value| value.expose().as_str());
+        let mut seeds: Vec<String> = text_of(SEEDS).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        match text_of(TOKEN) {
+            // One that a chain has started from is used up, also on a node whose file is the old one.
+            Some(token) if seeds.contains(&digest) => Ok(Chain { token: Secret::new(token.to_owned()), seeds }),
+            _ => {
+                seeds.push(digest);
+                let excess = seeds.len().saturating_sub(SEEDS_MAX);
+                seeds.drain(..excess);
+                Ok(Chain { token: Secret::new(text.to_owned()), seeds })
+            }
+        }
+    }
+
+    /// What a refusal means where the refresh token may be good for one use.
+    fn refused(&self, refusal: Refusal) -> MintError {
+        let Refusal { error, code, is_sure } = refusal;
+        if !self.rotates {
+            return error;
+        }
+        match code.as_deref() {
+            Some("invalid_grant") => {
+                let message = format!(
+                    "{}\nhint: the refresh token is used up, revoked or expired: put a new one where `params.refresh_token` is read from, then resolve with `reauthorize`",
+                    error.message
+                );
+                MintError { class: FaultClass::Terminal, may_have_minted: true, message, ..error }
+            }
+            _ if is_sure => error,
+            // A 503 of some gateway says nothing about what happened behind it.
+            _ => MintError { may_have_minted: true, ..error },
+        }
+    }
+
+    fn read(&self, granted: &Granted, chain: Chain) -> Result<(Minting, Kept), MintError> {
+        let rotated = match granted.field(TOKEN) {
+            Some(Value::String(token)) if !token.is_empty() => Some(Secret::new(token.clone())),
+            _ => None,
+        };
+        let is_new = rotated.as_ref().is_some_and(|token| *token != chain.token);
+        if is_new && !self.rotates {
+            let name = self.endpoint.upstream.name.as_str();
+            tracing::warn!(credential = name, "the server rotates refresh tokens, and `rotates` is false");
+        }
+        let (material, expires_at) = match self.endpoint.minting(granted) {
+            Ok(minting) => (minting.material, minting.expires_at),
+            Err(error) if is_new => {
+                let name = self.endpoint.upstream.name.as_str();
+                tracing::warn!(credential = name, "{}; its refresh token is kept all the same", error.message);
+                self.saved(granted, error)?
+            }
+            Err(error) => return Err(error),
+        };
+        let mut kept = BTreeMap::new();
+        kept.insert(TOKEN.to_owned(), rotated.unwrap_or(chain.token));
+        kept.insert(SEEDS.to_owned(), Secret::new(chain.seeds.join(" ")));
+        Ok((Minting { material, issued_at: None, expires_at }, Kept(kept)))
+    }
+
+    /// What can be made of an answer whose refresh token must not be lost: its access token, for no longer than may be.
+    fn saved(&self, granted: &Granted, error: MintError) -> Result<(Material, Timestamp), MintError> {
+        let material = granted.material().map_err(|_| error)?;
+        let window = granted.window;
+        let life_ms = match granted.expires_at(self.endpoint.default_life_ms()) {
+            Err(LifeError::TooLong { .. }) => window.life_ms_max,
+            _ => LIFE_MS_UNSAID.min(window.life_ms_max),
+        };
+        Ok((material, window.asked_at.plus(life_ms)))
+    }
+}
+
+#[async_trait]
+impl Source for Oauth2Refresh {
+    fn kind(&self) -> &'static str {
+        "oauth2-refresh"
+    }
+
+    fn nature(&self) -> Nature {
+        Nature::Opaque
+    }
+
+    fn is_chained(&self) -> bool {
+        true
+    }
+
+    async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
+        self.mint_after(order, idempotency_key, None).await.map(|(minting, _)| minting)
+    }
+
+    async fn mint_after(
+        &self,
+        order: &Order,
+        idempotency_key: &str,
+        kept: Option<&Kept>,
+    ) -> Result<(Minting, Option<Kept>), MintError> {
+        let chain = self.chain(kept)?;
+        let grant = [("grant_type", Secret::new("refresh_token".to_owned())), (TOKEN, chain.token.clone())];
+        let granted =
+            self.endpoint.ask(order, idempotency_key, &grant).await.map_err(|refusal| self.refused(refusal))?;
+        let (minting, kept) = self.read(&granted, chain)?;
+        answer::bounded_with(&minting.material, &kept)?;
+        Ok((minting, Some(kept)))
+    }
+}

@@ -1,0 +1,343 @@
+//! R16: refresh tokens that are good for one use, with crashes between any two steps.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use keyreeve::core::id::{CredentialName, NodeId, WriteId};
+use keyreeve::core::operator::{Status, Verdict};
+use keyreeve::core::record::Record;
+use keyreeve::core::seal::{KeyRing, SealKey};
+use keyreeve::crypto::LocalCrypto;
+use keyreeve::engine::memory::Memory;
+use keyreeve::error::ErrorKind;
+use keyreeve::outbound::{Credential, Drive, Outbound, Parts, record_key};
+use keyreeve::port::{Capabilities, Entry, Host as _, Key, Register, StoreError, Swap};
+use keyreeve::source::{Fields, build};
+use keyreeve_picky::issuers::oauth::{self, Client, Rotation, Server};
+use keyreeve_picky::issuers::{Fault, Faults, WrongExpiry};
+use keyreeve_server::host::OsHost;
+use keyreeve_server::secrets::OsSecrets;
+
+use crate::issuers::{config, tools};
+
+/// Where a node dies: at its swap of this number, before or after the register has made it.
+#[derive(Clone, Copy, Debug)]
+struct Death {
+    at: usize,
+    is_made: bool,
+}
+
+/// A register that one node reaches until it dies.
+struct Wire {
+    register: Arc<Memory>,
+    death: Option<Death>,
+    swaps: AtomicUsize,
+}
+
+#[async_trait]
+impl Register for Wire {
+    fn capabilities(&self) -> Capabilities {
+        self.register.capabilities()
+    }
+
+    async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.alive().await;
+        self.register.read(key).await
+    }
+
+    async fn swap(&self, key: &Key, expected: Option<WriteId>, next: Entry) -> Result<Swap, StoreError> {
+        self.alive().await;
+        let number = self.swaps.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.death.filter(|death| death.at == number) {
+            Some(death) => {
+                if death.is_made {
+                    let _ = self.register.swap(key, expected, next).await;
+                }
+                std::future::pending().await
+            }
+            None => self.register.swap(key, expected, next).await,
+        }
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError> {
+        self.register.list(prefix, after, limit).await
+    }
+}
+
+impl Wire {
+    fn is_dead(&self) -> bool {
+        self.death.is_some_and(|death| self.swaps.load(Ordering::SeqCst) >= death.at)
+    }
+
+    /// A node that is dead does nothing any more.
+    async fn alive(&self) {
+        if self.is_dead() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct World {
+    server: Server,
+    register: Arc<Memory>,
+    folder: tempfile::TempDir,
+    rotates: bool,
+}
+
+impl World {
+    async fn new(rotation: Rotation) -> Self {
+        let server = oauth::start(oauth::Config {
+            clients: vec![Client { id: "agent".into(), secret: Some("client-secret".into()), keys: Vec::new() }],
+            rotation,
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let world = Self { server, register: Arc::new(Memory::new()), folder, rotates: rotation == Rotation::Strict };
+        world.consent();
+        world
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("refresh")
+    }
+
+    /// A user agrees, and an operator puts the refresh token where it is read from.
+    fn consent(&self) {
+        std::fs::write(self.file(), self.server.consent()).unwrap();
+        std::fs::set_permissions(self.file(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
+    fn node(&self, number: usize) -> Outbound {
+        self.node_on(number, None).0
+    }
+
+    fn node_on(&self, number: usize, death: Option<Death>) -> (Outbound, Arc<Wire>) {
+        let host = Arc::new(OsHost::new());
+        let config = config(&format!(
+            "[credential.c]\nsource = \"oauth2-refresh\"\nkeep = \"always\"\n[credential.c.params]\ntoken_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n[credential.c.life]\nmin_interval = \"1ms\"\nsend = \"300ms\"\ntimeout = \"400ms\"\nlease = \"700ms\"\ntakeover = \"900ms\"\npoll = \"50ms\"\nhold = \"20ms\"\nhard_hold = \"20ms\"\nskew = \"0s\"\n",
+            self.server.token_url(),
+            self.file().display(),
+            self.rotates
+        ));
+        let name = CredentialName::parse("c").unwrap();
+        let source = build(&config, &name, &OsSecrets, &tools(&host)).unwrap();
+        let wire = Arc::new(Wire { register: Arc::clone(&self.register), death, swaps: AtomicUsize::new(0) });
+        let parts = Parts {
+            node: NodeId::parse(&format!("node-{number}")).unwrap(),
+            host,
+            register: Some(Arc::clone(&wire) as Arc<dyn Register>),
+            crypto: Arc::new(LocalCrypto),
+            keys: Some(KeyRing::new(SealKey::new(&LocalCrypto, [7; 32]), Vec::new())),
+            store_ms: 60_000,
+            drive: Drive::Timer,
+            tick_ms: 0,
+        };
+        let credential = Credential { name, source, plan: Arc::new(config.plan), keep: config.keep };
+        (Outbound::start(parts, vec![credential], None), wire)
+    }
+
+    async fn record(&self) -> Option<Record> {
+        let key = record_key(&LocalCrypto, &CredentialName::parse("c").unwrap(), None);
+        let entry = self.register.read(&key).await.unwrap()?;
+        Some(Record::decode(&entry.bytes).unwrap())
+    }
+
+    /// Waits until `node` serves, or until it says that an operator has to act; ten seconds at the most.
+    async fn outcome(&self, node: &Outbound) -> Outcome {
+        let started = Instant::now();
+        loop {
+            match node.token("c", 0, far(node)).await {
+                Ok(served) => {
+                    let Fields::Token(token) = &served.material.secret else { panic!("a token") };
+                    return Outcome::Recovered(token.expose().clone());
+                }
+                Err(error) if error.kind == ErrorKind::NeedsReauth => return Outcome::NeedsReauth(error.message),
+                Err(error) => assert!(started.elapsed() < Duration::from_secs(10), "neither: {error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A deadline that every wait in these tests ends before.
+fn far(_: &Outbound) -> keyreeve::core::time::Mono {
+    OsHost::new().now().mono.plus(500)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Recovered(String),
+    NeedsReauth(String),
+}
+
+/// Spoils the next refresh that is made, and waits until an operator is needed.
+async fn spoiled(world: &World, node: &Outbound, fault: Fault) {
+    world.server.set_faults(Faults::next(1, fault)).unwrap();
+    let started = Instant::now();
+    while node.status_of("c", world.record().await.as_ref()) != Some(Status::NeedsReauth) {
+        assert!(started.elapsed() < Duration::from_secs(10));
+        let _ = node.renew("c").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// An operator's verdict, once the mint in doubt is over.
+async fn resolved(node: &Outbound, verdict: Verdict) {
+    let started = Instant::now();
+    while let Err(error) = node.resolve("c", verdict, "test").await {
+        assert!(started.elapsed() < Duration::from_secs(10), "{error:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Asks for renewals until the credential has this generation.
+async fn renewed(node: &Outbound, generation: u64) {
+    let started = Instant::now();
+    while node.get("c").is_none_or(|served| served.generation < generation) {
+        assert!(started.elapsed() < Duration::from_secs(10), "generation {generation} never came");
+        let _ = node.renew("c").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_of_refreshes_uses_each_token_once_on_whichever_node() {
+    let world = World::new(Rotation::Strict).await;
+    let nodes = [world.node(1), world.node(2), world.node(3)];
+    for generation in 1..=9_u64 {
+        renewed(&nodes[usize::try_from(generation).unwrap() % 3], generation).await;
+    }
+    let score = world.server.score();
+    assert_eq!((score.reuses, score.families_revoked), (0, 0));
+    assert!(score.refreshes >= 9 && score.refreshes == score.issued, "{score:?}");
+    // The refresh token is in no answer, and in no readable form in the store.
+    let record = world.record().await.unwrap();
+    let text = String::from_utf8_lossy(&record.encode()).into_owned();
+    assert!(!text.contains("refresh-") && record.history.iter().all(|entry| !entry.detail.contains("refresh-")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_step_ends_recovered_or_with_an_operator_and_never_spends_twice() {
+    // The swaps of one mint: 1 takes the lease, 2 publishes. 3 asks for another one, whose swaps are 4 and 5.
+    for at in 1..=5 {
+        for is_made in [false, true] {
+            let world = World::new(Rotation::Strict).await;
+            let death = Death { at, is_made };
+            let (first, wire) = world.node_on(1, Some(death));
+            let _ = first.token("c", 0, far(&first)).await;
+            if at > 2 {
+                assert!(first.get("c").is_some(), "{death:?}");
+                let started = Instant::now();
+                while !wire.is_dead() {
+                    assert!(started.elapsed() < Duration::from_secs(10), "{death:?}");
+                    // Whoever asks a node that is dead hears nothing.
+                    let _ = tokio::time::timeout(Duration::from_millis(50), first.renew("c")).await;
+                }
+            }
+            crate::support::until("the node is dead", || wire.is_dead()).await;
+            first.stop();
+            let second = world.node(2);
+            let outcome = world.outcome(&second).await;
+            let score = world.server.score();
+            assert_eq!((score.reuses, score.families_revoked), (0, 0), "{death:?}: {score:?}");
+            // Where the intent was written and its outcome was not, a refresh may have left this process.
+            let record = world.record().await.unwrap();
+            let is_open = matches!((at, is_made), (1 | 4, true) | (2 | 5, false));
+            let is_intent_left = record.intent.is_some_and(|intent| intent.holder.node.as_str() == "node-1");
+            assert_eq!(is_intent_left, is_open, "{death:?}");
+            // A credential that is still valid is served on meanwhile.
+            assert_eq!(matches!(outcome, Outcome::NeedsReauth(_)), is_open && at <= 2, "{death:?}: {outcome:?}");
+            if is_open {
+                let calls = score.calls;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                assert_eq!(world.server.score().calls, calls, "{death:?}: no loop");
+                world.consent();
+                resolved(&second, Verdict::Reauthorize).await;
+                renewed(&second, record.generation + 1).await;
+                assert!(matches!(world.outcome(&second).await, Outcome::Recovered(_)));
+            }
+            assert_eq!(world.server.score().families_revoked, 0, "{death:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_lost_waits_for_an_operator_and_a_new_consent_ends_it() {
+    let world = World::new(Rotation::Strict).await;
+    let node = world.node(1);
+    renewed(&node, 1).await;
+    spoiled(&world, &node, Fault::DropAfterIssue).await;
+    // What is valid is served on.
+    let before = node.get("c").unwrap().generation;
+    let calls = world.server.score().calls;
+    world.consent();
+    resolved(&node, Verdict::Reauthorize).await;
+    renewed(&node, before + 1).await;
+    let score = world.server.score();
+    assert!(
+        score.calls > calls && score.call_list[usize::try_from(calls).unwrap() - 1].fault.is_some(),
+        "not tried meanwhile"
+    );
+    let score = world.server.score();
+    assert_eq!((score.reuses, score.families_revoked), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_is_sure_is_tried_again_and_a_bare_503_is_not() {
+    let world = World::new(Rotation::Strict).await;
+    let node = world.node(1);
+    let fail = |status, code: &str| Fault::Fail { status, code: code.into(), retry_after_s: None };
+    for fault in [fail(503, "temporarily_unavailable"), fail(429, "slow_down")] {
+        world.server.set_faults(Faults::next(1, fault)).unwrap();
+        let before = node.get("c").map_or(0, |served| served.generation);
+        renewed(&node, before + 1).await;
+    }
+    spoiled(&world, &node, Fault::Plain { status: 503 }).await;
+    // The operator knows that it was the gateway: then the same token is used.
+    resolved(&node, Verdict::Discard).await;
+    let before = node.get("c").unwrap().generation;
+    renewed(&node, before + 1).await;
+    assert_eq!(world.server.score().families_revoked, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_refresh_token_is_kept_whatever_the_access_token_looks_like() {
+    let world = World::new(Rotation::Strict).await;
+    let node = world.node(1);
+    let mut generation = 0;
+    for wrong in [WrongExpiry::Absent, WrongExpiry::Zero, WrongExpiry::Absurd, WrongExpiry::Nonsense] {
+        world.server.set_faults(Faults::next(1, Fault::Expiry { wrong })).unwrap();
+        generation += 1;
+        renewed(&node, generation).await;
+        generation = node.get("c").unwrap().generation;
+    }
+    world.server.set_faults(Faults::default()).unwrap();
+    renewed(&node, generation + 1).await;
+    assert_eq!(world.server.score().reuses, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_consent_is_told_and_not_tried_in_a_loop() {
+    let world = World::new(Rotation::Strict).await;
+    std::fs::write(world.file(), "no-such-refresh-token").unwrap();
+    let node = world.node(1);
+    let Outcome::NeedsReauth(message) = world.outcome(&node).await else { panic!("recovered") };
+    assert!(message.contains("invalid_grant") && message.contains("reauthorize"), "{message}");
+    assert!(!message.contains("no-such-refresh-token"), "{message}");
+    assert_eq!(world.server.score().calls, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_rotate_is_asked_again_with_the_same_token() {
+    let world = World::new(Rotation::None).await;
+    let node = world.node(1);
+    renewed(&node, 1).await;
+    world.server.set_faults(Faults::next(1, Fault::DropAfterIssue)).unwrap();
+    renewed(&node, 3).await;
+    assert_eq!(world.server.score().families_revoked, 0);
+}
