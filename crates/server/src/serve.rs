@@ -210,10 +210,9 @@ impl Node {
         added: Vec<(Listener, Bound)>,
         connections_max: usize,
     ) {
-        let mut tls_of = |bind: &Bind| wanted.iter_mut().find(|(listener, _)| listener.bind == *bind);
         let known = std::mem::take(&mut self.listeners);
         for listening in known {
-            match tls_of(listening.bind()) {
+            match wanted.iter_mut().find(|(listener, _)| listener.bind == *listening.bind()) {
                 Some((listener, tls)) => {
                     listening.answer_by(http::Site::new(Arc::clone(&self.api), &listener.serve));
                     listening.speak(tls.take());
@@ -228,7 +227,7 @@ impl Node {
         for (listener, bound) in added {
             tracing::info!("listening on {bound}");
             let answerer = Arc::new(ArcSwap::from_pointee(http::Site::new(Arc::clone(&self.api), &listener.serve)));
-            let tls = tls_of(&listener.bind).and_then(|(_, tls)| tls.take());
+            let tls = wanted.iter_mut().find(|(other, _)| other.bind == listener.bind).and_then(|(_, tls)| tls.take());
             self.listeners.push(Listening::start(listener.bind, bound, answerer, tls, connections_max));
         }
     }
