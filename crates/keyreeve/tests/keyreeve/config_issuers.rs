@@ -15,7 +15,7 @@ const CAN: &str = "can = [\"client-credentials\"]\n";
 const CERTIFICATE: &str = "certificate_sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"\n";
 const TLS: &str = "tls.certificate = \"file:/etc/keyreeve/server.pem\"\ntls.key = \"file:/etc/keyreeve/server.key\"\n";
 /// The same as `BASE`, for files whose first lines are a table.
-const BASE_TABLES: &str = "[store]\nurl = \"memory:\"\n[credential.c]\nsource = \"exec\"\nargv = [\"/bin/true\"]\n[seal]\nkeys = [\"file:/etc/keyreeve/seal.key\"]\n";
+const BASE_TABLES: &str = "[store]\nurl = \"memory:\"\n[credential.c]\nsource = \"exec\"\ncommand = [\"/bin/true\"]\n[seal]\nkeys = [\"file:/etc/keyreeve/seal.key\"]\n";
 
 macro_rules! mistakes {
     ($($name:ident: [$($part:expr),+ $(,)?];)+) => {

@@ -30,6 +30,8 @@ impl Authority {
     fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut wanted = CertificateParams::default();
+        // OpenSSL takes a certificate for self-signed whose issuer has the same name.
+        wanted.distinguished_name.push(DnType::CommonName, "an authority");
         wanted.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = wanted.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(wanted, key), pem }
