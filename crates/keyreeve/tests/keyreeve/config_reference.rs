@@ -123,9 +123,7 @@ fn sample(row: &Setting) -> String {
             let lines: String = others.map(|other| format!("{} = {}\n", other.name, other.example)).collect();
             format!("[caller.c]\n{lines}{line}")
         }
-        "listener[].tls" => {
-            format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[listener.tls]\n{}{line}", needed_besides(row))
-        }
+        "listener[].tls" => format!("[[listener]]\nbind = \"[::1]:0\"\n[listener.tls]\n{}{line}", needed_besides(row)),
         "listener[]" if row.name == "bind" => format!("[[listener]]\n{line}"),
         "listener[]" => format!("[[listener]]\nbind = \"127.0.0.1:0\"\n{line}"),
         parent if parent.starts_with("credential.*") => {
