@@ -24,6 +24,12 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Work with the credentials of a running node.
     Credential(CredentialArgs),
+    /// Run a program with a credential, and tell it of renewals.
+    Run(crate::run_cmd::RunArgs),
+    /// Print AWS keys for the `credential_process` of a profile.
+    AwsCredentialProcess(AwsProcessArgs),
+    /// Be a credential helper of git.
+    GitCredential(crate::client::GitArgs),
     /// Check and explain a configuration, make keys for it.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -116,6 +122,15 @@ pub(crate) struct NodeArgs {
     /// Give up after this many seconds.
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) timeout: u64,
+}
+
+/// `keyreeve aws-credential-process`.
+#[derive(Debug, Args)]
+pub(crate) struct AwsProcessArgs {
+    /// The credential.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
 /// `keyreeve keys`.
@@ -251,6 +266,8 @@ pub(crate) enum GetForm {
     Header,
     /// What AWS SDKs read from a `credential_process`.
     Aws,
+    /// What Kubernetes clients read from an exec plug-in.
+    K8sExec,
 }
 
 /// What an operator may believe about a mint in doubt.

@@ -81,6 +81,16 @@ impl Bound {
 }
 
 impl Bound {
+    /// Lets no packet go further than one hop, so that no router hands on what is answered here.
+    pub(crate) fn stay_near(&self) {
+        if let Self::Tcp(listener) = self
+            && let Err(error) = listener.set_ttl(1)
+        {
+            // An address of IPv6 has no such option, and a link-local one goes no further anyway.
+            tracing::debug!("hops are not limited: {error}");
+        }
+    }
+
     /// The address with the port that port 0 became; `None` for a Unix socket.
     pub(crate) fn tcp_address(&self) -> Option<SocketAddr> {
         match self {

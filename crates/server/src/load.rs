@@ -21,6 +21,7 @@ use keyreeve::source::{self, Tools};
 use keyreeve_server::command::OsPrograms;
 use keyreeve_server::fetch::{Fetch, FetchSettings};
 use keyreeve_server::host::{Clock, OsHost};
+use keyreeve_server::passage::Streams;
 use keyreeve_server::secrets::OsSecrets;
 use serde_json::{Value, json};
 
@@ -39,6 +40,8 @@ pub(crate) struct Ground {
     pub(crate) os: Arc<OsHost>,
     pub(crate) secrets: Arc<dyn Secrets>,
     pub(crate) tools: Tools,
+    /// How requests leave gates.
+    pub(crate) streams: Streams,
     pub(crate) faults: Faults,
     /// How much faster than real time the host's clock runs; 1 except under a test's clock.
     pub(crate) scale: f64,
@@ -53,6 +56,7 @@ impl Ground {
         let host: Arc<dyn Host> = os.clone();
         let scale = clock.map_or(1.0, |clock| clock.scale);
         let http = Fetch::new(Arc::clone(&host), &FetchSettings::default()).map_err(usage)?;
+        let streams = Streams::new(&FetchSettings::default()).map_err(usage)?;
         let programs = OsPrograms::new(Arc::clone(&host));
         let tools = Tools {
             host: Arc::clone(&host),
@@ -61,7 +65,7 @@ impl Ground {
             signer: keyreeve::crypto::signer,
             secrets: Arc::new(OsSecrets),
         };
-        Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, faults: Faults::from_environment(), scale })
+        Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, streams, faults: Faults::from_environment(), scale })
     }
 
     /// What verifiers are made with.

@@ -2,10 +2,12 @@
 //!
 //! - `cli`, `exit`: the command line, and how a command ends
 //! - `serve`, `load`, `listen`, `signal`, `notify`, `logs`: a running node
+//! - `hand_out`: what a node listens for besides its API
 //! - `dev`: a node with seeded data
 //! - `demo`: fleets that are broken on purpose
 //! - `client`: commands that talk to a running node
 //! - `build_worker`: the Worker as a folder that wrangler deploys
+//! - `run_cmd`: a program with a credential
 //! - `jwt_cmd`: keys and tokens without a node
 //! - `config_cmd`, `policy_cmd`, `doctor`, `picky_cmd`, `picky_issuers`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
@@ -20,6 +22,7 @@ mod dev;
 mod doctor;
 mod exit;
 mod faults;
+mod hand_out;
 mod issuing;
 mod jwt_cmd;
 mod listen;
@@ -30,6 +33,7 @@ mod notify;
 mod picky_cmd;
 mod picky_issuers;
 mod policy_cmd;
+mod run_cmd;
 mod serve;
 mod signal;
 mod timekeeping;
@@ -51,8 +55,13 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Code::Usage as u8 } else { 0 });
         }
     };
-    match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+    // A program that is run has an exit code of its own.
+    let ended = match cli.command {
+        Command::Run(args) => on_one_core(run_cmd::run(args)),
+        command => run(command).map(|()| 0),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
         Err(failure) => failure.report(),
     }
 }
@@ -62,6 +71,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(args) => on_all_cores(dev::run(args)),
         Command::Serve(args) => on_all_cores(serve::run(args)),
         Command::Credential(args) => on_one_core(client::run(args)),
+        Command::Run(args) => on_one_core(run_cmd::run(args)).map(drop),
+        Command::AwsCredentialProcess(args) => on_one_core(client::run_aws_process(args)),
+        Command::GitCredential(args) => on_one_core(client::run_git(args)),
         Command::Keys(KeysCommand::OfIssuer(command)) => on_one_core(client::run_keys(command)),
         Command::Config(ConfigCommand::Check(args)) => config_cmd::check(&args),
         Command::Config(ConfigCommand::Explain(args)) => config_cmd::explain(&args),
@@ -108,11 +120,11 @@ fn on_all_cores(work: impl Future<Output = Result<(), Failure>>) -> Result<(), F
 }
 
 /// Runs a short command, which has nothing to share among threads.
-fn on_one_core(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn on_one_core<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     start(runtime::Builder::new_current_thread(), work)
 }
 
-fn start(mut builder: runtime::Builder, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn start<T>(mut builder: runtime::Builder, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     // Everybody who speaks TLS here means this provider; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = builder

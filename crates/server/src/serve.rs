@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use keyreeve::config::{Bind, ClientConfig, ClientProof, Config, Listener, Surface};
+use keyreeve::config::{Bind, ClientConfig, ClientProof, Config, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::http::{self, Api, Live};
@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::cli::{LogForm, ServeArgs};
 use crate::exit::{Code, Failure, say};
+use crate::hand_out::{Behind, Door, Files};
 use crate::issuing::Signs;
 use crate::listen::{Bound, Listening, Tls};
 use crate::load::{self, Ground, Loaded, Store};
@@ -74,6 +75,7 @@ pub(crate) struct Node {
     store: Option<Store>,
     fetched: BTreeMap<String, Fetched>,
     reseal: Option<AbortHandle>,
+    files: Files,
     timekeeping: Option<Timekeeping>,
 }
 
@@ -88,12 +90,12 @@ impl Node {
         let ground = Ground::new()?;
         let name = node_name(settings.node.as_deref())?;
         let config = load::read_and_warn(&settings.config)?;
-        let listeners = listeners_of(&config, settings.bind);
-        let tls = tls_of(&listeners, &config, &ground)?;
+        let doors = doors_of(&config, settings.bind);
+        let tls = tls_of(&doors, &config, &ground)?;
         // Sockets first: an address that is taken should not cost a mint.
         let mut bound: Vec<Bound> = first.into_iter().collect();
-        for listener in listeners.iter().skip(bound.len()) {
-            bound.push(bind(&listener.bind).await?);
+        for door in doors.iter().skip(bound.len()) {
+            bound.push(bind(door).await?);
         }
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
@@ -109,15 +111,16 @@ impl Node {
         };
         let api = Api::new(live(&outbound, &loaded), parts);
         let connections_max = loaded.config.limits.connections_max;
-        let listeners = listeners.into_iter().zip(bound).zip(tls);
-        let listeners = listeners
-            .map(|((listener, bound), tls)| {
-                let answerer = Arc::new(ArcSwap::from_pointee(http::Site::new(Arc::clone(&api), &listener.serve)));
-                Listening::start(listener.bind, bound, answerer, tls, connections_max)
+        let doors = doors.into_iter().zip(bound).zip(tls);
+        let listeners = doors
+            .map(|((door, bound), tls)| {
+                let answerer = Arc::new(ArcSwap::from_pointee(door.site(&api, &ground.streams)));
+                Listening::start(door.bind, bound, answerer, tls, connections_max)
             })
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
         let issuers = loaded.issuing.map(|issuing| issuing.issuers);
+        let files = Files::keep(&loaded.config, &outbound, &ground.host);
         let mut node = Self {
             settings,
             name,
@@ -129,6 +132,7 @@ impl Node {
             store,
             fetched,
             reseal: None,
+            files,
             timekeeping,
         };
         node.start_reseal();
@@ -176,13 +180,13 @@ impl Node {
 
     async fn try_reload(&mut self) -> Result<(), Failure> {
         let config = load::read_and_warn(&self.settings.config)?;
-        let wanted = listeners_of(&config, self.settings.bind);
+        let wanted = doors_of(&config, self.settings.bind);
         // What may fail comes first, so that a failure leaves everything as it was.
         let tls = tls_of(&wanted, &config, &self.ground)?;
         let mut added = Vec::new();
-        for listener in &wanted {
-            if !self.listeners.iter().any(|listening| *listening.bind() == listener.bind) {
-                added.push((listener.clone(), bind(&listener.bind).await?));
+        for door in &wanted {
+            if !self.listeners.iter().any(|listening| *listening.bind() == door.bind) {
+                added.push((door.clone(), bind(door).await?));
             }
         }
         let signs = Signs { node: &self.name, previous: self.issuers.as_ref() };
@@ -191,6 +195,7 @@ impl Node {
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
         let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(&self.outbound));
         self.api.reload(live(&outbound, &loaded));
+        self.files = Files::keep(&loaded.config, &outbound, &self.ground.host);
         // Its passes under way finish and publish; what they bring is found in the register.
         std::mem::replace(&mut self.outbound, outbound).stop();
         let issuers = loaded.issuing.as_ref().map(|issuing| issuing.issuers.clone());
@@ -204,17 +209,12 @@ impl Node {
         Ok(())
     }
 
-    fn listen_on(
-        &mut self,
-        mut wanted: Vec<(Listener, Option<Tls>)>,
-        added: Vec<(Listener, Bound)>,
-        connections_max: usize,
-    ) {
+    fn listen_on(&mut self, mut wanted: Vec<(Door, Option<Tls>)>, added: Vec<(Door, Bound)>, connections_max: usize) {
         let known = std::mem::take(&mut self.listeners);
         for listening in known {
-            match wanted.iter_mut().find(|(listener, _)| listener.bind == *listening.bind()) {
-                Some((listener, tls)) => {
-                    listening.answer_by(http::Site::new(Arc::clone(&self.api), &listener.serve));
+            match wanted.iter_mut().find(|(door, _)| door.bind == *listening.bind()) {
+                Some((door, tls)) => {
+                    listening.answer_by(door.site(&self.api, &self.ground.streams));
                     listening.speak(tls.take());
                     self.listeners.push(listening);
                 }
@@ -224,11 +224,11 @@ impl Node {
                 }
             }
         }
-        for (listener, bound) in added {
+        for (door, bound) in added {
             tracing::info!("listening on {bound}");
-            let answerer = Arc::new(ArcSwap::from_pointee(http::Site::new(Arc::clone(&self.api), &listener.serve)));
-            let tls = wanted.iter_mut().find(|(other, _)| other.bind == listener.bind).and_then(|(_, tls)| tls.take());
-            self.listeners.push(Listening::start(listener.bind, bound, answerer, tls, connections_max));
+            let answerer = Arc::new(ArcSwap::from_pointee(door.site(&self.api, &self.ground.streams)));
+            let tls = wanted.iter_mut().find(|(other, _)| other.bind == door.bind).and_then(|(_, tls)| tls.take());
+            self.listeners.push(Listening::start(door.bind, bound, answerer, tls, connections_max));
         }
     }
 
@@ -306,34 +306,49 @@ fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
     }
 }
 
-fn listeners_of(config: &Config, instead: Option<SocketAddr>) -> Vec<Listener> {
-    match instead {
-        None => config.listeners.clone(),
+/// What to listen for: the configured listeners, or the one address `instead`, and everything that has its own.
+fn doors_of(config: &Config, instead: Option<SocketAddr>) -> Vec<Door> {
+    let mut doors: Vec<Door> = match instead {
+        None => config
+            .listeners
+            .iter()
+            .map(|listener| Door {
+                bind: listener.bind.clone(),
+                behind: Behind::Surfaces(listener.serve.clone()),
+                tls: listener.tls.clone(),
+            })
+            .collect(),
         Some(address) => {
             let serve = BTreeSet::from([Surface::Api, Surface::Metrics, Surface::Gate, Surface::Oauth2]);
-            vec![Listener { bind: Bind::Tcp(address), serve, tls: None }]
+            vec![Door { bind: Bind::Tcp(address), behind: Behind::Surfaces(serve), tls: None }]
         }
-    }
+    };
+    doors.extend(Door::of(config));
+    doors
 }
 
-/// The TLS of each listener. Clients are asked for a certificate where one of them proves itself so.
-fn tls_of(listeners: &[Listener], config: &Config, ground: &Ground) -> Result<Vec<Option<Tls>>, Failure> {
+/// The TLS of each door. Clients are asked for a certificate where one of them proves itself so.
+fn tls_of(doors: &[Door], config: &Config, ground: &Ground) -> Result<Vec<Option<Tls>>, Failure> {
     let is_certified = |client: &ClientConfig| {
         matches!(client.proof, ClientProof::CertificateSha256(_) | ClientProof::CertificateName(_))
     };
     let asks = config.clients.values().any(is_certified);
-    let of = |(at, listener): (usize, &Listener)| {
-        let Some(tls) = &listener.tls else { return Ok(None) };
-        let asks = asks && listener.serve.contains(&Surface::Oauth2);
-        let made = Tls::new(tls, asks, ground.secrets.as_ref());
+    // Listeners come first, so that the index is theirs.
+    let of = |(at, door): (usize, &Door)| {
+        let Some(tls) = &door.tls else { return Ok(None) };
+        let serves = matches!(&door.behind, Behind::Surfaces(surfaces) if surfaces.contains(&Surface::Oauth2));
+        let made = Tls::new(tls, asks && serves, ground.secrets.as_ref());
         made.map(Some).map_err(|cause| Failure::new(Code::Usage, format!("`listener[{at}].tls`: {cause}")))
     };
-    listeners.iter().enumerate().map(of).collect()
+    doors.iter().enumerate().map(of).collect()
 }
 
-async fn bind(address: &Bind) -> Result<Bound, Failure> {
+async fn bind(door: &Door) -> Result<Bound, Failure> {
     let hint = "is another node running there? `--bind 127.0.0.1:0` takes a free port";
-    Bound::new(address).await.map_err(|error| Failure::new(Code::Unavailable, error.to_string()).hint(hint))
+    let bound = Bound::new(&door.bind).await;
+    let bound = bound.map_err(|error| Failure::new(Code::Unavailable, error.to_string()).hint(hint))?;
+    door.prepare(&bound);
+    Ok(bound)
 }
 
 fn metrics_page() -> Result<http::MetricsPage, Failure> {

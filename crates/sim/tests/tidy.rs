@@ -463,7 +463,7 @@ fn rust_below(folder: &Path) -> Vec<PathBuf> {
 fn is_package_of_ours(path: &Path) -> bool {
     path.ends_with("Cargo.toml")
         && path.parent() != Some(&root())
-        && !["bench", "fuzz"].iter().any(|other| path.starts_with(root().join(other)))
+        && !["bench", "fuzz", "tests"].iter().any(|other| path.starts_with(root().join(other)))
 }
 
 fn read(path: &Path) -> String {

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use keyreeve_core::id::CredentialName;
 use keyreeve_core::policy::{Act, Claim, Policy, Rule, Source, Who};
 
 use super::inbound::{GateConfig, Proxy, VerifierConfig};
+use super::inject::{self, InjectConfig};
 use super::problem::{Fault, Origin, nearest, shown};
 use super::scope::Scope;
 use super::sheet::{Named, Sheet};
-use super::types::{Listener, Surface};
+use super::types::{Bind, CredentialConfig, Home, Listener, Surface};
 use super::verifier::check_name;
 
 /// The most gates.
@@ -55,34 +57,66 @@ const TAKEN: [&str; 22] = [
     "x-content-type-options",
 ];
 
+/// What only one kind of gate has a use for.
+const ONLY_AUTH: [&str; 4] = ["proxy", "method_header", "uri_header", "identity"];
+const ONLY_INJECT: [&str; 8] = ["bind", "credential", "upstreams", "header", "value", "timeout", "body", "requests"];
+
+/// The gates, by what they do.
+#[derive(Default)]
+pub(super) struct Gates {
+    pub(super) auth: BTreeMap<String, GateConfig>,
+    pub(super) inject: BTreeMap<String, InjectConfig>,
+}
+
 /// Reads all gates.
-pub(super) fn all(sheet: &mut Sheet, listeners: &[Listener]) -> BTreeMap<String, GateConfig> {
+pub(super) fn all(
+    sheet: &mut Sheet,
+    listeners: &[Listener],
+    credentials: &BTreeMap<CredentialName, CredentialConfig>,
+) -> Gates {
     let named = sheet.named("gate.*");
     if named.len() > GATES_MAX {
         let fault = Fault::new(format!("has {} entries, the most is {GATES_MAX}", named.len()), "remove some");
         sheet.fault("gate", sheet.place("gate"), &fault, None);
-        return BTreeMap::new();
+        return Gates::default();
     }
-    if let Some(first) = named.first()
+    let mut taken: Vec<Bind> = listeners.iter().map(|listener| listener.bind.clone()).collect();
+    let mut gates = Gates::default();
+    let mut asked = Vec::new();
+    for named in named {
+        check_name(sheet, &named, "gate");
+        let mut scope = Scope::of(sheet, &named, "gate.*");
+        let Some(kind) = scope.text("kind") else { continue };
+        let (is_auth, others) = if kind == "auth" { (true, &ONLY_INJECT[..]) } else { (false, &ONLY_AUTH[..]) };
+        for name in others {
+            if scope.is_written(name) {
+                let must = format!("is not for kind `{kind}`");
+                scope.fault(name, &Fault::new(must, "remove it, or change `kind`"));
+            }
+        }
+        if is_auth {
+            let gate = one(&mut scope);
+            gates.auth.extend(gate.map(|gate| (named.key.clone(), gate)));
+            asked.push(named);
+        } else if scope.sheet.home == Home::Worker {
+            let hint = "run a node beside the program: what a Worker asks, it can ask with the token itself";
+            scope.fault("kind", &Fault::new("cannot be `inject` on a Worker, which has no address of its own", hint));
+        } else if let Some(gate) = inject::one(&mut scope, &taken, credentials) {
+            taken.push(gate.bind.clone());
+            gates.inject.insert(named.key, gate);
+        }
+    }
+    if let Some(first) = asked.first()
         && !listeners.is_empty()
         && !listeners.iter().any(|listener| listener.serve.contains(&Surface::Gate))
     {
         let message = format!("`{}` answers nobody: no listener serves `gate`", first.path);
         sheet.warn(&first.path, first.origin.clone(), message, "add `gate` to `serve` of a listener");
     }
-    let mut gates = BTreeMap::new();
-    for named in named {
-        check_name(sheet, &named, "gate");
-        if let Some(gate) = one(sheet, &named) {
-            gates.insert(named.key, gate);
-        }
-    }
     gates
 }
 
-fn one(sheet: &mut Sheet, named: &Named) -> Option<GateConfig> {
-    let mut scope = Scope::of(sheet, named, "gate.*");
-    let kind = scope.text("kind");
+fn one(scope: &mut Scope<'_>) -> Option<GateConfig> {
     let proxy = scope.choice_or("proxy", &PROXIES, Proxy::Any);
     if !matches!(proxy, Proxy::Any | Proxy::Nginx) {
         for name in ["method_header", "uri_header"] {
@@ -97,8 +131,7 @@ fn one(sheet: &mut Sheet, named: &Named) -> Option<GateConfig> {
         let fault = Fault::new("is also the `method_header`", "a header says one thing");
         scope.fault("uri_header", &fault);
     }
-    let identity = identity(&mut scope);
-    kind?;
+    let identity = identity(scope);
     Some(GateConfig { proxy, method_header: method_header?, uri_header: uri_header?, identity: identity? })
 }
 

@@ -305,3 +305,14 @@ pub(super) fn pointer(text: &str) -> Result<String, Fault> {
     };
     Err(Fault::new(format!("must be a JSON pointer, not {}", shown(text)), hint))
 }
+
+/// Whether other machines cannot have it, nor reach it through a router: loopback, link-local, and the addresses at which AWS
+/// has its metadata in IPv6.
+pub(crate) fn is_local_address(ip: std::net::IpAddr) -> bool {
+    match ip {
+        std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+        std::net::IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.is_unicast_link_local() || matches!(ip.segments(), [0xfd00, 0x0ec2, ..])
+        }
+    }
+}

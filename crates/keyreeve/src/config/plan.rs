@@ -252,7 +252,12 @@ fn rules(scope: &mut Scope<'_>, flavour: Flavour, repeated: Repeated, mode: Mode
     useless(&mut life, &ONLY_IN_SLOTS, "has no effect outside slot mode");
     let life_ms = life_ms(&mut life, flavour);
     let min_interval_ms = min_interval_ms(&mut life, flavour, (life_ms / 10).min(MINUTE));
-    let usual = if flavour == Flavour::Apns { 10 * MINUTE } else { life_ms / 5 };
+    let usual = match flavour {
+        Flavour::Apns => 10 * MINUTE,
+        // AWS SDKs ask before each signature when less than 15 minutes are left: with this, nobody gets there.
+        Flavour::AwsWebIdentity => (life_ms / 5).max(20 * MINUTE).min(life_ms / 2),
+        _ => life_ms / 5,
+    };
     let lead_ms = life.share_or("lead", life_ms, usual);
     let is_clock_trusted = life.is_written("skew");
     let (skew_ms, upstream_skew_ms, backdate_ms) = skews(&mut life, flavour);

@@ -12,6 +12,7 @@ use super::client;
 use super::credential;
 use super::environment;
 use super::gate;
+use super::hand_out;
 use super::issuer::{self, IssuerConfig};
 use super::parse;
 use super::problem::{Fault, Origin, Problem, Problems};
@@ -138,11 +139,13 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     served(sheet, &listeners, &issuers);
     let verifiers = verifier::all(sheet);
     let clients = client::all(sheet, (&issuers, &listeners), &verifiers.keys().cloned().collect());
-    let gates = gate::all(sheet, &listeners);
-    let policy = gate::policy(sheet, &verifiers, &gates);
+    let gates = gate::all(sheet, &listeners, &credentials);
+    let metadata = hand_out::metadata(sheet, &listeners, &gates.inject, &credentials);
+    let files = hand_out::files(sheet, &credentials);
+    let policy = gate::policy(sheet, &verifiers, &gates.auth);
     let limits = limits(sheet);
     seals(sheet, &seal_keys, &credentials, &issuers);
-    let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.is_empty();
+    let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.auth.is_empty();
     if is_empty && !sheet.is_written("credential") && !sheet.is_written("issuer") {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
@@ -161,7 +164,10 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         issuers,
         clients,
         verifiers,
-        gates,
+        gates: gates.auth,
+        injects: gates.inject,
+        metadata,
+        files,
         policy,
         limits,
     };

@@ -1,6 +1,7 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
 mod asked;
+mod hand_out;
 mod inbound;
 mod issuing;
 
@@ -127,7 +128,7 @@ pub(super) const LATER: &[(&str, &str)] =
 
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS)
+    OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS).chain(hand_out::SETTINGS)
 }
 
 /// Everything but tokens, and what is asked of others by their own protocols.
@@ -616,7 +617,7 @@ static OUTBOUND: &[Setting] = &[
     row(
         life("lead"),
         Kind::DurationOrShare(1, 366 * DAY),
-        Computed("`10m` for `apns`, else a fifth of `max`"),
+        Computed("`10m` for `apns`; for `aws-web-identity` `20m`, or half of `max` where that is less; else a fifth of `max`"),
         "How long before expiry the renewal starts, as a time or as a share of `max`. It must absorb at least one lost answer.",
         "\"10m\"",
     ),

@@ -14,7 +14,9 @@ use keyreeve_core::secret::Secret;
 
 use super::asked::{AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig, RefreshConfig, TokenConfig};
 use super::client::ClientConfig;
+use super::hand_out::{FileConfig, MetadataConfig};
 use super::inbound::{GateConfig, VerifierConfig};
+use super::inject::InjectConfig;
 use super::issuer::IssuerConfig;
 
 /// Where keyreeve runs.
@@ -59,6 +61,12 @@ pub struct Config {
     pub verifiers: BTreeMap<String, VerifierConfig>,
     /// What lets requests through, by name.
     pub gates: BTreeMap<String, GateConfig>,
+    /// What adds credentials to requests, by name. Empty on a Worker.
+    pub injects: BTreeMap<String, InjectConfig>,
+    /// Stand-ins for the metadata services of clouds, by name. Empty on a Worker.
+    pub metadata: BTreeMap<String, MetadataConfig>,
+    /// Files that hold credentials, by name. Empty on a Worker.
+    pub files: BTreeMap<String, FileConfig>,
     /// Who may do what.
     pub policy: Policy,
     /// Limits of the HTTP surface.
@@ -169,6 +177,14 @@ pub enum Surface {
     Oauth2,
     /// `/auth`.
     Gate,
+    /// Everything, on its way to an upstream. Only on a listener of its own, as the others below.
+    Inject,
+    /// What AWS's metadata service has.
+    Imds,
+    /// What Google's metadata service has.
+    Gce,
+    /// What Azure's metadata service has.
+    Azure,
 }
 
 /// One credential.

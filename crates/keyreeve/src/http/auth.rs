@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
@@ -141,10 +141,30 @@ impl Callers {
 
     /// Who sends these headers from this end. A key that is sent decides alone: a wrong one is nobody, on a Unix socket too.
     pub(super) fn identify(&self, headers: &HeaderMap, peer: Option<Peer>) -> Option<&Arc<Caller>> {
-        let mut sent = headers.get_all(AUTHORIZATION).iter();
+        self.identify_by(headers, &AUTHORIZATION, bearer, peer)
+    }
+
+    /// The same for clients that send the key as it is, in `header`; with the scheme before it, it is taken too.
+    pub(super) fn identify_bare(
+        &self,
+        headers: &HeaderMap,
+        header: &HeaderName,
+        peer: Option<Peer>,
+    ) -> Option<&Arc<Caller>> {
+        self.identify_by(headers, header, |value| bearer(value).or_else(|| bare(value)), peer)
+    }
+
+    fn identify_by<'h>(
+        &self,
+        headers: &'h HeaderMap,
+        header: &HeaderName,
+        key: impl FnOnce(&'h HeaderValue) -> Option<&'h [u8]>,
+        peer: Option<Peer>,
+    ) -> Option<&Arc<Caller>> {
+        let mut sent = headers.get_all(header).iter();
         let index = match (sent.next(), sent.next()) {
             (None, _) => self.uids.get(&peer?.uid?).copied()?,
-            (Some(value), None) => self.by_key(bearer(value)?),
+            (Some(value), None) => self.by_key(key(value)?),
             // RFC 9110 5.3: a header that is no list must not be sent twice; which one is meant is not guessed.
             (Some(_), Some(_)) => return None,
         };
@@ -181,4 +201,10 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, key) = value.as_bytes().split_at_checked(7)?;
     let key = key.trim_ascii();
     (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty() && key.len() <= KEY_BYTES_MAX).then_some(key)
+}
+
+/// A key without a scheme.
+fn bare(value: &HeaderValue) -> Option<&[u8]> {
+    let key = value.as_bytes().trim_ascii();
+    (!key.is_empty() && key.len() <= KEY_BYTES_MAX && !key.contains(&b' ')).then_some(key)
 }

@@ -68,7 +68,7 @@ fn unknown_word(what: &str, word: &str, known: &[&str]) -> Problem {
 }
 
 /// The beginning of what somebody sent, short enough to be sent back.
-fn clipped(text: &str) -> String {
+pub(super) fn clipped(text: &str) -> String {
     let mut clipped: String = text.chars().take(40).collect();
     if clipped.len() < text.len() {
         clipped.push('…');

@@ -14,7 +14,10 @@ mod credentials;
 mod events;
 mod forward;
 mod gate;
+mod hand_out;
 mod health;
+#[cfg(not(target_arch = "wasm32"))]
+mod inject;
 mod input;
 mod issuer;
 mod oauth2;
@@ -27,6 +30,8 @@ mod verify;
 pub use api::{Api, Live, MetricsPage, Parts};
 pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
+#[cfg(not(target_arch = "wasm32"))]
+pub use inject::{Inject, Passage};
 pub use openapi::openapi;
 pub use problem::{Answer, Kind, PROBLEMS};
 pub use route::{Access, ROUTES, Route, Site, router};

@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 document, made from the same list of routes as the router.
 
+mod hand_out;
 mod issuers;
 
 use keyreeve_core::lifecycle::Why;
@@ -57,6 +58,14 @@ pub fn openapi(version: &str) -> Value {
 fn path_item(path: &str) -> Value {
     if path.contains("{name}") {
         json!({ "parameters": [{ "$ref": "#/components/parameters/name" }] })
+    } else if path.contains("{upstream}") {
+        json!({ "parameters": [{
+            "name": "upstream",
+            "in": "path",
+            "required": true,
+            "description": "The path at the upstream, slashes and all.",
+            "schema": { "type": "string" },
+        }] })
     } else if path.contains("{gate}") {
         json!({ "parameters": [{ "$ref": "#/components/parameters/gate" }] })
     } else {
@@ -145,6 +154,11 @@ fn said(endpoint: Endpoint) -> Said {
             problems: &["404", "503"],
             ..PLAIN
         },
+        Endpoint::Aws => hand_out::AWS,
+        #[cfg(not(target_arch = "wasm32"))]
+        Endpoint::Inject => hand_out::INJECT,
+        #[cfg(not(target_arch = "wasm32"))]
+        Endpoint::Metadata(asked) => hand_out::said_of_metadata(asked),
         Endpoint::Report | Endpoint::Renew | Endpoint::Resolve => said_of_change(endpoint),
         Endpoint::Issuers | Endpoint::Issuer | Endpoint::Rotate | Endpoint::Retire => issuers::said_of_keys(endpoint),
         Endpoint::Jwks | Endpoint::Discovery | Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => {
@@ -263,7 +277,7 @@ fn operation(route: &Route) -> Value {
         Access::Callers(_) => json!([{ "key": [] }]),
         Access::Tokens => json!([{ "token": [] }]),
         Access::Clients => issuers::client_security(),
-        Access::Anybody | Access::AnybodyForAWord => json!([]),
+        Access::Anybody | Access::AnybodyForAWord | Access::Local => json!([]),
     };
     operation.insert("security".into(), security);
     let query = said.query.iter().map(|(name, description)| {
@@ -354,6 +368,7 @@ fn schemas() -> Value {
     let mut schemas = schemas_of_credentials();
     if let Some(schemas) = schemas.as_object_mut() {
         schemas.extend(issuers::schemas());
+        schemas.extend(hand_out::schemas());
     }
     schemas
 }
@@ -516,6 +531,13 @@ fn problem() -> Value {
             ),
             ("hint", text()),
             ("retry_after_ms", number()),
+            ("Code", json!({ "type": "string", "description": "The last part of `type`, where AWS clients ask." })),
+            ("Message", json!({ "type": "string", "description": "Detail and hint, where AWS clients ask." })),
+            ("error", json!({ "type": "string", "description": "As `Code`, where Azure's clients ask." })),
+            (
+                "error_description",
+                json!({ "type": "string", "description": "As `Message`, where Azure's clients ask." }),
+            ),
             ("version", text()),
             ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
             ("unserved", list(&unserved)),

@@ -49,7 +49,7 @@ pub(super) const NOT_READY: Kind = kind("not-ready", 503, "not ready", true);
 pub(super) const STORE_UNAVAILABLE: Kind = kind("store-unavailable", 503, "the store does not answer", true);
 pub(super) const KEYS_UNAVAILABLE: Kind = kind("keys-unavailable", 503, "tokens cannot be verified now", true);
 pub(super) const UPSTREAM_TIMEOUT: Kind = kind("upstream-timeout", 503, "the upstream has not answered yet", true);
-const UPSTREAM_FAILED: Kind = kind("upstream-failed", 503, "the upstream failed", true);
+pub(super) const UPSTREAM_FAILED: Kind = kind("upstream-failed", 503, "the upstream failed", true);
 const UPSTREAM_THROTTLED: Kind = kind("upstream-throttled", 503, "the upstream asks for fewer calls", true);
 const UPSTREAM_REJECTED: Kind = kind("upstream-rejected", 503, "the upstream said no", false);
 const CONFIG_INVALID: Kind = kind("config-invalid", 503, "set up wrongly", false);
@@ -227,6 +227,19 @@ impl Problem {
     pub(super) fn because(mut self, cause: String) -> Self {
         self.0.cause = Some(cause);
         self
+    }
+
+    /// The last part of its `type`.
+    pub(super) const fn kind_name(&self) -> &'static str {
+        self.0.kind.name
+    }
+
+    /// What it says to the caller, the hint included.
+    pub(super) fn sentence(&self) -> String {
+        match &self.0.hint {
+            Some(hint) => format!("{}; {hint}", self.0.detail),
+            None => self.0.detail.clone(),
+        }
     }
 
     /// Adds a member of its own to the document.

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::HttpBody as _;
 use axum::extract::Request;
 use futures::future::Either;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, X_CONTENT_TYPE_OPTIONS};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts as Head;
 use http::{HeaderValue, Method};
 use keyreeve_core::policy::PATH_BYTES_MAX;
@@ -17,9 +17,16 @@ use metrics::Counter;
 
 use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
+use super::hand_out;
+#[cfg(not(target_arch = "wasm32"))]
+use super::hand_out::{Asked, Metadata};
+#[cfg(not(target_arch = "wasm32"))]
+use super::inject::{self, Inject};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
 use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, verify};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::config::MetadataKind;
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
 
@@ -48,6 +55,8 @@ pub enum Access {
     Tokens,
     /// Callers who may do this.
     Callers(Action),
+    /// Whoever can connect to a listener of its own, from this machine, and asks as the cloud's clients do.
+    Local,
     /// Clients of the issuer, who prove themselves in the body or the headers as RFC 6749 has it.
     Clients,
 }
@@ -77,6 +86,11 @@ pub(super) enum Endpoint {
     Revoke,
     Verify,
     Gate,
+    Aws,
+    #[cfg(not(target_arch = "wasm32"))]
+    Metadata(Asked),
+    #[cfg(not(target_arch = "wasm32"))]
+    Inject,
 }
 
 /// One method of one path.
@@ -106,11 +120,17 @@ const fn client(path: &'static str, endpoint: Endpoint) -> Route {
     Route { method: Method::POST, path, surface: Some(Surface::Oauth2), access: Access::Clients, endpoint }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+const fn local(method: Method, path: &'static str, surface: Surface, asked: Asked) -> Route {
+    Route { method, path, surface: Some(surface), access: Access::Local, endpoint: Endpoint::Metadata(asked) }
+}
+
 /// Every route.
 pub static ROUTES: &[Route] = &[
     api(Method::GET, "/v1/credentials", Action::List, Endpoint::List),
     api(Method::GET, "/v1/credentials/{name}", Action::List, Endpoint::Show),
     api(Method::GET, "/v1/credentials/{name}/token", Action::Token, Endpoint::Token),
+    api(Method::GET, "/v1/credentials/{name}/aws", Action::Token, Endpoint::Aws),
     api(Method::GET, "/v1/credentials/{name}/history", Action::History, Endpoint::History),
     api(Method::POST, "/v1/credentials/{name}/report", Action::Report, Endpoint::Report),
     api(Method::POST, "/v1/credentials/{name}/renew", Action::Renew, Endpoint::Renew),
@@ -155,6 +175,45 @@ pub static ROUTES: &[Route] = &[
         access: Access::Callers(Action::Metrics),
         endpoint: Endpoint::Metrics,
     },
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::PUT, "/latest/api/token", Surface::Imds, Asked::ImdsSession),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/latest/meta-data/iam/security-credentials/", Surface::Imds, Asked::ImdsRoles),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/latest/meta-data/iam/security-credentials/{name}", Surface::Imds, Asked::ImdsKeys),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/", Surface::Gce, Asked::GceRoot),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/computeMetadata/v1/instance", Surface::Gce, Asked::GceInstance),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/computeMetadata/v1/project/project-id", Surface::Gce, Asked::GceProject),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/computeMetadata/v1/universe/universe-domain", Surface::Gce, Asked::GceUniverse),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/", Surface::Gce, Asked::GceAccount),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/email", Surface::Gce, Asked::GceEmail),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/token", Surface::Gce, Asked::GceToken),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(
+        Method::GET,
+        "/computeMetadata/v1/instance/service-accounts/{name}/identity",
+        Surface::Gce,
+        Asked::GceIdentity,
+    ),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/metadata/identity/oauth2/token", Surface::Azure, Asked::AzureToken),
+    #[cfg(not(target_arch = "wasm32"))]
+    local(Method::GET, "/msi/token", Surface::Azure, Asked::AzureAppToken),
+    #[cfg(not(target_arch = "wasm32"))]
+    Route {
+        method: Method::GET,
+        path: "/{upstream}",
+        surface: Some(Surface::Inject),
+        access: Access::Local,
+        endpoint: Endpoint::Inject,
+    },
 ];
 
 /// What one listener serves. Cheap to clone.
@@ -162,6 +221,10 @@ pub static ROUTES: &[Route] = &[
 pub struct Site {
     api: Arc<Api>,
     paths: Arc<[Path]>,
+    #[cfg(not(target_arch = "wasm32"))]
+    metadata: Option<Arc<Metadata>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    inject: Option<Arc<Inject>>,
 }
 
 /// A path and what can be done there.
@@ -205,7 +268,7 @@ impl Site {
             if !(is_served && is_there) {
                 continue;
             }
-            let named = route.path.split_once("{name}").or_else(|| route.path.split_once("{gate}"));
+            let named = ["{name}", "{gate}", "{upstream}"].iter().find_map(|name| route.path.split_once(name));
             let (before, after) = match named {
                 Some((before, after)) => (before, Some(after)),
                 None => (route.path, None),
@@ -218,14 +281,44 @@ impl Site {
         // `acme/token` is the token of `acme` rather than the credential `token` of the tenant `acme`. Gates come first: they
         // are asked most, and nothing else is below their path.
         paths.sort_by_key(|path| std::cmp::Reverse((path.before == GATES, path.after.map(str::len))));
-        Self { api, paths: paths.into() }
+        Self {
+            api,
+            paths: paths.into(),
+            #[cfg(not(target_arch = "wasm32"))]
+            metadata: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            inject: None,
+        }
+    }
+
+    /// What a listener serves that stands in for the metadata service of a cloud. Whoever can connect to it is handed the
+    /// credential, so it belongs on an address that only this machine can reach.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn metadata(api: Arc<Api>, kind: MetadataKind) -> Self {
+        let metadata = Metadata::new(kind, api.host.as_ref());
+        let surfaces = BTreeSet::from([metadata.surface()]);
+        Self { metadata: Some(Arc::new(metadata)), ..Self::new(api, &surfaces) }
+    }
+
+    /// What a listener serves that adds a credential to everything on its way to an upstream. Whoever can connect to it may
+    /// use the credential.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn inject(api: Arc<Api>, inject: Inject) -> Self {
+        Self { inject: Some(Arc::new(inject)), ..Self::new(api, &BTreeSet::from([Surface::Inject])) }
     }
 
     /// Answers a request. A [`Peer`] in its extensions says who is at the other end of a Unix socket.
     ///
     /// A token that is there is answered on the spot. Dropping the future cancels waiting, never a renewal or a change.
     pub fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send + use<> {
-        let is_head = request.method() == Method::HEAD;
+        #[cfg(not(target_arch = "wasm32"))]
+        let is_passed_on = self.inject.is_some();
+        #[cfg(target_arch = "wasm32")]
+        let is_passed_on = false;
+        // An upstream knows itself how long the body is that it does not send.
+        let is_head = request.method() == Method::HEAD && !is_passed_on;
         let (head, body) = request.into_parts();
         match begin(self, &head) {
             Begun::Answered(answer) => Either::Left(std::future::ready(if is_head { bare(answer) } else { answer })),
@@ -293,6 +386,12 @@ pub(super) struct Later {
     pub(super) route: &'static Route,
     /// The credential; empty where the route has none.
     pub(super) name: String,
+    /// What the listener hands out, where it stands in for a cloud's metadata service.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) metadata: Option<Arc<Metadata>>,
+    /// Where the listener sends everything on to, if it does.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) inject: Option<Arc<Inject>>,
     row: usize,
     id: RequestId,
 }
@@ -307,10 +406,23 @@ fn begin(site: &Site, head: &Head) -> Begun {
         (Ok((_, Some(answer))), _) => answer,
         (Ok((name, None)), Some((row, route))) => {
             let (caller, live, name) = (known.caller.cloned(), api.live_full(), name.into_owned());
-            return Begun::Later(Box::new(Later { api: Arc::clone(api), live, caller, route, name, row, id }));
+            return Begun::Later(Box::new(Later {
+                api: Arc::clone(api),
+                live,
+                caller,
+                route,
+                name,
+                #[cfg(not(target_arch = "wasm32"))]
+                metadata: site.metadata.clone(),
+                #[cfg(not(target_arch = "wasm32"))]
+                inject: site.inject.clone(),
+                row,
+                id,
+            }));
         }
         (Ok((_, None)), None) => no_route(&[], head).answer(id, None, "-"),
         (Err(problem), row) => {
+            let problem = hand_out::dressed(problem, row.map(|(_, route)| route.endpoint));
             problem.answer(id, known.caller.map(|caller| &*caller.name), row.map_or("-", |(_, route)| route.path))
         }
     };
@@ -327,6 +439,7 @@ fn look<'a>(
     let name = check(site, live, head, known)?;
     let now = match known.row {
         Some((_, route)) if route.endpoint == Endpoint::Token => token::now(&site.api, live, &name, head)?,
+        Some((_, route)) if route.endpoint == Endpoint::Aws => hand_out::aws_now(&site.api, live, &name, head)?,
         Some((_, route)) if route.endpoint == Endpoint::Live => Some(health::live()),
         Some((_, route)) if route.endpoint == Endpoint::Gate => gate::now(&site.api, live, &name, head)?,
         _ => None,
@@ -350,6 +463,12 @@ impl Known<'_> {
 
 /// Refuses whatever must not get any further. Returns the name of the credential, if the route has one.
 fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known<'a>) -> Result<Cow<'a, str>, Problem> {
+    #[cfg(not(target_arch = "wasm32"))]
+    if let Some(inject) = &site.inject {
+        check_sizes(head, true)?;
+        known.row = ROUTES.iter().enumerate().find(|(_, route)| route.endpoint == Endpoint::Inject);
+        return inject::check(inject, head).map(|()| "".into());
+    }
     let is_gate = head.uri.path().starts_with(GATES);
     check_sizes(head, is_gate)?;
     let (rows, raw) = site.find(head.uri.path()).ok_or_else(|| no_route(&[], head))?;
@@ -363,8 +482,18 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
     if route.access == Access::Tokens {
         return Ok(raw.unwrap_or_default().into());
     }
-    known.caller = live.callers.identify(&head.headers, head.extensions.get::<Peer>().copied());
+    known.caller = identify(live, head, route.endpoint)?;
     let action = match route.access {
+        #[cfg(not(target_arch = "wasm32"))]
+        Access::Local => {
+            let (Endpoint::Metadata(asked), Some(metadata)) = (route.endpoint, &site.metadata) else {
+                return Err(no_route(&[], head));
+            };
+            hand_out::check_metadata(&site.api, metadata, head, asked)?;
+            return raw.map_or(Ok("".into()), |raw| input::unescaped(raw).ok_or_else(|| no_route(&[], head)));
+        }
+        #[cfg(target_arch = "wasm32")]
+        Access::Local => return Err(no_route(&[], head)),
         Access::Anybody | Access::AnybodyForAWord | Access::Clients | Access::Tokens => {
             return raw.map_or(Ok("".into()), |raw| input::unescaped(raw).ok_or_else(|| no_route(&[], head)));
         }
@@ -389,6 +518,22 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
         Some(name) => Err(Problem::unknown_name(&name)),
         None => Err(Problem::unknown_name("")),
     }
+}
+
+/// Who asks, by what the clients of this endpoint send.
+fn identify<'a>(live: &'a Answering, head: &Head, endpoint: Endpoint) -> Result<Option<&'a Arc<Caller>>, Problem> {
+    let peer = head.extensions.get::<Peer>().copied();
+    Ok(match endpoint {
+        Endpoint::Aws => {
+            // A Worker is asked from afar, by way of Cloudflare; a node is asked by programs beside it.
+            #[cfg(not(target_arch = "wasm32"))]
+            hand_out::check_local(head)?;
+            live.callers.identify_bare(&head.headers, &AUTHORIZATION, peer)
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        Endpoint::Metadata(_) => live.callers.identify_bare(&head.headers, &hand_out::IDENTITY, None),
+        _ => live.callers.identify(&head.headers, peer),
+    })
 }
 
 fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
@@ -448,6 +593,21 @@ impl Later {
             Endpoint::List => credentials::list(&self, &head).await,
             Endpoint::Show => credentials::show(&self, &head),
             Endpoint::Token => token::wait(&self, &head).await,
+            Endpoint::Aws => hand_out::aws_wait(&self).await,
+            #[cfg(not(target_arch = "wasm32"))]
+            Endpoint::Inject => match self.inject.clone() {
+                Some(inject) => match inject::answer(&self, &inject, &head, body).await {
+                    // As the upstream sent it.
+                    Ok(answer) => {
+                        self.api.counts.count(self.row, answer.status().as_u16());
+                        return answer;
+                    }
+                    Err(problem) => Err(problem),
+                },
+                None => Err(no_route(&[], &head)),
+            },
+            #[cfg(not(target_arch = "wasm32"))]
+            Endpoint::Metadata(asked) => hand_out::metadata(&self, &head, asked).await,
             Endpoint::History => credentials::history(&self, &head).await,
             Endpoint::Report => change::report(&self, &head, body).await,
             Endpoint::Renew => change::renew(&self, &head, body).await,
@@ -465,7 +625,8 @@ impl Later {
             Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => self.issued(&head, body).await,
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
-        let answer = result.unwrap_or_else(|problem| problem.answer(self.id, who, self.route.path));
+        let dressed = |problem| hand_out::dressed(problem, Some(self.route.endpoint));
+        let answer = result.unwrap_or_else(|problem| dressed(problem).answer(self.id, who, self.route.path));
         finish(&self.api, self.id, self.row, answer)
     }
 

@@ -12,15 +12,12 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::api::{Answering, Api};
+use super::hand_out::STALE_LIFE_MS;
 use super::input::{self, is_not_modified, rfc3339};
 use super::problem::{Answer, Problem};
 use super::route::Later;
 use crate::outbound::{Rendered, Served};
 use crate::source::Fields;
-
-/// An expired credential that may still be served says that it lives this much longer, in milliseconds: clients that
-/// renew a quarter of an hour ahead (the AWS SDKs) would otherwise ask before every single use.
-const STALE_LIFE_MS: u64 = 16 * 60_000;
 
 const KEYREEVE_STALE: HeaderName = HeaderName::from_static("keyreeve-stale");
 

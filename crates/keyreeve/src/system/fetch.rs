@@ -116,7 +116,11 @@ impl Http for Fetch {
     }
 }
 
-fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
+/// A client to be finished: no redirects, no retries, no idle connections, no proxy but the configured one.
+///
+/// # Errors
+/// A sentence about a proxy that is no URL.
+pub fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     let mut builder = Client::builder()
         .user_agent(concat!("keyreeve/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -132,7 +136,9 @@ fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     Ok(builder)
 }
 
-fn failed(error: &reqwest::Error) -> HttpError {
+/// Whether a request that failed may have been acted on, and why it failed.
+#[must_use]
+pub fn failed(error: &reqwest::Error) -> HttpError {
     if error.is_connect() || error.is_builder() {
         HttpError::NotSent(reason(error))
     } else {
@@ -141,7 +147,8 @@ fn failed(error: &reqwest::Error) -> HttpError {
 }
 
 /// The innermost causes, which say something, without the URL, which may hold a secret.
-fn reason(error: &reqwest::Error) -> String {
+#[must_use]
+pub fn reason(error: &reqwest::Error) -> String {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {

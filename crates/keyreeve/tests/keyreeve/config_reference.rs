@@ -109,6 +109,51 @@ fn needed_besides(row: &Setting) -> String {
     settings().filter(is_needed).map(|other| format!("{} = {}\n", other.name, other.example)).collect()
 }
 
+/// Credentials by the names that examples have.
+const HANDED_OUT: &str = "seal.keys = [\"env:SEAL\"]\n\
+    [credential]\n\
+    lake-prod = { source = \"exec\", command = [\"/bin/mint\"] }\n\
+    github-acme = { source = \"exec\", command = [\"/bin/mint\"] }\n\
+    orders-identity = { source = \"exec\", command = [\"/bin/mint\"] }\n\
+    vault = { source = \"exec\", command = [\"/bin/mint\"] }\n";
+
+/// A table of something that is handed out: its name, and lines of which those that the setting itself replaces are left out.
+fn handing_out(table: &str, lines: &[&str], row: &Setting) -> String {
+    let own = format!("{} = {}\n", row.name, row.example);
+    let others: String = lines
+        .iter()
+        .filter(|line| !line.starts_with(&format!("{} =", row.name)))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    format!("{HANDED_OUT}[{table}]\n{others}{own}")
+}
+
+fn sample_of_hand_out(row: &Setting) -> String {
+    match row.parent {
+        "gate.*" => {
+            let lines = [
+                "kind = \"inject\"",
+                "bind = \"127.0.0.1:7075\"",
+                "credential = \"github-acme\"",
+                "upstreams = \"https://api.github.com\"",
+            ];
+            handing_out("gate.g", &lines, row)
+        }
+        "metadata.*" => {
+            let bind = "bind = \"127.0.0.1:9911\"";
+            let credential = "credential = \"lake-prod\"";
+            match row.name {
+                "resources" => handing_out("metadata.m", &[bind, "kind = \"azure\""], row),
+                "bind" | "kind" | "credential" | "role" => {
+                    handing_out("metadata.m", &[bind, "kind = \"aws\"", credential], row)
+                }
+                _ => handing_out("metadata.m", &[bind, "kind = \"gce\"", credential], row),
+            }
+        }
+        _ => handing_out("file.f", &["credential = \"lake-prod\"", "path = \"/run/keyreeve/lake.token\""], row),
+    }
+}
+
 /// A file with the least that the setting needs around it, and the setting with its example.
 fn sample(row: &Setting) -> String {
     let line = format!("{} = {}\n", row.name, row.example);
@@ -172,6 +217,8 @@ fn sample(row: &Setting) -> String {
             format!("seal.keys = [\"env:SEAL\"]\n{issuer}[client.c]\n{others}{line}")
         }
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
+        "metadata.*" | "file.*" => sample_of_hand_out(row),
+        "gate.*" if row.home.is_some() => sample_of_hand_out(row),
         "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
         "policy[]" => {
             let others = needed_besides(row);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod config;
+mod config_hand_out;
 mod config_issuers;
 mod config_mistakes;
 mod config_reference;
@@ -16,7 +17,9 @@ mod http_bad_input;
 mod http_events;
 mod http_forward;
 mod http_gate;
+mod http_hand_out;
 mod http_health;
+mod http_inject;
 mod http_oauth2;
 mod http_openapi;
 mod http_problems;

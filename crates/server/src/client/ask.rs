@@ -15,7 +15,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The largest API key file, in bytes.
 const KEY_BYTES_MAX: u64 = 4096;
 /// The variable with the API key.
-const KEY_VARIABLE: &str = "KEYREEVE_API_KEY";
+pub(crate) const KEY_VARIABLE: &str = "KEYREEVE_API_KEY";
 /// What helps whoever has sent no key.
 const NO_KEY: &str =
     "`export KEYREEVE_API_KEY=..`, or name a file with `--api-key-file`, or use the node's Unix socket";

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::ask::Node;
 use super::{form, show};
-use crate::cli::{CredentialArgs, CredentialCommand, GetForm};
+use crate::cli::{AwsProcessArgs, CredentialArgs, CredentialCommand, GetForm};
 use crate::exit::{Code, Failure, say};
 
 /// The most pages of a list that are read.
@@ -57,6 +57,19 @@ pub(crate) async fn run(args: CredentialArgs) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// `keyreeve aws-credential-process NAME`: what AWS SDKs run by `credential_process`.
+pub(crate) async fn run_aws_process(args: AwsProcessArgs) -> Result<(), Failure> {
+    let node = Node::new(&args.node.url, args.node.api_key_file.as_deref(), Duration::from_secs(args.node.timeout))?;
+    let answer = node.get(&token_path(&args.name)?).await?;
+    say(&form::write(GetForm::Aws, &args.name, &answer)?);
+    Ok(())
+}
+
+/// Where a credential's secret is.
+pub(crate) fn token_path(name: &str) -> Result<String, Failure> {
+    path(name, "/token")
 }
 
 async fn ls(node: &Node, is_json: bool) -> Result<(), Failure> {

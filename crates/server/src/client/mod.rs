@@ -2,14 +2,18 @@
 //!
 //! - `ask`: one request, one bounded answer, problems as failures
 //! - `credential`, `keys`: the commands
-//! - `form`: secrets as shells, HTTP and AWS tools read them
+//! - `form`: secrets as shells, HTTP, AWS and Kubernetes tools read them
+//! - `git`: a credential helper of git
 //! - `show`: tables for people
 
 mod ask;
 mod credential;
-mod form;
+pub(crate) mod form;
+mod git;
 mod keys;
 mod show;
 
-pub(crate) use credential::run;
+pub(crate) use ask::{KEY_VARIABLE, Node};
+pub(crate) use credential::{run, run_aws_process, token_path};
+pub(crate) use git::{GitArgs, run as run_git};
 pub(crate) use keys::run as run_keys;

@@ -10,6 +10,7 @@ mod demo;
 mod doubt;
 mod expiry;
 mod fetch;
+mod hand_out;
 mod issuer_keys;
 mod issuers;
 mod jwks;

@@ -217,6 +217,11 @@ impl Node {
         &self.urls[0]
     }
 
+    /// Every address that it has said it listens on.
+    pub(crate) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
     pub(crate) fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

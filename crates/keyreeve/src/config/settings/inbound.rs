@@ -150,9 +150,9 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     row(
         gate("kind"),
-        Kind::Choice(&["auth"], &["artifact", "s3", "inject"]),
+        Kind::Choice(&["auth", "inject"], &["artifact", "s3"]),
         Required,
-        "What it does: `auth` answers a proxy in front of a service, at `/auth/NAME`, whether a request may go through.",
+        "What it does: `auth` answers a proxy in front of a service, at `/auth/NAME`, whether a request may go through; `inject` adds a credential to requests on their way to an upstream.",
         "\"auth\"",
     ),
     row(
