@@ -88,7 +88,7 @@ async fn multistore(is_failing: bool) -> Row {
 
 async fn smithy(is_failing: bool) -> Row {
     let calls = Arc::new(AtomicU64::new(0));
-    let cache = Arc::new(Smithy::new(SmithyUpstream { calls: Arc::clone(&calls), delay: DELAY, is_failing }));
+    let cache = Arc::new(Smithy::new(SmithyUpstream::new(&calls, DELAY, is_failing)));
     let (count, ms) = all(|| {
         let cache = Arc::clone(&cache);
         async move { cache.get().await.is_err() == is_failing }

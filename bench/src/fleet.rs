@@ -108,9 +108,14 @@ pub fn outbound(count: usize, upstream: &Arc<Upstream>) -> Outbound {
 
 /// The same over another register.
 pub fn outbound_over(register: Arc<dyn Register>, count: usize, upstream: &Arc<Upstream>) -> Outbound {
+    outbound_of(register, count, &(Arc::clone(upstream) as Arc<dyn Source>), rules())
+}
+
+/// The same with another source and other rules.
+pub fn outbound_of(register: Arc<dyn Register>, count: usize, source: &Arc<dyn Source>, rules: Rules) -> Outbound {
     let crypto = Arc::new(LocalCrypto);
     let keys = KeyRing::new(SealKey::new(crypto.as_ref(), [7; 32]), Vec::new());
-    let plan = Arc::new(Plan::Fleet(rules()));
+    let plan = Arc::new(Plan::Fleet(rules));
     let parts = Parts {
         node: NodeId::parse("bench").unwrap(),
         host: Arc::new(OsHost(Instant::now())),
@@ -124,7 +129,7 @@ pub fn outbound_over(register: Arc<dyn Register>, count: usize, upstream: &Arc<U
     let credentials = (0..count)
         .map(|n| Credential {
             name: CredentialName::parse(&format!("credential-{n}")).unwrap(),
-            source: Arc::clone(upstream) as Arc<dyn Source>,
+            source: Arc::clone(source),
             plan: Arc::clone(&plan),
             keep: Keep::OnDemand { lifetimes: 3 },
         })

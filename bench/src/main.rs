@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -- warm   time of one warm get, two threads, 1 and 1,024 credentials
 //! cargo run --release -- cold   upstream calls for 1,000 cold callers, answering and failing
+//! cargo run --release -- renew  what callers are told when a renewal fails while the old credential is valid
 //! cargo run --release -- rss    memory for 100,000 credentials
 //! cargo run --release -- jwt [ALG..]   tokens per CPU second, beside jsonwebtoken, jwt-simple and the raw libraries
 //! cargo run --release -- http --keyreeve PATH      GET /token beside a bare hyper "hello"
@@ -18,6 +19,7 @@ mod http;
 mod jwt;
 mod jwt_peers;
 mod peers;
+mod renew;
 mod rss;
 mod warm;
 
@@ -28,6 +30,7 @@ fn main() {
     match arguments.as_slice() {
         ["warm"] => warm::run(&runtime),
         ["cold"] => runtime.block_on(cold::run()),
+        ["renew"] => runtime.block_on(renew::run()),
         ["rss"] => rss::run(&runtime),
         ["jwt", only @ ..] => jwt::run(only),
         ["http", "--keyreeve", binary] => http::run(&runtime, binary.as_ref()),
@@ -36,7 +39,7 @@ fn main() {
         // What `http` and `auth` start as the process beside keyreeve.
         ["hello"] => runtime.block_on(http::hello()),
         _ => {
-            eprintln!("usage: keyreeve-bench warm|cold|rss, jwt [ALG..], or http|auth|callers --keyreeve PATH");
+            eprintln!("usage: keyreeve-bench warm|cold|renew|rss, jwt [ALG..], or http|auth|callers --keyreeve PATH");
             std::process::exit(2);
         }
     }

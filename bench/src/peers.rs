@@ -1,7 +1,7 @@
 //! The peers, set up the way their documentation shows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::rt::sleep::TokioSleep;
@@ -29,7 +29,16 @@ pub struct Smithy {
 pub struct SmithyUpstream {
     pub calls: Arc<AtomicU64>,
     pub delay: Duration,
-    pub is_failing: bool,
+    pub is_failing: Arc<AtomicBool>,
+    pub life: Duration,
+}
+
+impl SmithyUpstream {
+    /// One that gives identities for an hour, or fails.
+    pub fn new(calls: &Arc<AtomicU64>, delay: Duration, is_failing: bool) -> Self {
+        let is_failing = Arc::new(AtomicBool::new(is_failing));
+        Self { calls: Arc::clone(calls), delay, is_failing, life: Duration::from_secs(3600) }
+    }
 }
 
 impl ResolveIdentity for SmithyUpstream {
@@ -39,10 +48,10 @@ impl ResolveIdentity for SmithyUpstream {
             if !self.delay.is_zero() {
                 tokio::time::sleep(self.delay).await;
             }
-            if self.is_failing {
+            if self.is_failing.load(Ordering::SeqCst) {
                 return Err("the upstream answered 500".into());
             }
-            let until = SystemTime::now() + Duration::from_secs(3600);
+            let until = SystemTime::now() + self.life;
             Ok(Identity::new(Token::new(token(0), Some(until)), Some(until)))
         })
     }
@@ -70,10 +79,15 @@ impl Smithy {
 
 /// A credential as multistore keeps it.
 pub fn multistore_credentials() -> Arc<BackendCredentials> {
+    multistore_credentials_for(3600)
+}
+
+/// The same, for this many seconds.
+pub fn multistore_credentials_for(seconds: i64) -> Arc<BackendCredentials> {
     Arc::new(BackendCredentials {
         access_key_id: "AKIAEXAMPLE".into(),
         secret_access_key: "secret".into(),
         session_token: token(0),
-        expiration: chrono::Utc::now() + chrono::Duration::hours(1),
+        expiration: chrono::Utc::now() + chrono::Duration::seconds(seconds),
     })
 }

@@ -124,7 +124,7 @@ fn smithy(count: usize) -> f64 {
     let caches: Vec<Smithy> = (0..count)
         .map(|_| {
             let calls = Arc::default();
-            Smithy::new(SmithyUpstream { calls, delay: Duration::ZERO, is_failing: false })
+            Smithy::new(SmithyUpstream::new(&calls, Duration::ZERO, false))
         })
         .collect();
     caches.iter().for_each(|cache| drop(now(cache.get()).unwrap()));

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -95,8 +96,9 @@ pub(crate) enum Reply {
 }
 
 /// Serves HTTP/1.1 on one connection until either side ends it.
-pub(crate) async fn http1<S, F>(stream: TcpStream, handle: S)
+pub(crate) async fn http1<T, S, F>(stream: T, handle: S)
 where
+    T: AsyncRead + AsyncWrite + Unpin,
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Reply>,
 {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -176,6 +177,20 @@ pub fn fresh_write_id(host: &dyn Host) -> WriteId {
     WriteId(bytes)
 }
 
+/// How a request leaves, where that is not the usual way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Via {
+    /// On a Worker: the binding whose client certificate it goes out with.
+    Binding(String),
+    /// Elsewhere: files in PEM. They are read for each request, so whoever replaces them need not tell anybody.
+    Files {
+        /// A client certificate with its chain, and its private key.
+        certificate: Option<PathBuf>,
+        /// The authorities to believe, instead of the system's.
+        authorities: Option<PathBuf>,
+    },
+}
+
 /// An outgoing HTTP request. Headers and body may hold secrets: never log one whole.
 #[derive(Clone)]
 pub struct HttpRequest {
@@ -183,8 +198,8 @@ pub struct HttpRequest {
     pub method: http::Method,
     /// Absolute, `https` unless the host is loopback. On a Worker also `service:NAME/path`: another Worker, by its binding.
     pub url: String,
-    /// On a Worker: the binding whose client certificate the request goes out with.
-    pub via: Option<String>,
+    /// How it leaves, where that is not the usual way.
+    pub via: Option<Via>,
     /// Request headers.
     pub headers: Vec<(http::HeaderName, Secret<String>)>,
     /// Request body.
@@ -235,6 +250,15 @@ pub trait Http: Send + Sync {
     /// # Errors
     /// [`HttpError`] says whether the request may have been acted on.
     async fn send(&self, request: HttpRequest, deadline: Mono) -> Result<HttpAnswer, HttpError>;
+
+    /// Finds out at start whether requests can leave by `via`, as far as that can be known without sending one.
+    ///
+    /// # Errors
+    /// A sentence without any secret.
+    fn check(&self, via: &Via) -> Result<(), String> {
+        let _ = via;
+        Ok(())
+    }
 }
 
 /// A program to run: no shell, nothing inherited but what is named.

@@ -6,6 +6,7 @@
 //! | the same, file `store-lost-answers` | calls reach the store, their answers are lost |
 //! | the same, file `key-delay-ms` with a number | every new key of an issuer waits that long by the node's clock before it is published |
 //! | the same, file `mint-delay-ms` with a number | every mint waits that long by the node's clock before it begins |
+//! | the same, file `commit-delay-ms` with a number | what every mint brought waits that long before anybody gets to know it |
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,7 +59,7 @@ impl Faults {
     /// Puts the mint's switch around a source.
     pub(crate) fn around_source(&self, source: Arc<dyn Source>, host: &Arc<dyn Host>) -> Arc<dyn Source> {
         match &self.folder {
-            Some(folder) => Arc::new(Delayed { source, host: Arc::clone(host), file: folder.join("mint-delay-ms") }),
+            Some(folder) => Arc::new(Delayed { source, host: Arc::clone(host), folder: folder.clone() }),
             None => source,
         }
     }
@@ -88,7 +89,7 @@ impl KeyMaker for DelayedMaker {
 struct Delayed {
     source: Arc<dyn Source>,
     host: Arc<dyn Host>,
-    file: PathBuf,
+    folder: PathBuf,
 }
 
 #[async_trait]
@@ -102,8 +103,10 @@ impl Source for Delayed {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
-        self.wait().await;
-        self.source.mint(order, idempotency_key).await
+        self.wait("mint-delay-ms").await;
+        let result = self.source.mint(order, idempotency_key).await;
+        self.wait("commit-delay-ms").await;
+        result
     }
 
     fn identity(&self) -> Option<Identity> {
@@ -120,16 +123,18 @@ impl Source for Delayed {
         idempotency_key: &str,
         kept: Option<&Kept>,
     ) -> Result<(Minting, Option<Kept>), MintError> {
-        self.wait().await;
-        self.source.mint_after(order, idempotency_key, kept).await
+        self.wait("mint-delay-ms").await;
+        let result = self.source.mint_after(order, idempotency_key, kept).await;
+        self.wait("commit-delay-ms").await;
+        result
     }
 }
 
 impl Delayed {
-    async fn wait(&self) {
-        let delay_ms = number_in(&self.file);
+    async fn wait(&self, switch: &str) {
+        let delay_ms = number_in(&self.folder.join(switch));
         if delay_ms > 0 {
-            tracing::warn!(delay_ms, "this mint waits first, as `mint-delay-ms` says");
+            tracing::warn!(delay_ms, "this mint waits, as `{switch}` says");
             self.host.sleep_until(self.host.now().mono.plus(delay_ms)).await;
         }
     }

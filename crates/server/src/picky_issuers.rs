@@ -132,6 +132,7 @@ pub(crate) async fn oauth(args: PickyOauthArgs) -> Result<(), Failure> {
         },
         refresh_tokens: args.refresh_tokens,
         trusted: args.trust.as_deref().map(keys).transpose()?.unwrap_or_default(),
+        is_mutual: false,
         faults,
     });
     let server = server.await.map_err(|error| not_listening(&args.issuer, &error))?;

@@ -14,7 +14,7 @@ use futures::future::{Either, select};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use keyreeve::core::secret::Secret;
 use keyreeve::core::time::Mono;
-use keyreeve::port::{Host, Http, HttpAnswer, HttpError, HttpRequest};
+use keyreeve::port::{Host, Http, HttpAnswer, HttpError, HttpRequest, Via};
 use worker::js_sys::{self, Promise, Uint8Array};
 use worker::send::SendFuture;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
@@ -118,7 +118,12 @@ struct Door {
 impl Door {
     fn of(env: &Env, request: &HttpRequest) -> Result<Self, String> {
         let url = request.url.as_str();
-        let (binding, url) = match (service(url), request.via.as_deref()) {
+        let via = match &request.via {
+            Some(Via::Binding(name)) => Some(name.as_str()),
+            Some(Via::Files { .. }) => return Err("a Worker has no files with certificates".into()),
+            None => None,
+        };
+        let (binding, url) = match (service(url), via) {
             (Some((name, path)), None) => (Some(name), format!("{SERVICE_HOST}{path}")),
             (Some(_), Some(_)) => return Err("a service takes no client certificate".into()),
             // The runtime finds out only after it has taken the request, and what it says then is no proof of anything.

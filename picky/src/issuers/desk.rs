@@ -258,19 +258,48 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
+fn check_loopback(bind: SocketAddr) -> io::Result<()> {
+    if bind.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the address must be loopback: `{bind}`")))
+}
+
 /// Listens on loopback.
 pub(super) async fn listen<F, R>(bind: SocketAddr, handle: F) -> io::Result<Listening>
 where
     F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Reply> + Send + 'static,
 {
-    if !bind.ip().is_loopback() {
-        let error = format!("the address must be loopback: `{bind}`");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
-    }
+    check_loopback(bind)?;
     Listening::start(bind, CONNECTIONS_MAX, move |stream, _| {
         let handle = handle.clone();
         async move { serve::http1(stream, handle).await }
+    })
+    .await
+}
+
+/// As [`listen`], over TLS, for clients only that show a certificate; `seen` is told each one.
+pub(super) async fn listen_mutually<F, R>(
+    bind: SocketAddr,
+    acceptor: tokio_rustls::TlsAcceptor,
+    seen: impl Fn(&[u8]) + Clone + Send + Sync + 'static,
+    handle: F,
+) -> io::Result<Listening>
+where
+    F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Reply> + Send + 'static,
+{
+    check_loopback(bind)?;
+    Listening::start(bind, CONNECTIONS_MAX, move |stream, _| {
+        let (acceptor, handle, seen) = (acceptor.clone(), handle.clone(), seen.clone());
+        async move {
+            let accepted = tokio::time::timeout(serve::READ_TIMEOUT, acceptor.accept(stream)).await;
+            let Ok(Ok(stream)) = accepted else { return };
+            let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            shown.into_iter().for_each(|certificate| seen(certificate));
+            serve::http1(stream, handle).await;
+        }
     })
     .await
 }

@@ -30,6 +30,7 @@ use super::jwt::{self, Key};
 use super::{Faults, Score, WrongExpiry};
 use crate::clock::{PickyClock, millis};
 use crate::serve::{self, Listening, Reply, lock, refusal};
+use crate::tls;
 
 /// How many refresh tokens are remembered.
 const TOKENS_MAX: usize = 100_000;
@@ -57,6 +58,8 @@ pub struct Config {
     pub refresh_tokens: Vec<String>,
     /// Keys that assertions of users and workloads are signed with.
     pub trusted: Vec<Key>,
+    /// Whether clients have to show a certificate of its authority (RFC 8705 2.1), over TLS.
+    pub is_mutual: bool,
     /// What goes wrong from the start.
     pub faults: Faults,
 }
@@ -92,6 +95,7 @@ impl Default for Config {
             rotation: Rotation::Strict,
             refresh_tokens: Vec::new(),
             trusted: Vec::new(),
+            is_mutual: false,
             faults: Faults::default(),
         }
     }
@@ -101,6 +105,7 @@ impl Default for Config {
 pub struct Server {
     listening: Listening,
     shared: Arc<Shared>,
+    authority: Option<tls::Authority>,
 }
 
 struct Shared {
@@ -120,6 +125,8 @@ struct Families {
     count: u64,
     /// `jti`s that were used.
     assertions: HashSet<String>,
+    /// Certificates that clients have shown.
+    certificates: HashSet<Vec<u8>>,
 }
 
 /// Starts an authorization server.
@@ -138,8 +145,18 @@ pub async fn start(config: Config) -> io::Result<Server> {
         families: Arc::new(Mutex::new(families)),
     });
     let for_requests = Arc::clone(&shared);
-    let listening = desk::listen(config.bind, move |request| handle(Arc::clone(&for_requests), request)).await?;
-    Ok(Server { listening, shared })
+    let handle = move |request| handle(Arc::clone(&for_requests), request);
+    if !config.is_mutual {
+        let listening = desk::listen(config.bind, handle).await?;
+        return Ok(Server { listening, shared, authority: None });
+    }
+    let mutual = tls::mutual()?;
+    let for_certificates = Arc::clone(&shared);
+    let seen = move |certificate: &[u8]| {
+        lock(&for_certificates.families).certificates.insert(certificate.to_vec());
+    };
+    let listening = desk::listen_mutually(config.bind, mutual.acceptor, seen, handle).await?;
+    Ok(Server { listening, shared, authority: Some(mutual.authority) })
 }
 
 impl Server {
@@ -149,10 +166,32 @@ impl Server {
         self.listening.addr()
     }
 
-    /// `http://127.0.0.1:PORT/token`.
+    /// `http://127.0.0.1:PORT/token`; `https` where clients have to show a certificate.
     #[must_use]
     pub fn token_url(&self) -> String {
-        format!("http://{}/token", self.addr())
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/token", self.addr())
+    }
+
+    /// The authority of its own certificate and of its clients', in PEM; where clients have to show one.
+    #[must_use]
+    pub fn authority_pem(&self) -> Option<&str> {
+        self.authority.as_ref().map(|authority| authority.ca_pem.as_str())
+    }
+
+    /// A new certificate for a client, with its private key, in PEM; where clients have to show one.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn client_certificate(&self) -> io::Result<String> {
+        let authority = self.authority.as_ref().ok_or_else(|| io::Error::other("clients show no certificates"))?;
+        authority.client("keyreeve")
+    }
+
+    /// How many different certificates clients have shown.
+    #[must_use]
+    pub fn certificates(&self) -> usize {
+        lock(&self.shared.families).certificates.len()
     }
 
     /// The score so far.

@@ -40,8 +40,6 @@ const AUTHS: [(&str, Auth); 5] = [
 pub struct TokenConfig {
     /// Where; `https`, or `http` on loopback. On a Worker also `service:NAME/path`.
     pub url: String,
-    /// The binding whose client certificate the requests go out with, on a Worker.
-    pub via: Option<String>,
     /// Who asks.
     pub client: AskingClient,
     /// `scope`, in order.
@@ -215,9 +213,10 @@ pub(super) fn read(scope: &mut Scope<'_>, flavour: Flavour) -> Option<SourceConf
 
 fn oauth2_client(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let token = token(scope)?;
+    let has_certificate = scope.is_written("via");
     let params = scope.inner("params");
     let is_tried = params.is_written("client_secret") || params.is_written("client_key");
-    if token.client.proof == AskingProof::Name && token.via.is_none() && !is_tried {
+    if token.client.proof == AskingProof::Name && !has_certificate && !is_tried {
         // RFC 6749 4.4: this grant is for clients that can keep a secret.
         let fault = Fault::new(
             "cannot be `none`: a client that shows nothing gets no token of its own",
@@ -252,16 +251,16 @@ fn token_exchange(scope: &mut Scope<'_>) -> Option<SourceConfig> {
 
 /// The token endpoint, the client, and what is asked for.
 fn token(scope: &mut Scope<'_>) -> Option<TokenConfig> {
-    let via = scope.parsed("via", parse::certificate, |name| format!("binding:{name}"));
+    let has_certificate = scope.is_written("via");
     let mut params = scope.inner("params");
     let url = address(&mut params, "token_url");
-    let client = client(&mut params, via.is_some(), url.as_deref());
+    let client = client(&mut params, has_certificate, url.as_deref());
     let scopes = scopes(&mut params, None);
     let audience = params.text("audience");
     let home = params.sheet.home;
     let resource = params.parsed("resource", |text| parse::url(text, home), |url| shown_url(url));
     let default_life_ms = params.maybe_number("default_life");
-    Some(TokenConfig { url: url?, via, client: client?, scopes, audience, resource, default_life_ms })
+    Some(TokenConfig { url: url?, client: client?, scopes, audience, resource, default_life_ms })
 }
 
 fn client(params: &mut Scope<'_>, has_certificate: bool, url: Option<&str>) -> Option<AskingClient> {
@@ -308,7 +307,7 @@ fn client(params: &mut Scope<'_>, has_certificate: bool, url: Option<&str>) -> O
         (Auth::Certificate, ..) if !has_certificate => {
             let fault = Fault::new(
                 "is `mtls`, and there is no certificate",
-                "a Worker has certificates by binding: `via = \"binding:NAME\"`",
+                "`via = \"file:PATH\"`, the certificate and its key in PEM; on a Worker `via = \"binding:NAME\"`",
             );
             params.fault("auth", &fault);
             return None;
@@ -339,7 +338,6 @@ fn azure(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let client = AskingClient { id: id?, proof: AskingProof::Assertion(assertion?) };
     Some(SourceConfig::AzureFederated(Box::new(TokenConfig {
         url,
-        via: None,
         client,
         scopes,
         audience: None,
@@ -561,11 +559,6 @@ impl SourceConfig {
             Self::GcpWorkloadIdentity(gcp) => vec![("params.sts_url", &gcp.sts_url), ("params.iam_url", &gcp.iam_url)],
             _ => Vec::new(),
         }
-    }
-
-    /// The certificate binding of these sources.
-    pub(super) fn asked_via(&self) -> Option<&str> {
-        self.token_config()?.via.as_deref()
     }
 }
 

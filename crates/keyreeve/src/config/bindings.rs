@@ -7,6 +7,7 @@ use super::problem::Fault;
 use super::sheet::Sheet;
 use super::tree::join;
 use super::types::{CacheTier, Config, CredentialConfig, Home, Plan, SecretRef, SourceConfig, StoreUrl};
+use crate::port::Via;
 
 /// The bindings of a Worker, by their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,22 +130,22 @@ fn uses(config: &Config) -> Vec<Use> {
         {
             add(format!("{at}.jwks_url"), SERVICE, service);
         }
-        if let Some(certificate) = &fetch.via {
+        if let Some(Via::Binding(certificate)) = &fetch.via {
             add(format!("{at}.via"), CERTIFICATE, certificate);
         }
     }
     for (name, credential) in &config.credentials {
         let at = join("credential", name.as_str());
-        let (urls, via) = match &credential.source {
-            SourceConfig::Http { url, via, .. } => (vec![("url", url.as_str())], via.as_deref()),
-            asked => (asked.asked_urls(), asked.asked_via()),
+        let urls = match &credential.source {
+            SourceConfig::Http { url, .. } => vec![("url", url.as_str())],
+            asked => asked.asked_urls(),
         };
         for (field, url) in urls {
             if let Some((service, _)) = url.strip_prefix("service:").and_then(|rest| rest.split_once('/')) {
                 add(format!("{at}.{field}"), SERVICE, service);
             }
         }
-        if let Some(certificate) = via {
+        if let Some(Via::Binding(certificate)) = &credential.via {
             add(format!("{at}.via"), CERTIFICATE, certificate);
         }
     }

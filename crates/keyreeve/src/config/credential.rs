@@ -12,6 +12,7 @@ use super::sheet::{Named, Sheet};
 use super::sources;
 use super::tree::join;
 use super::types::{CredentialConfig, Home, Plan, SourceConfig, StoreUrl};
+use super::via;
 use crate::source::Nature;
 
 /// What local callers wait at most: boto3 and the like give up after 2s.
@@ -54,6 +55,11 @@ const PRESETS: [(&str, Flavour); 2] =
     [("app-store-connect", Flavour::AppStoreConnect), ("github-app-jwt", Flavour::GithubApp)];
 
 impl Flavour {
+    /// Whether it sends requests itself.
+    const fn sends(self) -> bool {
+        self.is_called() && !matches!(self, Self::Exec)
+    }
+
     /// Whether somebody else mints.
     pub(super) const fn is_called(self) -> bool {
         !matches!(self, Self::Apns | Self::Jwt | Self::AppStoreConnect | Self::GithubApp)
@@ -139,6 +145,7 @@ fn one(sheet: &mut Sheet, named: &Named, store: Option<&StoreUrl>) -> Option<Cre
         scope.fault("source", &fault);
         return None;
     }
+    let via = if flavour.sends() { via::read(&mut scope) } else { None };
     let source = sources::read(&mut scope, flavour);
     let nature = match (flavour, &source) {
         (Flavour::Exec, _) | (Flavour::Http, Some(SourceConfig::Http { is_idempotent: false, .. })) => Nature::Opaque,
@@ -157,5 +164,5 @@ fn one(sheet: &mut Sheet, named: &Named, store: Option<&StoreUrl>) -> Option<Cre
             "leave it out, or shorten it",
         );
     }
-    Some(CredentialConfig { source: source?, plan: plan?, keep, wait_ms })
+    Some(CredentialConfig { source: source?, plan: plan?, keep, wait_ms, via })
 }

@@ -4,6 +4,7 @@ use keyreeve_core::jwt::{Algorithm, Expected, Thumbprint};
 use keyreeve_core::policy::Claim;
 
 use super::types::SecretRef;
+use crate::port::Via;
 
 /// Somebody whose tokens are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,8 @@ pub enum KeysConfig {
 pub struct FetchConfig {
     /// From where.
     pub from: KeysUrl,
-    /// The binding whose client certificate the requests go out with, on a Worker.
-    pub via: Option<String>,
+    /// How the requests leave, where that is not the usual way.
+    pub via: Option<Via>,
     /// The least time between two fetches, in milliseconds.
     pub cooldown_ms: u64,
     /// How long keys serve before they are fetched anew in the background, in milliseconds.

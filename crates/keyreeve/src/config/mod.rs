@@ -34,6 +34,7 @@ pub mod types;
 mod units;
 mod value;
 mod verifier;
+mod via;
 
 pub use asked::{
     AskingClient, AskingProof, AssertionConfig, AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,

@@ -110,7 +110,10 @@ pub(super) fn cache(text: &str) -> Result<CacheTier, Fault> {
 pub(super) fn certificate(text: &str) -> Result<String, Fault> {
     match text.strip_prefix("binding:") {
         Some(name) => binding(name),
-        None => Err(Fault::plain(format!("must be `binding:NAME`, not {}", shown(text)))),
+        None => Err(Fault::new(
+            format!("must be `binding:NAME`, not {}", shown(text)),
+            "for example `via = \"binding:VENDOR_CERTIFICATE\"`",
+        )),
     }
 }
 

@@ -47,7 +47,18 @@ const HTTP: &[&str] = &["http"];
 /// Sources whose private key is `key`.
 const KEYED: &[&str] = &["apns", "jwt", "app-store-connect", "github-app-jwt", "github-app", "google-service-account"];
 /// Sources that send a request which may have to carry a client certificate.
-const SENT: &[&str] = &["http", "oauth2-client", "oauth2-refresh", "token-exchange"];
+/// Sources that send requests.
+const SENT: &[&str] = &[
+    "http",
+    "oauth2-client",
+    "oauth2-refresh",
+    "token-exchange",
+    "azure-federated",
+    "github-app",
+    "google-service-account",
+    "aws-web-identity",
+    "gcp-workload-identity",
+];
 /// Sources that know what to do by `params`.
 const WITH_PARAMS: &[&str] = &[
     "apns",
@@ -89,7 +100,9 @@ const QUIET: Text = Text::new(
     64,
 );
 const CACHE: Text = Text::new("`cache` or `kv:BINDING`", "^(cache|kv:[A-Za-z_][A-Za-z0-9_]*)$", 256);
-const BINDING: Text = Text::new("`binding:NAME`", "^binding:[A-Za-z_][A-Za-z0-9_]*$", 256);
+const CERTIFICATE: Text =
+    Text::new("`file:PATH`; on a Worker `binding:NAME`", "^(file:.+|binding:[A-Za-z_][A-Za-z0-9_]*)$", 4096);
+const FILE: Text = Text::new("`file:PATH`", "^file:.+$", 4096);
 const BIND: Text = Text::new("`ADDRESS:PORT` or `unix:PATH`", "^(unix:/.+|.+:[0-9]+)$", 256);
 const KEY_HASH: Text = Text::new("the SHA-256 of the key, 64 hexadecimal digits", "^[0-9a-fA-F]{64}$", 4096).quiet();
 const NAME_PATTERN: Text = Text::new("a name, or a start of names with `*` at its end", "^[a-z0-9._/-]*\\*?$", 128);
@@ -456,13 +469,21 @@ static OUTBOUND: &[Setting] = &[
     .only(HTTP),
     row(
         credential("via"),
-        Kind::Text(BINDING),
+        Kind::Text(CERTIFICATE),
         Unset("no certificate"),
-        "The mTLS certificate binding that the request goes out with.",
-        "\"binding:VENDOR_CERTIFICATE\"",
+        "The client certificate that requests go out with (mTLS): a file in PEM with the certificate, its chain and its private key, read for each request, so that it can be replaced at any time. On a Worker the name of an mTLS certificate binding.",
+        "\"file:/etc/keyreeve/client.pem\"",
+    )
+    .only(SENT),
+    row(
+        credential("ca"),
+        Kind::Text(FILE),
+        Unset("the system's"),
+        "The certificate authorities to believe instead of the system's: a file in PEM, read for each request.",
+        "\"file:/etc/keyreeve/ca.pem\"",
     )
     .only(SENT)
-    .on(Worker, "certificate bindings exist on Workers only"),
+    .on(Native, "remove it: a Worker believes the authorities that Cloudflare believes"),
     row(
         credential("method"),
         Kind::Choice(&["GET", "POST"], &[]),

@@ -265,8 +265,7 @@ fn check_command(scope: &mut Scope<'_>, command: &[(String, Origin)]) {
 fn http(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let home = scope.sheet.home;
     let url = scope.parsed("url", |text| parse::url(text, home), |url| shown_url(url));
-    let via = scope.parsed("via", parse::certificate, |name| format!("binding:{name}"));
-    if via.is_some() && url.as_ref().is_some_and(|url| url.starts_with("service:")) {
+    if scope.is_written("via") && url.as_ref().is_some_and(|url| url.starts_with("service:")) {
         scope
             .fault("via", &Fault::new("does not go with `service:`", "another Worker is reached by its binding alone"));
     }
@@ -291,7 +290,6 @@ fn http(scope: &mut Scope<'_>) -> Option<SourceConfig> {
     let answer_bytes_max = usize::try_from(scope.number("answer")).unwrap_or(usize::MAX);
     Some(SourceConfig::Http {
         url: url?,
-        via,
         method,
         headers,
         secret_headers,

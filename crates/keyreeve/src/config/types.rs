@@ -18,6 +18,7 @@ use super::hand_out::{FileConfig, MetadataConfig};
 use super::inbound::{GateConfig, VerifierConfig};
 use super::inject::InjectConfig;
 use super::issuer::IssuerConfig;
+use crate::port::Via;
 
 /// Where keyreeve runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -198,6 +199,8 @@ pub struct CredentialConfig {
     pub keep: Keep,
     /// How long a caller without a valid credential waits for one, in milliseconds.
     pub wait_ms: u64,
+    /// How its requests leave, where that is not the usual way.
+    pub via: Option<Via>,
 }
 
 /// How the fleet coordinates on one credential.
@@ -259,8 +262,6 @@ pub enum SourceConfig {
     Http {
         /// Where; `https`, or `http` on loopback. On a Worker also `service:NAME/path`.
         url: String,
-        /// The binding whose client certificate the requests go out with, on a Worker.
-        via: Option<String>,
         /// `GET` or `POST`.
         method: String,
         /// Plain headers; values may hold placeholders.

@@ -11,13 +11,14 @@ use super::problem::{Fault, nearest, shown};
 use super::scope::Scope;
 use super::sheet::{Named, Sheet};
 use super::types::Home;
+use super::via;
 
 /// The most verifiers.
 const VERIFIERS_MAX: usize = 256;
 /// What a verifier with a secret expects where nobody says.
 const USUAL_WITH_SECRET: Algorithm = Algorithm::Hs512;
 /// Settings that only fetched keys have a use for.
-const ONLY_FETCHED: [&str; 4] = ["cooldown", "fresh", "stale", "via"];
+const ONLY_FETCHED: [&str; 5] = ["cooldown", "fresh", "stale", "via", "ca"];
 const JWKS_EXAMPLE: &str = "for example `jwks_url = \"https://tenant.auth0.com/.well-known/jwks.json\"`";
 
 /// Reads all verifiers.
@@ -234,7 +235,7 @@ fn only_fetched(scope: &mut Scope<'_>) {
 
 fn fetched(scope: &mut Scope<'_>, from: Option<KeysUrl>) -> Option<KeysConfig> {
     let (cooldown_ms, fresh_ms, stale_ms) = (scope.number("cooldown"), scope.number("fresh"), scope.number("stale"));
-    let via = scope.parsed("via", parse::certificate, |name| format!("binding:{name}"));
+    let via = via::read(scope);
     if fresh_ms < cooldown_ms {
         let (fresh, cooldown) = (super::units::show_duration(fresh_ms), super::units::show_duration(cooldown_ms));
         let must = format!("must not be shorter than `cooldown`: {fresh} is shorter than {cooldown}");

@@ -25,7 +25,7 @@ use super::upstream::Upstream;
 use super::{MintError, Source};
 use crate::config::{CredentialConfig, Plan, SecretRef, SourceConfig};
 use crate::crypto::MakeSigner;
-use crate::port::{Host, Http, Programs, Secrets};
+use crate::port::{Host, Http, Programs, Secrets, Via};
 
 /// What sources reach the world with.
 #[derive(Clone)]
@@ -46,6 +46,7 @@ pub struct Tools {
 pub(super) struct Made<'a> {
     pub(super) name: &'a CredentialName,
     pub(super) skew_ms: u64,
+    pub(super) via: Option<&'a Via>,
     pub(super) tools: &'a Tools,
     pub(super) given: &'a dyn Secrets,
 }
@@ -56,6 +57,7 @@ impl Made<'_> {
             name: self.name.clone(),
             who,
             skew_ms: self.skew_ms,
+            via: self.via.cloned(),
             host: Arc::clone(&self.tools.host),
             http: Arc::clone(&self.tools.http),
             offset_ms: AtomicI64::new(0),
@@ -100,7 +102,9 @@ fn source(
         Plan::Fleet(rules) => rules.skew_ms,
         Plan::Slot(slots) => slots.skew_ms,
     };
-    let made = Made { name, skew_ms, tools, given: secrets };
+    let via = config.via.as_ref();
+    via.map_or(Ok(()), |via| tools.http.check(via))?;
+    let made = Made { name, skew_ms, via, tools, given: secrets };
     Ok(match &config.source {
         SourceConfig::Apns { key, team_id, key_id } => Arc::new(Apns::new(&secrets.read(key)?, team_id, key_id)?),
         SourceConfig::Jwt { key, algorithm, header, claims } => {
@@ -113,22 +117,12 @@ fn source(
             let settings = ExecSettings { argv, pass, references, output_bytes_max: *output_bytes_max };
             Arc::new(Exec::new(name, settings, secrets, Arc::clone(&tools.host), programs)?)
         }
-        SourceConfig::Http {
-            url,
-            via,
-            method,
-            headers,
-            secret_headers,
-            body,
-            mapping,
-            is_idempotent,
-            answer_bytes_max,
-        } => {
+        SourceConfig::Http { url, method, headers, secret_headers, body, mapping, is_idempotent, answer_bytes_max } => {
             let settings = HttpSettings {
                 name,
                 skew_ms,
                 url,
-                via: via.as_deref(),
+                via,
                 method,
                 headers,
                 secret_headers,

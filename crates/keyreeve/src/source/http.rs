@@ -35,7 +35,7 @@ use super::upstream::{COMPLAINT_BYTES_MAX, Upstream};
 use super::{MintError, Minting, Nature, Source, answer};
 use crate::clock;
 use crate::config::{HttpMapping, SecretRef};
-use crate::port::{Host, Http, HttpAnswer, HttpRequest, Secrets};
+use crate::port::{Host, Http, HttpAnswer, HttpRequest, Secrets, Via};
 
 const PLACEHOLDERS: [&str; 3] = ["generation", "idempotency_key", "expires_at"];
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -49,8 +49,8 @@ pub struct HttpSettings<'a> {
     pub skew_ms: u64,
     /// Where.
     pub url: &'a str,
-    /// The binding whose client certificate the requests go out with, on a Worker.
-    pub via: Option<&'a str>,
+    /// How the requests leave, where that is not the usual way.
+    pub via: Option<&'a Via>,
     /// `GET` or `POST`.
     pub method: &'a str,
     /// Plain headers; values may hold placeholders.
@@ -72,7 +72,6 @@ pub struct HttpService {
     upstream: Upstream,
     method: Method,
     url: Template,
-    via: Option<String>,
     headers: Vec<(HeaderName, Template)>,
     secret_headers: Vec<(HeaderName, Secret<String>)>,
     body: Option<Template>,
@@ -125,13 +124,13 @@ impl HttpService {
                 name: settings.name.clone(),
                 who: "the service",
                 skew_ms: settings.skew_ms,
+                via: settings.via.cloned(),
                 host,
                 http,
                 offset_ms: AtomicI64::new(0),
             },
             method,
             url,
-            via: settings.via.map(str::to_owned),
             headers,
             redactor: Redactor::new(secret_headers.iter().map(|(_, value)| value.expose().as_str())),
             secret_headers,
@@ -168,7 +167,7 @@ impl HttpService {
         HttpRequest {
             method: self.method.clone(),
             url: self.url.fill(Escape::Url, value_of),
-            via: self.via.clone(),
+            via: None,
             headers,
             body: Secret::new(body.into_bytes()),
             answer_bytes_max: self.answer_bytes_max,

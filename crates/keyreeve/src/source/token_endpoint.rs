@@ -44,7 +44,6 @@ const GRANT_REFUSED: [&str; 2] = ["invalid_grant", "invalid_request"];
 pub(super) struct TokenEndpoint {
     pub(super) upstream: Upstream,
     url: String,
-    via: Option<String>,
     client_id: String,
     client: Client,
     /// `scope`, `audience`, `resource`.
@@ -149,7 +148,6 @@ impl TokenEndpoint {
         Ok(Self {
             upstream: made.upstream("the token endpoint"),
             url: config.url.clone(),
-            via: config.via.clone(),
             client_id: id.clone(),
             client,
             asked,
@@ -163,7 +161,6 @@ impl TokenEndpoint {
         Self {
             upstream: made.upstream("the token endpoint"),
             url,
-            via: None,
             client_id: String::new(),
             client: Client::Nobody,
             asked,
@@ -241,7 +238,7 @@ impl TokenEndpoint {
         let request = HttpRequest {
             method: Method::POST,
             url: self.url.clone(),
-            via: self.via.clone(),
+            via: None,
             headers,
             body: form(fields),
             answer_bytes_max: ANSWER_BYTES_MAX,

@@ -16,7 +16,7 @@ use super::life::Window;
 use super::redact::Redactor;
 use super::{MintError, answer};
 use crate::clock;
-use crate::port::{Host, Http, HttpAnswer, HttpError, HttpRequest};
+use crate::port::{Host, Http, HttpAnswer, HttpError, HttpRequest, Via};
 
 /// How much of an error answer goes into a message, in bytes.
 pub(super) const COMPLAINT_BYTES_MAX: usize = 240;
@@ -32,6 +32,8 @@ pub(super) struct Upstream {
     pub(super) who: &'static str,
     /// How far its clock may be from this one, in milliseconds, before it is worth a warning.
     pub(super) skew_ms: u64,
+    /// How requests leave, where that is not the usual way.
+    pub(super) via: Option<Via>,
     pub(super) host: Arc<dyn Host>,
     pub(super) http: Arc<dyn Http>,
     /// How far ahead its clock was when it last answered, in milliseconds.
@@ -55,6 +57,7 @@ impl Upstream {
         check_send_by(self.host.as_ref(), order)?;
         let asked_at = self.host.now();
         let deadline = cut_off(self.host.as_ref(), order);
+        let request = HttpRequest { via: self.via.clone(), ..request };
         let answer = self.http.send(request, deadline).await.map_err(|error| self.failed(&error, redactor))?;
         let answered_at = self.host.now();
         self.compare_clocks(&answer, asked_at.mono, answered_at);

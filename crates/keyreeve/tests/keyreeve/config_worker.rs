@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use keyreeve::config::{
     Bindings, CacheTier, Config, ConfigRead, Home, Problems, ReadOptions, SecretRef, Severity, SourceConfig, StoreUrl,
 };
+use keyreeve::port::Via;
 
 const AT_HOME: ReadOptions = ReadOptions { allow_literals: false, home: Home::Worker };
 
@@ -55,8 +56,10 @@ fn a_worker_is_read_whole_and_its_bindings_are_named() {
     assert!(config.listeners.is_empty());
     // Durable Objects keep what exclusive mode needs; its lead is short for its own reasons.
     assert!(read.warnings.iter().all(|it| it.setting.ends_with(".life.lead")), "{:?}", read.warnings);
-    let SourceConfig::Http { url, via, .. } = &config.credentials["bank"].source else { panic!("a service") };
-    assert_eq!((url.as_str(), via.as_deref()), ("https://bank.example.org/token", Some("BANK_CERTIFICATE")));
+    let bank = &config.credentials["bank"];
+    let SourceConfig::Http { url, .. } = &bank.source else { panic!("a service") };
+    assert_eq!(url.as_str(), "https://bank.example.org/token");
+    assert_eq!(bank.via, Some(Via::Binding("BANK_CERTIFICATE".into())));
     assert_eq!(
         config.bindings(),
         Bindings {

@@ -24,6 +24,17 @@ pub(crate) enum DemoCommand {
     /// Exit code 1 if a valid token was refused, a retired key was accepted after the bound, or the nodes did not agree on one
     /// set of keys.
     Rotate(RotateArgs),
+    /// Let many processes act for one user, with one refresh token that is good for one use, and kill one of them between
+    /// the server's answer and the commit.
+    ///
+    /// Exit code 1 if there was more than one refresh a window, a token was spent twice, a family of tokens was revoked, or
+    /// a call of an agent failed.
+    Agents(AgentsArgs),
+    /// Let many cold clients ask several nodes for one role at AWS, of a fake STS that answers, fails, and hangs.
+    ///
+    /// Exit code 1 if STS was asked more than once where once is enough, or a client waited too long or was told something
+    /// else than the others.
+    Lake(LakeArgs),
     /// One node of a strategy that keyreeve is compared with. `demo fleet` starts these.
     #[command(hide = true)]
     Node(NodeArgs),
@@ -102,6 +113,56 @@ pub(crate) struct RotateArgs {
     /// Keep the folder with keys, store, configuration and logs, and say where it is.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// `keyreeve demo agents`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AgentsArgs {
+    /// Which process is asked for what. The same seed gives the same plan.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: u64,
+    /// How many processes.
+    #[arg(long, default_value_t = 50, value_name = "NUMBER", value_parser = processes)]
+    pub(crate) processes: usize,
+    /// How many windows to sit through before anything is broken; one every 12 s.
+    #[arg(long, default_value_t = 3, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) windows: u32,
+    /// Print the result as JSON on standard output, and the timeline on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep the folder with secrets, store, configuration and logs, and say where it is.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// `keyreeve demo lake`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LakeArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 8, value_name = "NUMBER", value_parser = processes)]
+    pub(crate) nodes: usize,
+    /// How many clients ask at once.
+    #[arg(long, default_value_t = 400, value_name = "NUMBER", value_parser = clients)]
+    pub(crate) clients: usize,
+    /// Print the result as JSON on standard output, and the timeline on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep the folder with keys, store, configuration and logs, and say where it is.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+fn processes(text: &str) -> Result<usize, String> {
+    between(text, 2, 200)
+}
+
+fn clients(text: &str) -> Result<usize, String> {
+    between(text, 1, 10_000)
+}
+
+fn between(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("must be a number from {least} to {most}"))
 }
 
 /// `keyreeve demo edge`.

@@ -8,17 +8,23 @@
 //! - `watch`, `strike`: who mints at this moment, and breaking it
 //! - `edge`: the same for the Cloudflare Worker, by a program of the checkout
 //! - `rotate`: keys rotated, leaked and retired while everybody signs and verifies
+//! - `agents`: one refresh token that is good for one use, and many processes
+//! - `lake`: many cold clients and one STS, which fails and hangs
+//! - `processes`: the folder and the processes of those two
 //! - `timeline`, `score`: what happened, and what it comes to
 //! - `peer`: the strategies that keyreeve is compared with
 
+mod agents;
 mod args;
 mod children;
 mod client;
 mod edge;
 mod fleet;
+mod lake;
 mod peer;
 mod place;
 mod plan;
+mod processes;
 mod rotate;
 mod score;
 mod strike;
@@ -35,6 +41,8 @@ pub(crate) async fn run(command: DemoCommand) -> Result<(), Failure> {
         DemoCommand::Fleet(args) => fleet::run(args).await,
         DemoCommand::Edge(args) => edge::run(args).await,
         DemoCommand::Rotate(args) => rotate::run(args).await,
+        DemoCommand::Agents(args) => agents::run(args).await,
+        DemoCommand::Lake(args) => lake::run(args).await,
         DemoCommand::Node(args) => peer::run(args).await,
     }
 }

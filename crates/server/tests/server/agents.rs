@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use keyreeve_picky::issuers::oauth::{self, Client, Server};
-use keyreeve_picky::issuers::{Fault, Faults, Key, sts};
+use keyreeve_picky::issuers::{Fault, Faults, Key, github, sts};
 use serde_json::{Value, json};
 
 use crate::issuers::{RSA, RSA_PUBLIC};
@@ -172,6 +172,47 @@ async fn a_refusal_of_sts_is_one_call_for_all_and_the_same_error_in_time() {
         (nodes[0].token("user").await.0 == 200).then_some(())
     })
     .await;
+}
+
+/// GitHub's replicas do not know a new token for some seconds: who is refused reports it, and that must not cost another token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_that_github_does_not_know_yet_is_reported_by_processes_and_not_minted_again() {
+    let config = github::Config {
+        keys: Key::all(RSA_PUBLIC).unwrap(),
+        replication: Duration::from_secs(2),
+        ..Default::default()
+    };
+    let github = github::start(config).await.unwrap();
+    let place = Place::new();
+    let key = place.secret("app.pem", RSA);
+    let config = place.config(&format!(
+        "[credential.user]\nsource = \"github-app\"\nkey = \"file:{}\"\nparams = {{ app_id = \"Iv23liPICKY\", installation_id = 1, api_url = \"{}\" }}\n",
+        key.display(),
+        github.api_url()
+    ));
+    let nodes: Vec<Node> = (0..3).map(|n| place.node(&config, &format!("node-{n}"), &[])).collect();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let url = format!("{}/installation/repositories", github.api_url());
+    let mut refused = 0;
+    let token = until("the token is known", async || {
+        let token = nodes[refused % nodes.len()].token_text("user").await;
+        if client.get(&url).bearer_auth(&token).send().await.unwrap().status() == 204 {
+            return Some(token);
+        }
+        refused += 1;
+        for node in &nodes {
+            let report = json!({ "generation": 1, "upstream_status": 401 });
+            let (status, body) = node.post("/v1/credentials/user/report", report).await;
+            assert!(status < 300 && body["result"] == "floor-wait", "{status} {body}");
+        }
+        None
+    })
+    .await;
+    assert!(refused > 0, "nobody was refused");
+    for node in &nodes {
+        assert_eq!(node.token_text("user").await, token);
+    }
+    assert_eq!((github.score().calls, github.score().issued), (1, 1), "all reports together cost nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

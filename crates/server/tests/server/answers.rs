@@ -10,7 +10,7 @@ use keyreeve::core::record::FaultClass;
 use keyreeve::core::schedule::Slots;
 use keyreeve::core::secret::Secret;
 use keyreeve::core::time::Mono;
-use keyreeve::port::{Host as _, Http, HttpAnswer, HttpError, HttpRequest};
+use keyreeve::port::{Host as _, Http, HttpAnswer, HttpError, HttpRequest, Via};
 use keyreeve::source::{MintError, Minting, Nature, Source, Tools, build};
 use keyreeve_picky::upstream::{self, ExpiryForm, Fault, Faults, Upstream, WrongExpiry};
 use keyreeve_server::fetch::{Fetch, FetchSettings};
@@ -24,7 +24,6 @@ const ANSWER_BYTES_MAX: usize = 4096;
 fn settings(url: &str) -> SourceConfig {
     SourceConfig::Http {
         url: url.into(),
-        via: None,
         method: "POST".into(),
         headers: BTreeMap::new(),
         secret_headers: [("x-api-key".into(), SecretRef::Literal(Secret::new("s3cr3t-value".into())))].into(),
@@ -45,6 +44,15 @@ fn built(host: &Arc<OsHost>, source: SourceConfig) -> Result<Arc<dyn Source>, St
 }
 
 fn built_over(host: &Arc<OsHost>, http: Arc<dyn Http>, source: SourceConfig) -> Result<Arc<dyn Source>, String> {
+    built_via(host, http, source, None)
+}
+
+fn built_via(
+    host: &Arc<OsHost>,
+    http: Arc<dyn Http>,
+    source: SourceConfig,
+    via: Option<Via>,
+) -> Result<Arc<dyn Source>, String> {
     let slots = Slots {
         period_ms: 1,
         backdate_ms: 0,
@@ -54,7 +62,7 @@ fn built_over(host: &Arc<OsHost>, http: Arc<dyn Http>, source: SourceConfig) -> 
         flight_ms: 0,
         min_interval_ms: 0,
     };
-    let config = CredentialConfig { source, plan: Plan::Slot(slots), keep: Keep::Always, wait_ms: 1000 };
+    let config = CredentialConfig { source, plan: Plan::Slot(slots), keep: Keep::Always, wait_ms: 1000, via };
     let tools = Tools {
         host: host.clone(),
         http,
@@ -240,7 +248,6 @@ async fn a_request_carries_what_was_configured() {
     let host = host();
     let source = SourceConfig::Http {
         url: format!("{}?g={{generation}}&k={{idempotency_key}}", parrot.url()),
-        via: None,
         method: "GET".into(),
         headers: [("x-until".into(), "in {generation}".into())].into(),
         secret_headers: [("x-api-key".into(), SecretRef::Literal(Secret::new("plain words".into())))].into(),
@@ -282,11 +289,8 @@ impl Http for Kept {
 async fn another_worker_and_a_client_certificate_are_named_to_the_platform() {
     let (host, kept) = (host(), Arc::new(Kept::default()));
     let named = |url: &str, binding: Option<&str>| {
-        let mut source = settings(url);
-        if let SourceConfig::Http { via, .. } = &mut source {
-            *via = binding.map(str::to_owned);
-        }
-        built_over(&host, kept.clone(), source)
+        let via = binding.map(|name| Via::Binding(name.to_owned()));
+        built_via(&host, kept.clone(), settings(url), via)
     };
     let service = named("service:RENEWAL/renew/{generation}?k={idempotency_key}", None).unwrap();
     let bank = named("https://bank.example.org/token", Some("BANK_CERTIFICATE")).unwrap();
@@ -295,7 +299,7 @@ async fn another_worker_and_a_client_certificate_are_named_to_the_platform() {
     }
     let asked: Vec<_> = kept.0.lock().unwrap().iter().map(|it| (it.url.clone(), it.via.clone())).collect();
     assert_eq!(asked[0], ("service:RENEWAL/renew/7?k=a%20b".into(), None));
-    assert_eq!(asked[1], ("https://bank.example.org/token".into(), Some("BANK_CERTIFICATE".into())));
+    assert_eq!(asked[1], ("https://bank.example.org/token".into(), Some(Via::Binding("BANK_CERTIFICATE".into()))));
     for wrong in ["service:/renew", "service:RENEWAL/a b"] {
         assert_eq!(named(wrong, None).err().unwrap(), "credential `lake`: `url` is not `service:NAME/path`");
     }

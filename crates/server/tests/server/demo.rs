@@ -11,9 +11,14 @@ use serde_json::Value;
 /// No wait here is longer; it ends a test that would hang, it is never waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs the demonstration; its exit code, its result, and its timeline.
+/// Runs `demo fleet`; its exit code, its result, and its timeline.
 fn demo(args: &[&str]) -> (i32, Value, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_keyreeve")).args(["demo", "fleet", "--json"]).args(args).output();
+    ran("fleet", args)
+}
+
+/// Runs a demonstration; its exit code, its result, and its timeline.
+fn ran(name: &str, args: &[&str]) -> (i32, Value, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_keyreeve")).args(["demo", name, "--json"]).args(args).output();
     let output = output.unwrap();
     let timeline = String::from_utf8(output.stderr).unwrap();
     let result = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}\n{timeline}"));
@@ -100,6 +105,31 @@ fn demo_rotate_fails_no_valid_token_and_accepts_no_retired_key() {
     assert!(counted("signed") > 200 && counted("verified") > 200 && counted("verified_outside") > 200, "{timeline}");
     assert!(counted("keys") >= 4 && counted("refused_retired") > 0, "{timeline}");
     assert!(timeline.matches(" is told to rotate, and killed ").count() == 2, "{timeline}");
+}
+
+#[test]
+fn demo_agents_spends_no_refresh_token_twice_and_revokes_no_family() {
+    let (code, result, timeline) = ran("agents", &["--processes", "8", "--windows", "0"]);
+    assert_eq!(result["problems"], serde_json::json!([]), "{timeline}");
+    assert_eq!(code, 0, "{timeline}");
+    // The first, one after the reports, and two for each of the two that were lost.
+    assert_eq!((&result["refreshes"], &result["windows"]), (&6.into(), &6.into()), "{timeline}");
+    assert_eq!((&result["reuses"], &result["families_revoked"], &result["failed"]), (&0.into(), &0.into(), &0.into()));
+    assert!(result["calls"].as_u64().unwrap() > 100, "{timeline}");
+    assert!(timeline.contains(" is killed between the answer and the commit"), "{timeline}");
+    assert_eq!(timeline.matches(" says `needs-reauth`").count(), 2, "{timeline}");
+}
+
+#[test]
+fn demo_lake_asks_sts_once_for_all_and_tells_all_the_same_in_time() {
+    let (code, result, timeline) = ran("lake", &["--nodes", "4", "--clients", "200"]);
+    assert_eq!(result["problems"], serde_json::json!([]), "{timeline}");
+    assert_eq!(code, 0, "{timeline}");
+    let acts = result["acts"].as_array().unwrap();
+    let calls: Vec<_> = acts.iter().map(|act| (act["act"].as_str().unwrap(), act["calls"].as_u64().unwrap())).collect();
+    let expected =
+        [("cold", 1), ("STS is down: at first", 1), ("STS is back", 1), ("STS hangs", 1), ("STS answers again", 2)];
+    assert_eq!(calls, expected, "{timeline}");
 }
 
 #[test]

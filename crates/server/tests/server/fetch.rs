@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use keyreeve::core::secret::Secret;
-use keyreeve::port::{Host as _, Http as _, HttpAnswer, HttpError, HttpRequest};
+use keyreeve::port::{Host as _, Http as _, HttpAnswer, HttpError, HttpRequest, Via};
 use keyreeve_server::fetch::{Fetch, FetchSettings};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -158,7 +158,7 @@ async fn a_proxy_is_used_where_it_is_configured() {
 #[tokio::test]
 async fn a_certificate_binding_or_another_worker_is_nothing_that_a_native_node_could_reach() {
     let settings = FetchSettings::default();
-    let via = HttpRequest { via: Some("BANK".into()), ..get("http://127.0.0.1:1/") };
+    let via = HttpRequest { via: Some(Via::Binding("BANK".into())), ..get("http://127.0.0.1:1/") };
     let error = send(&settings, via, 5000).await.err().unwrap();
     assert_eq!(error, HttpError::NotSent("the certificate binding `BANK` exists on Workers only".into()));
     let error = send(&settings, get("service:RENEWAL/renew"), 5000).await.err().unwrap();

@@ -4,6 +4,7 @@
 mod agents;
 mod answers;
 mod callers;
+mod certificates;
 mod clock;
 mod commands;
 mod demo;

@@ -85,19 +85,27 @@ struct World {
     register: Arc<Memory>,
     folder: tempfile::TempDir,
     rotates: bool,
+    skew: &'static str,
 }
 
 impl World {
     async fn new(rotation: Rotation) -> Self {
+        Self::living(rotation, Duration::from_secs(3600)).await
+    }
+
+    /// One whose access tokens live this long.
+    async fn living(rotation: Rotation, life: Duration) -> Self {
         let server = oauth::start(oauth::Config {
             clients: vec![Client { id: "agent".into(), secret: Some("client-secret".into()), keys: Vec::new() }],
             rotation,
+            life,
             ..Default::default()
         })
         .await
         .unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let world = Self { server, register: Arc::new(Memory::new()), folder, rotates: rotation == Rotation::Strict };
+        let rotates = rotation == Rotation::Strict;
+        let world = Self { server, register: Arc::new(Memory::new()), folder, rotates, skew: "0s" };
         world.consent();
         world
     }
@@ -119,10 +127,11 @@ impl World {
     fn node_on(&self, number: usize, death: Option<Death>) -> (Outbound, Arc<Wire>) {
         let host = Arc::new(OsHost::new());
         let config = config(&format!(
-            "[credential.c]\nsource = \"oauth2-refresh\"\nkeep = \"always\"\n[credential.c.params]\ntoken_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n[credential.c.life]\nmin_interval = \"1ms\"\nsend = \"300ms\"\ntimeout = \"400ms\"\nlease = \"700ms\"\ntakeover = \"900ms\"\npoll = \"50ms\"\nhold = \"20ms\"\nhard_hold = \"20ms\"\nskew = \"0s\"\n",
+            "[credential.c]\nsource = \"oauth2-refresh\"\nkeep = \"always\"\n[credential.c.params]\ntoken_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n[credential.c.life]\nmin_interval = \"1ms\"\nsend = \"300ms\"\ntimeout = \"400ms\"\nlease = \"700ms\"\ntakeover = \"900ms\"\npoll = \"50ms\"\nhold = \"20ms\"\nhard_hold = \"20ms\"\nskew = \"{}\"\n",
             self.server.token_url(),
             self.file().display(),
-            self.rotates
+            self.rotates,
+            self.skew
         ));
         let name = CredentialName::parse("c").unwrap();
         let source = build(&config, &name, &OsSecrets, &tools(&host)).unwrap();
@@ -229,7 +238,9 @@ async fn a_crash_at_any_step_ends_recovered_or_with_an_operator_and_never_spends
             let world = World::new(Rotation::Strict).await;
             let death = Death { at, is_made };
             let (first, wire) = world.node_on(1, Some(death));
-            let _ = first.token("c", 0, far(&first)).await;
+            // Nobody is handed what is not committed: its refresh token would be lost with the node.
+            let handed = first.token("c", 0, far(&first)).await.map(|served| served.generation).ok();
+            assert_eq!(handed, (at > 2).then_some(1), "{death:?}");
             if at > 2 {
                 assert!(first.get("c").is_some(), "{death:?}");
                 let started = Instant::now();
@@ -240,6 +251,7 @@ async fn a_crash_at_any_step_ends_recovered_or_with_an_operator_and_never_spends
                 }
             }
             crate::support::until("the node is dead", || wire.is_dead()).await;
+            assert_eq!(first.get("c").map(|served| served.generation), (at > 2).then_some(1), "{death:?}");
             first.stop();
             let second = world.node(2);
             let outcome = world.outcome(&second).await;
@@ -319,6 +331,22 @@ async fn a_new_refresh_token_is_kept_whatever_the_access_token_looks_like() {
     world.server.set_faults(Faults::default()).unwrap();
     renewed(&node, generation + 1).await;
     assert_eq!(world.server.score().reuses, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_refresh_token_is_kept_also_where_the_access_token_is_over_when_it_comes() {
+    let mut world = World::living(Rotation::Strict, Duration::from_secs(2)).await;
+    // Two clocks may be further apart than its access tokens live: no caller gets one, and the chain goes on.
+    world.skew = "3s";
+    let node = world.node(1);
+    let started = Instant::now();
+    while world.server.score().refreshes < 3 {
+        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", world.server.score());
+        assert!(node.token("c", 0, far(&node)).await.is_err());
+    }
+    let score = world.server.score();
+    assert_eq!((score.reuses, score.families_revoked), (0, 0), "{score:?}");
+    assert_ne!(node.status_of("c", world.record().await.as_ref()), Some(Status::NeedsReauth));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,7 @@ use crate::support::{order, until};
 
 /// Who is asked.
 enum Issuer {
-    Oauth(Server),
+    Oauth(Box<Server>),
     Sts(Sts),
     Github(Github),
     /// Faults and score of the STS, or of what comes after it.
@@ -135,16 +135,16 @@ async fn all(clock: &PickyClock, life: &str) -> Vec<Case> {
 
     let found = server(clock, client(Some("client-secret"))).await;
     let text = oauth_params("oauth2-client", &found.token_url(), SECRET);
-    add("oauth2-client", Issuer::Oauth(found), text);
+    add("oauth2-client", Issuer::Oauth(Box::new(found)), text);
 
     let found = server(clock, client(None)).await;
     let text = oauth_params("oauth2-client", &found.token_url(), &format!("client_key = '''{RSA}'''\n"));
-    add("oauth2-client that signs", Issuer::Oauth(found), text);
+    add("oauth2-client that signs", Issuer::Oauth(Box::new(found)), text);
 
     let found = server(clock, client(Some("client-secret"))).await;
     let more = format!("{SECRET}assertion = \"credential:identity\"\n");
     let text = oauth_params("token-exchange", &found.token_url(), &more);
-    add("token-exchange", Issuer::Oauth(found), with_identity("anybody", &text));
+    add("token-exchange", Issuer::Oauth(Box::new(found)), with_identity("anybody", &text));
 
     let found = server(clock, client(Some("client-secret"))).await;
     let file = serde_json::json!({
@@ -153,14 +153,14 @@ async fn all(clock: &PickyClock, life: &str) -> Vec<Case> {
     });
     let file = file.to_string();
     let text = format!("[credential.c]\nsource = \"google-service-account\"\nkey = '''{file}'''\nLIFE\n");
-    add("google-service-account", Issuer::Oauth(found), text);
+    add("google-service-account", Issuer::Oauth(Box::new(found)), text);
 
     let found = server(clock, client(Some("client-secret"))).await;
     let authority = found.token_url().replace("/token", "");
     let text = format!(
         "[credential.c]\nsource = \"azure-federated\"\nLIFE\n[credential.c.params]\ntenant_id = \"contoso\"\nclient_id = \"me\"\nscopes = [\"https://graph.microsoft.com/.default\"]\nassertion = \"credential:identity\"\nauthority = \"{authority}\"\n"
     );
-    add("azure-federated", Issuer::Oauth(found), with_identity("api://AzureADTokenExchange", &text));
+    add("azure-federated", Issuer::Oauth(Box::new(found)), with_identity("api://AzureADTokenExchange", &text));
 
     let config = sts::Config { trusted: keys(P256_PUBLIC), clock: clock.clone(), ..Default::default() };
     let found = sts::start(config).await.unwrap();
@@ -202,7 +202,7 @@ async fn all(clock: &PickyClock, life: &str) -> Vec<Case> {
     std::fs::write(&file, found.consent()).unwrap();
     let more = format!("{SECRET}refresh_token = \"file:{}\"\n", file.path().display());
     let text = oauth_params("oauth2-refresh", &found.token_url(), &more);
-    add("oauth2-refresh", Issuer::Oauth(found), text);
+    add("oauth2-refresh", Issuer::Oauth(Box::new(found)), text);
     if let Some(case) = cases.last_mut() {
         case.refresh = Some(file);
     }

@@ -9,7 +9,7 @@ use http::{Method, Uri};
 use keyreeve::config::{Algorithm, CacheTier, SecretRef};
 use keyreeve::core::id::WriteId;
 use keyreeve::core::secret::Secret;
-use keyreeve::port::{Entry, Host, Http as _, HttpRequest as Outgoing, Key, Register, Secrets as _, Shared};
+use keyreeve::port::{Entry, Host, Http as _, HttpRequest as Outgoing, Key, Register, Secrets as _, Shared, Via};
 use keyreeve_sim::conformance;
 use worker::{
     Context, Delay, DurableObject, Env, HttpRequest, Request, Response, ResponseBuilder, State, Storage,
@@ -159,7 +159,7 @@ async fn fetch(env: &Env, query: &Query) -> Result<String, String> {
             .and_then(|method| Method::from_bytes(method.as_bytes()).ok())
             .unwrap_or_default(),
         url: query.text("url")?.to_owned(),
-        via: query.text("via").ok().map(str::to_owned),
+        via: query.text("via").ok().map(|name| Via::Binding(name.to_owned())),
         headers,
         body: Secret::new(body),
         answer_bytes_max: usize::try_from(query.number("max").unwrap_or(65_536)).unwrap_or(0),

@@ -2,7 +2,7 @@
 
 use super::super::table::Fallback::{Computed, Required, Unset, Value};
 use super::super::table::{Kind, Setting, Text, row};
-use super::super::types::Home::Worker;
+use super::super::types::Home::Native;
 use super::{DAY, HOUR, MINUTE, SECOND};
 
 /// Signature algorithms that a verifier may be told.
@@ -135,12 +135,19 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     row(
         verifier("via"),
-        Kind::Text(super::BINDING),
+        Kind::Text(super::CERTIFICATE),
         Unset("no certificate"),
-        "The mTLS certificate binding that its keys are fetched with.",
-        "\"binding:ISSUER_CERTIFICATE\"",
+        "The client certificate that its keys are fetched with: a file in PEM with the certificate, its chain and its private key; on a Worker the name of an mTLS certificate binding.",
+        "\"file:/etc/keyreeve/client.pem\"",
+    ),
+    row(
+        verifier("ca"),
+        Kind::Text(super::FILE),
+        Unset("the system's"),
+        "The certificate authorities to believe instead of the system's when its keys are fetched: a file in PEM.",
+        "\"file:/etc/keyreeve/ca.pem\"",
     )
-    .on(Worker, "certificate bindings exist on Workers only"),
+    .on(Native, "remove it: a Worker believes the authorities that Cloudflare believes"),
     row(
         ("", "gate"),
         Kind::Named("gate.*"),
