@@ -18,7 +18,7 @@ use keyreeve::inbound::{Inbound, Trusted};
 use keyreeve::jwt::{Algorithm, Expected, Key, PublicKey, SigningKey, Verifier};
 use tokio::runtime::Runtime;
 
-use crate::http::{CONNECTIONS, Load, ROUND, ROUNDS, Server, hello_server, load, start};
+use crate::http::{Server, beside_hello, hello_server, start};
 use crate::jwt::{SECRET, body, cpu_ms};
 
 pub fn run(runtime: &Runtime, binary: &Path) {
@@ -40,33 +40,8 @@ pub fn run(runtime: &Runtime, binary: &Path) {
     );
     let gate = Server { child, address, request: request.into_bytes() };
     let hello = hello_server();
-    let mut rows = Vec::new();
-    for round in 0..=ROUNDS {
-        let ours = load(runtime, &gate);
-        let bare = load(runtime, &hello);
-        // The first round warms up.
-        if round > 0 {
-            rows.push((ours, bare));
-        }
-    }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let of = |pick: &dyn Fn(&(Load, Load)) -> f64| median(rows.iter().map(pick).collect());
-    println!(
-        "\nGET /auth/orders with a token of {} bytes beside a bare hyper hello, {CONNECTIONS} connections, median of {ROUNDS} rounds of {} s\n",
-        token.len(),
-        ROUND.as_secs()
-    );
-    println!("{:<20} {:>12} {:>16}", "", "requests/s", "CPU us/request");
-    println!("{:<20} {:>12.0} {:>16.1}", "keyreeve /auth", of(&|row| row.0.per_second), of(&|row| row.0.cpu_us));
-    println!("{:<20} {:>12.0} {:>16.1}", "bare hyper", of(&|row| row.1.per_second), of(&|row| row.1.cpu_us));
-    println!(
-        "\nratio by requests/s {:.2}, by CPU {:.2}",
-        of(&|row| row.0.per_second / row.1.per_second),
-        of(&|row| row.1.cpu_us / row.0.cpu_us)
-    );
+    println!("\na token of {} bytes", token.len());
+    beside_hello(runtime, ("keyreeve GET /auth", &gate), &hello);
     drop((gate, hello, issuer));
     let _ = std::fs::remove_dir_all(folder);
 }

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
-pub const CONNECTIONS: usize = 16;
-pub const ROUNDS: usize = 5;
-pub const ROUND: Duration = Duration::from_secs(3);
+const CONNECTIONS: usize = 16;
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(3);
 
 /// A server that does nothing but what hyper needs to answer.
 pub async fn hello() {
@@ -83,39 +83,41 @@ pub fn run(runtime: &Runtime, binary: &Path) {
     let keyreeve = Server { child, address, request: request.into_bytes() };
     let hello = hello_server();
 
+    beside_hello(runtime, ("keyreeve GET /token", &keyreeve), &hello);
+    drop((keyreeve, hello));
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+struct Load {
+    per_second: f64,
+    cpu_us: f64,
+}
+
+/// Loads a server of ours and a bare one in turn, and prints what an answer of each costs.
+pub fn beside_hello(runtime: &Runtime, (name, ours): (&str, &Server), hello: &Server) {
     let mut rows = Vec::new();
     for round in 0..=ROUNDS {
-        let ours = load(runtime, &keyreeve);
-        let bare = load(runtime, &hello);
+        let row = (load(runtime, ours), load(runtime, hello));
         // The first round warms up.
         if round > 0 {
-            rows.push((ours, bare));
+            rows.push(row);
         }
     }
-    let median = |mut values: Vec<f64>| {
+    let of = |pick: &dyn Fn(&(Load, Load)) -> f64| {
+        let mut values: Vec<f64> = rows.iter().map(pick).collect();
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let of = |pick: &dyn Fn(&(Load, Load)) -> f64| median(rows.iter().map(pick).collect());
-    println!(
-        "GET /token beside a bare hyper hello, {CONNECTIONS} connections, median of {ROUNDS} rounds of {} s\n",
-        ROUND.as_secs()
-    );
+    let seconds = ROUND.as_secs();
+    println!("{name} beside a bare hyper hello, {CONNECTIONS} connections, median of {ROUNDS} rounds of {seconds} s\n");
     println!("{:<20} {:>12} {:>16}", "", "requests/s", "CPU us/request");
-    println!("{:<20} {:>12.0} {:>16.1}", "keyreeve GET /token", of(&|row| row.0.per_second), of(&|row| row.0.cpu_us));
+    println!("{:<20} {:>12.0} {:>16.1}", name, of(&|row| row.0.per_second), of(&|row| row.0.cpu_us));
     println!("{:<20} {:>12.0} {:>16.1}", "bare hyper", of(&|row| row.1.per_second), of(&|row| row.1.cpu_us));
     println!(
         "\nratio by requests/s {:.2}, by CPU {:.2}",
         of(&|row| row.0.per_second / row.1.per_second),
         of(&|row| row.1.cpu_us / row.0.cpu_us)
     );
-    drop((keyreeve, hello));
-    let _ = std::fs::remove_dir_all(folder);
-}
-
-pub struct Load {
-    pub per_second: f64,
-    pub cpu_us: f64,
 }
 
 /// User and system time of a process, in microseconds.
@@ -126,7 +128,7 @@ fn cpu_us(pid: u32) -> f64 {
     ticks * 10_000.0
 }
 
-pub fn load(runtime: &Runtime, server: &Server) -> Load {
+fn load(runtime: &Runtime, server: &Server) -> Load {
     let done = Arc::new(AtomicU64::new(0));
     let before = cpu_us(server.child.id());
     let start = Instant::now();

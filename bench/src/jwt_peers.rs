@@ -6,7 +6,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{self as aws, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair};
 use ed25519_dalek::Signer as _;
 use ed25519_dalek::pkcs8::DecodePrivateKey as _;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken as jwt;
 use jwt_simple::prelude as simple;
 use jwt_simple::prelude::{ECDSAP256KeyPairLike as _, ECDSAP256PublicKeyLike as _, EdDSAKeyPairLike as _, EdDSAPublicKeyLike as _, MACLike as _, RSAKeyPairLike as _, RSAPublicKeyLike as _};
@@ -15,6 +15,8 @@ use keyreeve::jwt::{Algorithm, PublicKey};
 use sha2::{Sha256, Sha512};
 
 use crate::jwt::{Body, ED25519, P256, RSA, Row, SECRET, body, row};
+
+const SIMPLE: &str = "jwt-simple 0.15 (pure Rust)";
 
 fn der(pem: &str) -> Vec<u8> {
     let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
@@ -91,22 +93,8 @@ pub fn verify(algorithm: Algorithm, token: &str, message: &[u8], signature: &[u8
     rows.extend(simple_verify(algorithm, token));
     let (message, signature) = (message.to_vec(), signature.to_vec());
     match algorithm {
-        Algorithm::Hs256 => {
-            let mac = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();
-            rows.push(row("raw hmac + sha2", move || {
-                let mut mac = mac.clone();
-                mac.update(&message);
-                mac.verify_slice(&signature).unwrap();
-            }));
-        }
-        Algorithm::Hs512 => {
-            let mac = Hmac::<Sha512>::new_from_slice(SECRET).unwrap();
-            rows.push(row("raw hmac + sha2", move || {
-                let mut mac = mac.clone();
-                mac.update(&message);
-                mac.verify_slice(&signature).unwrap();
-            }));
-        }
+        Algorithm::Hs256 => rows.push(mac_verify::<Hmac<Sha256>>(message, signature)),
+        Algorithm::Hs512 => rows.push(mac_verify::<Hmac<Sha512>>(message, signature)),
         Algorithm::EdDsa => {
             let key = dalek().verifying_key();
             let parsed = ed25519_dalek::Signature::from_slice(&signature).unwrap();
@@ -142,33 +130,19 @@ pub fn sign(algorithm: Algorithm, message: &[u8]) -> Vec<Row> {
     rows.extend(simple_sign(algorithm));
     let message = message.to_vec();
     match algorithm {
-        Algorithm::Hs256 => {
-            let mac = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();
-            rows.push(row("raw hmac + sha2", move || {
-                let mut mac = mac.clone();
-                mac.update(&message);
-                black_box(mac.finalize().into_bytes());
-            }));
-        }
-        Algorithm::Hs512 => {
-            let mac = Hmac::<Sha512>::new_from_slice(SECRET).unwrap();
-            rows.push(row("raw hmac + sha2", move || {
-                let mut mac = mac.clone();
-                mac.update(&message);
-                black_box(mac.finalize().into_bytes());
-            }));
-        }
+        Algorithm::Hs256 => rows.push(mac_sign::<Hmac<Sha256>>(message)),
+        Algorithm::Hs512 => rows.push(mac_sign::<Hmac<Sha512>>(message)),
         Algorithm::EdDsa => {
             let key = dalek();
             let text = message.clone();
-            rows.push(row("raw ed25519-dalek", move || drop(black_box(key.sign(&text)))));
+            rows.push(row("raw ed25519-dalek", move || { black_box(key.sign(&text)); }));
             let key = Ed25519KeyPair::from_pkcs8(&der(ED25519)).unwrap();
-            rows.push(row("raw aws-lc-rs", move || drop(black_box(key.sign(&message)))));
+            rows.push(row("raw aws-lc-rs", move || { black_box(key.sign(&message)); }));
         }
         Algorithm::Es256 => {
             let key = p256_pair();
             let chance = SystemRandom::new();
-            rows.push(row("raw aws-lc-rs", move || drop(black_box(key.sign(&chance, &message).unwrap()))));
+            rows.push(row("raw aws-lc-rs", move || { black_box(key.sign(&chance, &message).unwrap()); }));
         }
         rsa => {
             let how: &'static dyn aws::RsaEncoding =
@@ -180,6 +154,28 @@ pub fn sign(algorithm: Algorithm, message: &[u8]) -> Vec<Row> {
         }
     }
     rows
+}
+
+fn mac<M: KeyInit>() -> M {
+    M::new_from_slice(SECRET).unwrap()
+}
+
+fn mac_verify<M: Mac + KeyInit + Clone + 'static>(message: Vec<u8>, signature: Vec<u8>) -> Row {
+    let mac: M = mac();
+    row("raw hmac + sha2", move || {
+        let mut mac = mac.clone();
+        mac.update(&message);
+        mac.verify_slice(&signature).unwrap();
+    })
+}
+
+fn mac_sign<M: Mac + KeyInit + Clone + 'static>(message: Vec<u8>) -> Row {
+    let mac: M = mac();
+    row("raw hmac + sha2", move || {
+        let mut mac = mac.clone();
+        mac.update(&message);
+        black_box(mac.finalize().into_bytes());
+    })
 }
 
 /// What is left of [`Body`] when the registered claims are the library's own.
@@ -213,7 +209,7 @@ fn simple_options() -> simple::VerificationOptions {
 macro_rules! simple_verify_with {
     ($key:expr, $token:expr) => {{
         let (key, token, options) = ($key, $token.to_owned(), simple_options());
-        Some(row("jwt-simple 0.15 (pure Rust)", move || {
+        Some(row(SIMPLE, move || {
             black_box(key.verify_token::<Custom>(&token, Some(options.clone())).unwrap());
         }))
     }};
@@ -231,27 +227,19 @@ fn simple_verify(algorithm: Algorithm, token: &str) -> Option<Row> {
 }
 
 macro_rules! simple_sign_with {
-    ($key:expr) => {{
+    ($key:expr, $sign:ident) => {{
         let (key, claims) = ($key, simple_claims());
-        Some(row("jwt-simple 0.15 (pure Rust)", move || {
-            black_box(key.sign(claims.clone()).unwrap());
-        }))
+        Some(row(SIMPLE, move || drop(black_box(key.$sign(claims.clone()).unwrap()))))
     }};
 }
 
 fn simple_sign(algorithm: Algorithm) -> Option<Row> {
     match algorithm {
-        Algorithm::Hs256 => {
-            let (key, claims) = (simple::HS256Key::from_bytes(SECRET), simple_claims());
-            Some(row("jwt-simple 0.15 (pure Rust)", move || drop(black_box(key.authenticate(claims.clone()).unwrap()))))
-        }
-        Algorithm::Hs512 => {
-            let (key, claims) = (simple::HS512Key::from_bytes(SECRET), simple_claims());
-            Some(row("jwt-simple 0.15 (pure Rust)", move || drop(black_box(key.authenticate(claims.clone()).unwrap()))))
-        }
-        Algorithm::Rs256 => simple_sign_with!(simple::RS256KeyPair::from_pem(RSA).unwrap()),
-        Algorithm::Ps256 => simple_sign_with!(simple::PS256KeyPair::from_pem(RSA).unwrap()),
-        Algorithm::Es256 => simple_sign_with!(simple::ES256KeyPair::from_pem(P256).unwrap()),
-        _ => simple_sign_with!(simple::Ed25519KeyPair::from_pem(ED25519).unwrap()),
+        Algorithm::Hs256 => simple_sign_with!(simple::HS256Key::from_bytes(SECRET), authenticate),
+        Algorithm::Hs512 => simple_sign_with!(simple::HS512Key::from_bytes(SECRET), authenticate),
+        Algorithm::Rs256 => simple_sign_with!(simple::RS256KeyPair::from_pem(RSA).unwrap(), sign),
+        Algorithm::Ps256 => simple_sign_with!(simple::PS256KeyPair::from_pem(RSA).unwrap(), sign),
+        Algorithm::Es256 => simple_sign_with!(simple::ES256KeyPair::from_pem(P256).unwrap(), sign),
+        _ => simple_sign_with!(simple::Ed25519KeyPair::from_pem(ED25519).unwrap(), sign),
     }
 }

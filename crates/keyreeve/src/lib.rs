@@ -14,6 +14,7 @@
 //! - [`inbound`]: whose tokens are accepted, and what their holders may do
 //! - [`jwt`]: tokens signed and verified, for Rust programs too
 //! - [`http`]: the HTTP API, on any home
+//! - `system`: the operating system behind the ports, where the feature of that name is on
 
 pub mod clock;
 pub mod config;
@@ -28,5 +29,7 @@ pub mod outbound;
 pub mod port;
 pub mod seal;
 pub mod source;
+#[cfg(feature = "system")]
+pub mod system;
 
 pub use keyreeve_core as core;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use keyreeve::config::{Bind, Config, FileConfig, FileForm, InjectConfig, MetadataKind, Surface};
+use keyreeve::config::{Bind, Config, FileConfig, FileForm, InjectConfig, MetadataKind, Surface, TlsConfig};
 use keyreeve::core::secret::Secret;
 use keyreeve::http::{self, Api, Inject, Site};
 use keyreeve::outbound::{Outbound, Served};
@@ -21,6 +21,8 @@ use crate::listen::Bound;
 pub(crate) struct Door {
     pub(crate) bind: Bind,
     pub(crate) behind: Behind,
+    /// What it proves itself with, where it speaks TLS.
+    pub(crate) tls: Option<TlsConfig>,
 }
 
 /// What a listener serves.
@@ -37,14 +39,16 @@ pub(crate) enum Behind {
 impl Door {
     /// Everything that a configuration has besides its listeners.
     pub(crate) fn of(config: &Config) -> impl Iterator<Item = Self> {
-        let metadata = config
-            .metadata
-            .values()
-            .map(|one| Self { bind: one.bind.clone(), behind: Behind::Metadata(one.kind.clone()) });
-        let injects = config
-            .injects
-            .values()
-            .map(|one| Self { bind: one.bind.clone(), behind: Behind::Inject(Box::new(one.clone())) });
+        let metadata = config.metadata.values().map(|one| Self {
+            bind: one.bind.clone(),
+            behind: Behind::Metadata(one.kind.clone()),
+            tls: None,
+        });
+        let injects = config.injects.values().map(|one| Self {
+            bind: one.bind.clone(),
+            behind: Behind::Inject(Box::new(one.clone())),
+            tls: None,
+        });
         metadata.chain(injects)
     }
 

@@ -126,7 +126,7 @@ fn kit(who: &JwtWho, key_variable: &str, key: Option<&Path>) -> Result<Kit, Fail
     let platform = Platform {
         variable: &variable,
         file: &|path| read(Path::new(path)).map_err(|failure| failure.message),
-        remote: &|_| Err("this command fetches no keys: save the JWKS to a file and give it with `--keys`".to_owned()),
+        remote: &keyreeve::system::keys,
         signer: keyreeve::crypto::any_signer,
         check: keyreeve::crypto::check,
     };

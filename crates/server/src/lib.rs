@@ -8,8 +8,7 @@
 //! - [`passage`]: the same with bodies that stream, for gates
 
 pub mod command;
-pub mod fetch;
-pub mod host;
 pub mod passage;
-pub mod secrets;
 pub mod written;
+
+pub use keyreeve::system::{fetch, host, secrets};

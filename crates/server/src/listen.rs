@@ -1,6 +1,7 @@
 //! Listening sockets: TCP and Unix, a bound on connections, a clean end.
 
 mod connection;
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -10,14 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Body;
 use http::Request;
 use keyreeve::config::Bind;
-use keyreeve::http::{Peer, Site};
+use keyreeve::http::{ClientCertificate, Peer, Site};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+pub(crate) use tls::Tls;
 
 /// After a failed `accept` (out of file descriptors, mostly) this long passes before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -46,6 +49,7 @@ pub(crate) struct Listening {
     bind: Bind,
     name: String,
     answerer: Answerer,
+    tls: Arc<ArcSwapOption<Tls>>,
     stop: watch::Sender<bool>,
     open: Arc<Semaphore>,
     connections_max: usize,
@@ -124,16 +128,25 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 impl Listening {
     /// Accepts from now on.
-    pub(crate) fn start(bind: Bind, bound: Bound, answerer: Answerer, connections_max: usize) -> Self {
+    pub(crate) fn start(
+        bind: Bind,
+        bound: Bound,
+        answerer: Answerer,
+        tls: Option<Tls>,
+        connections_max: usize,
+    ) -> Self {
         let name = bound.to_string();
+        let name = if tls.is_some() { name.replacen("http:", "https:", 1) } else { name };
+        let tls = Arc::new(ArcSwapOption::from_pointee(tls));
         let open = Arc::new(Semaphore::new(connections_max));
         let (stop, stopped) = watch::channel(false);
-        let accepting = Accepting { answerer: Arc::clone(&answerer), open: Arc::clone(&open), stopped };
+        let (answers, speaks) = (Arc::clone(&answerer), Arc::clone(&tls));
+        let accepting = Accepting { answerer: answers, tls: speaks, open: Arc::clone(&open), stopped };
         let task = match bound {
             Bound::Tcp(listener) => tokio::spawn(accepting.accept_tcp(listener)),
             Bound::Unix(listener, file) => tokio::spawn(accepting.accept_unix(listener, file)),
         };
-        Self { bind, name, answerer, stop, open, connections_max, task }
+        Self { bind, name, answerer, tls, stop, open, connections_max, task }
     }
 
     /// The address it was asked for.
@@ -151,6 +164,11 @@ impl Listening {
         self.answerer.store(Arc::new(site));
     }
 
+    /// Speaks TLS so, or none at all, with whoever connects from now on.
+    pub(crate) fn speak(&self, tls: Option<Tls>) {
+        self.tls.store(tls.map(Arc::new));
+    }
+
     /// Stops accepting, lets every connection finish the request it is at, and returns when all have ended.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(true);
@@ -165,6 +183,7 @@ impl Listening {
 #[derive(Clone)]
 struct Accepting {
     answerer: Answerer,
+    tls: Arc<ArcSwapOption<Tls>>,
     open: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 }
@@ -181,7 +200,10 @@ impl Accepting {
                 Ok((stream, _)) => {
                     // Answers are small and complete: waiting for more to send only costs time.
                     let _ = stream.set_nodelay(true);
-                    self.clone().serve(stream, Peer { uid: None }, permit);
+                    match self.tls.load_full() {
+                        None => self.clone().serve(stream, Who::Unknown, permit),
+                        Some(tls) => self.clone().shake_hands(tls, stream, permit),
+                    }
                 }
                 Err(error) => self.refused(&error).await,
             }
@@ -196,7 +218,7 @@ impl Accepting {
                 () = until_true(&mut self.stopped) => break,
             };
             match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
-                Ok((peer, stream)) => self.clone().serve(stream, Peer { uid: Some(peer.uid()) }, permit),
+                Ok((peer, stream)) => self.clone().serve(stream, Who::Local(Peer { uid: Some(peer.uid()) }), permit),
                 Err(error) => self.refused(&error).await,
             }
         }
@@ -204,7 +226,7 @@ impl Accepting {
     }
 
     /// A place for one more connection; `None` when it is time to stop.
-    async fn room(&mut self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    async fn room(&mut self) -> Option<OwnedSemaphorePermit> {
         let open = Arc::clone(&self.open);
         tokio::select! {
             permit = open.acquire_owned() => permit.ok(),
@@ -217,23 +239,56 @@ impl Accepting {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    fn serve<S>(self, stream: S, peer: Peer, permit: tokio::sync::OwnedSemaphorePermit)
+    fn serve<S>(self, stream: S, who: Who, permit: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        tokio::spawn(self.serving(stream, who, permit));
+    }
+
+    async fn serving<S>(self, stream: S, who: Who, permit: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { answerer, stopped, .. } = self;
         let answer = move |mut request: Request<Body>| {
-            // Most peers have no uid, which is not worth an allocation.
-            if peer.uid.is_some() {
-                request.extensions_mut().insert(peer);
-            }
+            // Most peers are nobody yet, which is not worth an allocation.
+            match &who {
+                Who::Unknown => None,
+                Who::Local(peer) => request.extensions_mut().insert(*peer).map(drop),
+                Who::Certified(certificate) => request.extensions_mut().insert(certificate.clone()).map(drop),
+            };
             answerer.load().answer(request)
         };
+        connection::serve(stream, answer, stopped).await;
+        drop(permit);
+    }
+
+    fn shake_hands(mut self, tls: Arc<Tls>, stream: TcpStream, permit: OwnedSemaphorePermit) {
         tokio::spawn(async move {
-            connection::serve(stream, answer, stopped).await;
-            drop(permit);
+            let accepted = tokio::select! {
+                accepted = tls.accept(stream) => accepted,
+                () = until_true(&mut self.stopped) => return,
+            };
+            match accepted {
+                Ok((stream, shown)) => {
+                    let who = shown.map_or(Who::Unknown, Who::Certified);
+                    self.serving(stream, who, permit).await;
+                }
+                // Anybody can begin one and break it off.
+                Err(error) => tracing::debug!("a handshake failed: {error}"),
+            }
         });
     }
+}
+
+/// What is known of the other end of a connection.
+enum Who {
+    Unknown,
+    /// On this machine.
+    Local(Peer),
+    /// By its certificate.
+    Certified(ClientCertificate),
 }
 
 async fn until_true(flag: &mut watch::Receiver<bool>) {

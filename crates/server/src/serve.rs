@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use keyreeve::config::{Bind, Config, Surface};
+use keyreeve::config::{Bind, ClientConfig, ClientProof, Config, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::http::{self, Api, Live};
@@ -21,7 +21,7 @@ use crate::cli::{LogForm, ServeArgs};
 use crate::exit::{Code, Failure, say};
 use crate::hand_out::{Behind, Door, Files};
 use crate::issuing::Signs;
-use crate::listen::{Bound, Listening};
+use crate::listen::{Bound, Listening, Tls};
 use crate::load::{self, Ground, Loaded, Store};
 use crate::logs;
 use crate::notify::{self, State};
@@ -91,6 +91,7 @@ impl Node {
         let name = node_name(settings.node.as_deref())?;
         let config = load::read_and_warn(&settings.config)?;
         let doors = doors_of(&config, settings.bind);
+        let tls = tls_of(&doors, &config, &ground)?;
         // Sockets first: an address that is taken should not cost a mint.
         let mut bound: Vec<Bound> = first.into_iter().collect();
         for door in doors.iter().skip(bound.len()) {
@@ -110,11 +111,11 @@ impl Node {
         };
         let api = Api::new(live(&outbound, &loaded), parts);
         let connections_max = loaded.config.limits.connections_max;
-        let doors = doors.into_iter().zip(bound);
+        let doors = doors.into_iter().zip(bound).zip(tls);
         let listeners = doors
-            .map(|(door, bound)| {
+            .map(|((door, bound), tls)| {
                 let answerer = Arc::new(ArcSwap::from_pointee(door.site(&api, &ground.streams)));
-                Listening::start(door.bind, bound, answerer, connections_max)
+                Listening::start(door.bind, bound, answerer, tls, connections_max)
             })
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
@@ -181,6 +182,7 @@ impl Node {
         let config = load::read_and_warn(&self.settings.config)?;
         let wanted = doors_of(&config, self.settings.bind);
         // What may fail comes first, so that a failure leaves everything as it was.
+        let tls = tls_of(&wanted, &config, &self.ground)?;
         let mut added = Vec::new();
         for door in &wanted {
             if !self.listeners.iter().any(|listening| *listening.bind() == door.bind) {
@@ -202,17 +204,18 @@ impl Node {
         }
         self.store.clone_from(&loaded.store);
         self.fetched.clone_from(&loaded.fetched);
-        self.listen_on(&wanted, added, loaded.config.limits.connections_max);
+        self.listen_on(wanted.into_iter().zip(tls).collect(), added, loaded.config.limits.connections_max);
         self.start_reseal();
         Ok(())
     }
 
-    fn listen_on(&mut self, wanted: &[Door], added: Vec<(Door, Bound)>, connections_max: usize) {
+    fn listen_on(&mut self, mut wanted: Vec<(Door, Option<Tls>)>, added: Vec<(Door, Bound)>, connections_max: usize) {
         let known = std::mem::take(&mut self.listeners);
         for listening in known {
-            match wanted.iter().find(|door| door.bind == *listening.bind()) {
-                Some(door) => {
+            match wanted.iter_mut().find(|(door, _)| door.bind == *listening.bind()) {
+                Some((door, tls)) => {
                     listening.answer_by(door.site(&self.api, &self.ground.streams));
+                    listening.speak(tls.take());
                     self.listeners.push(listening);
                 }
                 None => {
@@ -224,7 +227,8 @@ impl Node {
         for (door, bound) in added {
             tracing::info!("listening on {bound}");
             let answerer = Arc::new(ArcSwap::from_pointee(door.site(&self.api, &self.ground.streams)));
-            self.listeners.push(Listening::start(door.bind, bound, answerer, connections_max));
+            let tls = wanted.iter_mut().find(|(other, _)| other.bind == door.bind).and_then(|(_, tls)| tls.take());
+            self.listeners.push(Listening::start(door.bind, bound, answerer, tls, connections_max));
         }
     }
 
@@ -308,15 +312,35 @@ fn doors_of(config: &Config, instead: Option<SocketAddr>) -> Vec<Door> {
         None => config
             .listeners
             .iter()
-            .map(|listener| Door { bind: listener.bind.clone(), behind: Behind::Surfaces(listener.serve.clone()) })
+            .map(|listener| Door {
+                bind: listener.bind.clone(),
+                behind: Behind::Surfaces(listener.serve.clone()),
+                tls: listener.tls.clone(),
+            })
             .collect(),
         Some(address) => {
             let serve = BTreeSet::from([Surface::Api, Surface::Metrics, Surface::Gate, Surface::Oauth2]);
-            vec![Door { bind: Bind::Tcp(address), behind: Behind::Surfaces(serve) }]
+            vec![Door { bind: Bind::Tcp(address), behind: Behind::Surfaces(serve), tls: None }]
         }
     };
     doors.extend(Door::of(config));
     doors
+}
+
+/// The TLS of each door. Clients are asked for a certificate where one of them proves itself so.
+fn tls_of(doors: &[Door], config: &Config, ground: &Ground) -> Result<Vec<Option<Tls>>, Failure> {
+    let is_certified = |client: &ClientConfig| {
+        matches!(client.proof, ClientProof::CertificateSha256(_) | ClientProof::CertificateName(_))
+    };
+    let asks = config.clients.values().any(is_certified);
+    // Listeners come first, so that the index is theirs.
+    let of = |(at, door): (usize, &Door)| {
+        let Some(tls) = &door.tls else { return Ok(None) };
+        let serves = matches!(&door.behind, Behind::Surfaces(surfaces) if surfaces.contains(&Surface::Oauth2));
+        let made = Tls::new(tls, asks && serves, ground.secrets.as_ref());
+        made.map(Some).map_err(|cause| Failure::new(Code::Usage, format!("`listener[{at}].tls`: {cause}")))
+    };
+    doors.iter().enumerate().map(of).collect()
 }
 
 async fn bind(door: &Door) -> Result<Bound, Failure> {

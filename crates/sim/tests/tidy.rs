@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keyreeve-core", &[]),
     ("keyreeve-picky", &[]),
     ("keyreeve-bindgen", &[]),
-    ("keyreeve", &["keyreeve-core"]),
+    // Its tests turn on its features by naming it.
+    ("keyreeve", &["keyreeve", "keyreeve-core"]),
     ("keyreeve-server", &["keyreeve", "keyreeve-core", "keyreeve-picky"]),
     ("keyreeve-sim", &["keyreeve", "keyreeve-core"]),
     // The suite that checks its engines runs inside of it, in builds for tests only.

@@ -1,7 +1,7 @@
 use super::claims::{Claims, Verified};
 use super::draft::Draft;
 use super::refusal::{Refusal, Shown};
-use crate::json::Node;
+use crate::json::{DEPTH_MAX, Node, Value};
 use crate::time::Timestamp;
 
 /// The most actors of one token, one behind the other.
@@ -77,6 +77,12 @@ impl<'a> Delegation<'a> {
             if depth(Some(before)) >= ACTORS_MAX {
                 return Err(Refusal::Delegation(format!("{ACTORS_MAX} actors already stand behind this token")));
             }
+            // It stands one level deeper than it did, and what nobody reads is no token.
+            if nesting(before).saturating_add(2) > DEPTH_MAX {
+                return Err(Refusal::Delegation(
+                    "`act` of the original is nested too deep to stand behind another".into(),
+                ));
+            }
             act = act.node("act", before);
         }
         Ok(draft.object("act", &act))
@@ -120,6 +126,16 @@ fn more_than(name: &str, wanted: &str) -> Refusal {
         "`{}` is not in `{name}` of the original: a delegated token gains nothing",
         Shown::of(wanted)
     ))
+}
+
+/// How many levels of lists and objects a value has.
+fn nesting(node: Node<'_>) -> usize {
+    let inside = match node.value() {
+        Value::List(items) => items.map(nesting).max(),
+        Value::Object(members) => members.map(|(_, value)| nesting(value)).max(),
+        _ => return 0,
+    };
+    inside.unwrap_or(0).saturating_add(1)
 }
 
 fn depth(act: Option<Node<'_>>) -> usize {

@@ -181,6 +181,22 @@ impl Claims {
         thumbprint.map(Some).ok_or(Refusal::BadClaim { name: "cnf", why: "has a `jkt` that is no thumbprint" })
     }
 
+    /// Checks that the token came with the certificate that it is bound to, if it is bound to one (RFC 8705 3): `shown` is the
+    /// SHA-256 of the one that the connection was made with.
+    ///
+    /// # Errors
+    /// [`Refusal::Unbound`]; [`Refusal::BadClaim`] where `cnf.x5t#S256` is there and no thumbprint.
+    pub fn check_certificate(&self, shown: Option<[u8; 32]>) -> Result<(), Refusal> {
+        let Some(bound) = self.claim("cnf").and_then(|cnf| cnf.member("x5t#S256")) else { return Ok(()) };
+        let no_thumbprint = Refusal::BadClaim { name: "cnf", why: "has a `x5t#S256` that is no thumbprint" };
+        let bound = Node::text(bound).and_then(Thumbprint::parse).ok_or(no_thumbprint)?;
+        match shown.map(Thumbprint) {
+            Some(shown) if shown == bound => Ok(()),
+            Some(_) => Err(Refusal::Unbound("the token is bound to another certificate than the connection's")),
+            None => Err(Refusal::Unbound("the token is bound to a certificate, and the connection showed none")),
+        }
+    }
+
     /// Checks that whoever brought the token has the key it is bound to, if it is bound to one.
     ///
     /// # Errors

@@ -10,13 +10,14 @@ use super::parse;
 use super::problem::{Fault, nearest, shown};
 use super::scope::Scope;
 use super::sheet::{Named, Sheet};
-use super::types::SecretRef;
+use super::types::{Listener, SecretRef, Surface};
 
 /// The most clients.
 const CLIENTS_MAX: usize = 4096;
 /// How a secret gets into the configuration: as its hash.
 const NEW_CLIENT: &str =
     "`keyreeve config new-client NAME` makes a secret, and prints the `secret_sha256` that belongs here";
+const CERTIFICATE_NAME: &str = "for example \"dns:orders.internal\", \"uri:spiffe://example.org/orders\" or \"subject:CN=orders,O=Example\" (RFC 4514)";
 const GRANTS: [(&str, Grant); 5] = [
     ("client-credentials", Grant::ClientCredentials),
     ("token-exchange", Grant::TokenExchange),
@@ -58,6 +59,8 @@ pub enum ClientProof {
     Jwks(SecretRef),
     /// A client certificate, by the SHA-256 of its DER.
     CertificateSha256([u8; 32]),
+    /// A client certificate, by a name that an authority of the listener vouches for: `dns:..`, `uri:..` or `subject:..`.
+    CertificateName(String),
 }
 
 /// What a client may do.
@@ -95,7 +98,7 @@ pub enum Trusted {
 /// Reads all clients.
 pub(super) fn all(
     sheet: &mut Sheet,
-    issuers: &BTreeMap<IssuerName, IssuerConfig>,
+    (issuers, listeners): (&BTreeMap<IssuerName, IssuerConfig>, &[Listener]),
     verifiers: &BTreeSet<String>,
 ) -> BTreeMap<String, ClientConfig> {
     let named = sheet.named("client.*");
@@ -110,7 +113,7 @@ pub(super) fn all(
     let mut clients = BTreeMap::new();
     let mut secrets: BTreeMap<[u8; 32], String> = BTreeMap::new();
     for named in named {
-        let Some(client) = one(sheet, &named, issuers, verifiers) else { continue };
+        let Some(client) = one(sheet, &named, (issuers, listeners), verifiers) else { continue };
         if let ClientProof::SecretSha256(hash) = &client.proof
             && let Some(other) = secrets.insert(*hash, named.key.clone())
         {
@@ -128,7 +131,7 @@ pub(super) fn all(
 fn one(
     sheet: &mut Sheet,
     named: &Named,
-    issuers: &BTreeMap<IssuerName, IssuerConfig>,
+    (issuers, listeners): (&BTreeMap<IssuerName, IssuerConfig>, &[Listener]),
     verifiers: &BTreeSet<String>,
 ) -> Option<ClientConfig> {
     if IssuerName::parse(&named.key).is_err() {
@@ -138,6 +141,9 @@ fn one(
     }
     let mut scope = Scope::of(sheet, named, "client.*");
     let proof = proof(&mut scope);
+    if let Some(proof) = &proof {
+        is_asked_for(&mut scope, proof, listeners);
+    }
     let issuer = scope.parsed("issuer", |text| known_issuer(text, issuers), ToString::to_string);
     let can = can(&mut scope);
     let scopes = texts(&mut scope, "scopes").unwrap_or_default();
@@ -149,13 +155,14 @@ fn one(
 }
 
 fn proof(scope: &mut Scope<'_>) -> Option<ClientProof> {
-    const WAYS: [&str; 3] = ["secret_sha256", "jwks", "certificate_sha256"];
+    const WAYS: [&str; 4] = ["secret_sha256", "jwks", "certificate_sha256", "certificate_name"];
     let short =
         |hash: &[u8; 32]| hash.iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte:02x}")) + "..";
     let hash = |text: &str| parse::sha256(text).map_err(|fault| Fault::new(fault.must, NEW_CLIENT));
     let secret = scope.parsed("secret_sha256", hash, short).map(ClientProof::SecretSha256);
     let jwks = scope.secret("jwks").map(ClientProof::Jwks);
     let certificate = scope.parsed("certificate_sha256", parse::sha256, short).map(ClientProof::CertificateSha256);
+    let name = scope.parsed("certificate_name", certificate_name, Clone::clone).map(ClientProof::CertificateName);
     let written: Vec<&str> = WAYS.into_iter().filter(|way| scope.is_written(way)).collect();
     match written.as_slice() {
         [] => scope.missing("secret_sha256"),
@@ -166,14 +173,40 @@ fn proof(scope: &mut Scope<'_>) -> Option<ClientProof> {
             );
             scope.fault(second, &fault);
         }
-        ["certificate_sha256"] => scope.warn(
+        _ => {}
+    }
+    secret.or(jwks).or(certificate).or(name)
+}
+
+/// A certificate that no listener asks for proves nothing.
+fn is_asked_for(scope: &mut Scope<'_>, proof: &ClientProof, listeners: &[Listener]) {
+    let mut tls = listeners.iter().filter(|it| it.serve.contains(&Surface::Oauth2)).filter_map(|it| it.tls.as_ref());
+    match proof {
+        ClientProof::CertificateSha256(_) if tls.next().is_none() => scope.warn(
             "certificate_sha256",
-            "proves nothing yet: no listener of this version asks for certificates",
-            "use `jwks`, or `secret_sha256`",
+            "proves nothing: no listener that serves `oauth2` has `tls`",
+            "add `tls = { certificate = .., key = .. }` to it",
+        ),
+        ClientProof::CertificateName(_) if !tls.any(|tls| tls.client_ca.is_some()) => scope.warn(
+            "certificate_name",
+            "proves nothing: no listener that serves `oauth2` has `tls.client_ca`",
+            "name there the authority that signs the certificates of clients",
         ),
         _ => {}
     }
-    secret.or(jwks).or(certificate)
+}
+
+/// RFC 8705 2.1.2: one name of a certificate, of one kind.
+fn certificate_name(text: &str) -> Result<String, Fault> {
+    let must = |what: &str| Fault::new(format!("{what}: {}", shown(text)), CERTIFICATE_NAME);
+    let (kind, name) = text.split_once(':').ok_or_else(|| must("must say which kind of name it is"))?;
+    let is_kind = matches!(kind, "dns" | "uri" | "subject");
+    let is_name = !name.is_empty() && name.trim() == name && !name.contains('*');
+    match (is_kind, is_name) {
+        (true, true) => Ok(text.to_owned()),
+        (true, false) => Err(must("must be one name, without patterns")),
+        (false, _) => Err(must("must start with `dns:`, `uri:` or `subject:`")),
+    }
 }
 
 fn known_issuer(text: &str, issuers: &BTreeMap<IssuerName, IssuerConfig>) -> Result<IssuerName, Fault> {

@@ -23,7 +23,7 @@ const PROXIES: [(&str, Proxy); 5] = [
     ("caddy", Proxy::Caddy),
 ];
 /// What answers say where nobody says what.
-const IDENTITY: [(&str, &str); 6] = [
+pub(crate) const IDENTITY: [(&str, &str); 6] = [
     ("x-auth-subject", "sub"),
     ("x-auth-issuer", "iss"),
     ("x-auth-scope", "scope"),

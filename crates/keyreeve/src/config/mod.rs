@@ -43,6 +43,7 @@ pub use asked::{
 pub use bindings::Bindings;
 pub use client::{ClientConfig, ClientProof, Grant, OWN_CLAIMS, Trusted};
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;
+pub(crate) use gate::IDENTITY;
 pub(crate) use hand_out::bare_resource;
 pub use hand_out::{FileConfig, FileForm, MetadataConfig, MetadataKind};
 pub use inbound::{FetchConfig, GateConfig, KeysConfig, KeysUrl, Proxy, VerifierConfig};

@@ -20,7 +20,7 @@ use super::scope::Scope;
 use super::sheet::{Explained, Named, Sheet};
 use super::tree::{Lines, entries};
 use super::types::{
-    Bind, CacheTier, Config, CredentialConfig, Home, Limits, Listener, Plan, SecretRef, StoreUrl, Surface,
+    Bind, CacheTier, Config, CredentialConfig, Home, Limits, Listener, Plan, SecretRef, StoreUrl, Surface, TlsConfig,
 };
 use super::units::show_size;
 use super::value::show_secret;
@@ -138,7 +138,7 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let callers = caller::all(sheet, &listeners, &credentials, &issuers);
     served(sheet, &listeners, &issuers);
     let verifiers = verifier::all(sheet);
-    let clients = client::all(sheet, &issuers, &verifiers.keys().cloned().collect());
+    let clients = client::all(sheet, (&issuers, &listeners), &verifiers.keys().cloned().collect());
     let gates = gate::all(sheet, &listeners, &credentials);
     // Whoever builds a Worker has checked its configuration natively: its wasm need not know what it cannot have.
     let (metadata, files) = if cfg!(target_arch = "wasm32") {
@@ -297,6 +297,7 @@ fn listeners(sheet: &mut Sheet) -> Vec<Listener> {
         let listener = Listener {
             bind: Bind::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070)),
             serve: SURFACES.iter().map(|(_, surface)| *surface).collect(),
+            tls: None,
         };
         let mut scope = Scope::new(sheet, "listener[0]", "listener[]");
         scope.explain("bind", "127.0.0.1:7070".into(), Origin::Default);
@@ -338,16 +339,19 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
         }
     };
     let allows_plaintext = scope.flag("allow_plaintext");
+    let has_tls = scope.is_written("tls");
+    let tls = if has_tls { tls(&mut scope, bind.as_ref()) } else { None };
     let bind = bind?;
     if let Bind::Tcp(address) = &bind
         && !address.ip().is_loopback()
         && !allows_plaintext
+        && !has_tls
     {
         scope.fault(
             "bind",
             &Fault::new(
                 format!("is reachable from other machines without TLS: `{address}`"),
-                "bind to `127.0.0.1`, or say `allow_plaintext = true` where something else encrypts",
+                "give it `tls`, bind to `127.0.0.1`, or say `allow_plaintext = true` where something else encrypts",
             ),
         );
     }
@@ -359,5 +363,18 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
         scope
             .fault("bind", &Fault::new("is the address of another listener", "list all that it serves in one `serve`"));
     }
-    Some(Listener { bind, serve })
+    Some(Listener { bind, serve, tls })
+}
+
+fn tls(scope: &mut Scope<'_>, bind: Option<&Bind>) -> Option<TlsConfig> {
+    if matches!(bind, Some(Bind::Unix(_))) {
+        let fault = Fault::new("is for TCP", "the kernel says who is at the other end of a Unix socket: remove it");
+        scope.fault("tls", &fault);
+    }
+    if scope.is_written("allow_plaintext") {
+        scope.warn("allow_plaintext", "has no effect: the listener has `tls`", "remove it");
+    }
+    let mut tls = scope.inner("tls");
+    let (certificate, key, client_ca) = (tls.secret("certificate"), tls.secret("key"), tls.secret("client_ca"));
+    Some(TlsConfig { certificate: certificate?, key: key?, client_ca })
 }

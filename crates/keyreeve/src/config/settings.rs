@@ -137,7 +137,7 @@ const fn param(name: &'static str) -> (&'static str, &'static str) {
 
 /// Tables and keys that the design names and this version does not have, by their table.
 pub(super) const LATER: &[(&str, &str)] =
-    &[("", "token"), ("", "revocation"), ("", "tenant"), ("", "audit"), ("", "observe"), ("listener[]", "tls")];
+    &[("", "token"), ("", "revocation"), ("", "tenant"), ("", "audit"), ("", "observe")];
 
 /// What only a native node can have is not in a Worker's wasm, which nobody writes settings for without having them checked.
 const fn hand_out() -> &'static [Setting] {
@@ -240,6 +240,34 @@ static OUTBOUND: &[Setting] = &[
         Value("false"),
         "Listen without TLS on an address that other machines can reach. Credentials cross the network in clear, so set it only where something else encrypts.",
         "true",
+    ),
+    row(
+        ("listener[]", "tls"),
+        Kind::Group("listener[].tls"),
+        Unset("no TLS"),
+        "Speak TLS (1.2 and 1.3). Where `oauth2` is served and a client proves itself by a certificate, clients are asked for theirs.",
+        "tls = { certificate = \"file:/etc/keyreeve/server.pem\", key = \"file:/etc/keyreeve/server.key\" }",
+    ),
+    row(
+        ("listener[].tls", "certificate"),
+        Kind::Secret,
+        Required,
+        "Its certificate, and after it those between it and its authority, in PEM. Read again with the configuration.",
+        "\"file:/etc/keyreeve/server.pem\"",
+    ),
+    row(
+        ("listener[].tls", "key"),
+        Kind::Secret,
+        Required,
+        "The private key of the certificate, in PEM (PKCS #8, PKCS #1 or SEC 1).",
+        "\"file:/etc/keyreeve/server.key\"",
+    ),
+    row(
+        ("listener[].tls", "client_ca"),
+        Kind::Secret,
+        Unset("nobody: clients are known by `certificate_sha256` only"),
+        "The authorities that vouch for the names in certificates of clients (`certificate_name`), in PEM.",
+        "\"file:/etc/keyreeve/clients.pem\"",
     ),
     row(("", "caller"), Kind::Named("caller.*"), Unset("nobody may call"), "Who may call, by name.", "[caller.push]"),
     row(

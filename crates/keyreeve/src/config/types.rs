@@ -143,6 +143,19 @@ pub struct Listener {
     pub bind: Bind,
     /// What it serves.
     pub serve: BTreeSet<Surface>,
+    /// What it proves itself with; without it, it speaks no TLS.
+    pub tls: Option<TlsConfig>,
+}
+
+/// The TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Its certificate, with those between it and its authority.
+    pub certificate: SecretRef,
+    /// The certificate's private key.
+    pub key: SecretRef,
+    /// Who vouches for the names of clients.
+    pub client_ca: Option<SecretRef>,
 }
 
 /// A socket address.

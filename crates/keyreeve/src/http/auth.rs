@@ -22,10 +22,13 @@ pub struct Peer {
 
 /// The certificate that a connection was made with, and that belongs to its private key. Whoever serves TLS puts it into the
 /// extensions of each request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The SHA-256 of its DER (RFC 8705 3).
     pub sha256: [u8; 32],
+    /// Its names, where somebody who is trusted with that vouches for them, else none: `dns:..`, `uri:..`, and the subject in
+    /// the form of RFC 4514 as `subject:..`.
+    pub names: Arc<[String]>,
 }
 
 /// Somebody who has proved who they are. Only [`Callers::identify`] makes one.

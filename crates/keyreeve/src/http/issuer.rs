@@ -66,11 +66,16 @@ pub(super) async fn jwks(later: &Later, head: &Head) -> Result<Answer, Problem> 
 
 /// `GET /.well-known/openid-configuration` (OpenID Connect Discovery 1.0 3, RFC 8414 2).
 pub(super) fn discovery(later: &Later, head: &Head) -> Result<Answer, Problem> {
-    let (issuers, name) = at(later)?;
+    let (issuing, name) = issuing(later).ok_or_else(|| no_such(&later.name))?;
+    let issuers = &issuing.issuers;
     let config = issuers.config(name.as_str()).ok_or_else(|| no_such(&later.name))?;
     let url = &config.url;
     let algorithms = ["EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
-    let methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let mut methods = vec!["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    // RFC 8705 5: where some client proves itself so.
+    let certificates = issuing.clients.certificates_of(name.as_str());
+    methods.extend(certificates.by_name.then_some("tls_client_auth"));
+    methods.extend(certificates.by_itself.then_some("self_signed_tls_client_auth"));
     let body = json!({
         "issuer": url,
         "jwks_uri": format!("{url}/.well-known/jwks.json"),
@@ -91,6 +96,7 @@ pub(super) fn discovery(later: &Later, head: &Head) -> Result<Answer, Problem> {
         "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
         "revocation_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
+        "tls_client_certificate_bound_access_tokens": certificates.by_name || certificates.by_itself,
     });
     Ok(published(head, body.to_string(), "application/json", DOCUMENT_S))
 }

@@ -258,8 +258,9 @@ impl Site {
                 None => paths.push(Path { before, after, rows: vec![row] }),
             }
         }
-        // `acme/token` is the token of `acme` rather than the credential `token` of the tenant `acme`.
-        paths.sort_by_key(|path| std::cmp::Reverse(path.after.map(str::len)));
+        // `acme/token` is the token of `acme` rather than the credential `token` of the tenant `acme`. Gates come first: they
+        // are asked most, and nothing else is below their path.
+        paths.sort_by_key(|path| std::cmp::Reverse((path.before == GATES, path.after.map(str::len))));
         Self { api, paths: paths.into(), metadata: None, inject: None }
     }
 

@@ -46,14 +46,23 @@ pub struct Clients {
     all: BTreeMap<String, Arc<Client>>,
 }
 
+/// How certificates are told from one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// By a name that an authority vouches for: `tls_client_auth`.
+    pub by_name: bool,
+    /// By themselves, whoever signed them: `self_signed_tls_client_auth`.
+    pub by_itself: bool,
+}
+
 /// What somebody shows. Exactly one of them: RFC 6749 2.3.
 pub enum Shows<'a> {
     /// `client_id` and secret.
     Secret(&'a str, &'a Secret<String>),
     /// A signed assertion, and the `client_id` beside it, if there is one.
     Assertion(&'a str, Option<&'a str>),
-    /// `client_id`, and the SHA-256 of the certificate that the connection was made with.
-    Certificate(&'a str, [u8; 32]),
+    /// `client_id`, the SHA-256 of the certificate that the connection was made with, and those of its names that are vouched for.
+    Certificate(&'a str, [u8; 32], &'a [String]),
 }
 
 /// Why somebody is not a client. For the log: strangers hear `invalid_client`.
@@ -66,6 +75,9 @@ pub enum Stranger {
     /// The wrong secret or certificate.
     #[error("`{0}` has another secret or certificate")]
     Wrong(String),
+    /// The certificate has other names, or nobody vouches for it.
+    #[error("the certificate that `{0}` shows has another name: {1}")]
+    OtherName(String, String),
     /// The assertion is refused.
     #[error("the assertion of `{0}` is refused: {1}")]
     Assertion(String, String),
@@ -104,7 +116,9 @@ impl Clients {
                         continue;
                     }
                 },
-                ClientProof::SecretSha256(_) | ClientProof::CertificateSha256(_) => None,
+                ClientProof::SecretSha256(_) | ClientProof::CertificateSha256(_) | ClientProof::CertificateName(_) => {
+                    None
+                }
             };
             let client = Client { id: id.clone(), config: config.clone(), keys, shown: Mutex::default() };
             all.insert(id.clone(), Arc::new(client));
@@ -132,14 +146,31 @@ impl Clients {
                     _ => None,
                 })
             }
-            Shows::Certificate(id, digest) => self.by_digest(name, id, digest, |proof| match proof {
-                ClientProof::CertificateSha256(hash) => Some(*hash),
-                _ => None,
-            }),
+            Shows::Certificate(id, digest, names) => match self.at(name, id) {
+                Some(client) if let ClientProof::CertificateName(wanted) = &client.config.proof => {
+                    let is_it = names.contains(wanted);
+                    if is_it { Ok(Arc::clone(client)) } else { Err(Stranger::OtherName(clipped(id), listed(names))) }
+                }
+                _ => self.by_digest(name, id, digest, |proof| match proof {
+                    ClientProof::CertificateSha256(hash) => Some(*hash),
+                    _ => None,
+                }),
+            },
             Shows::Assertion(assertion, id) => {
                 self.by_assertion(crypto, (name, issuer), audiences, assertion, id, now).await
             }
         }
+    }
+
+    /// How clients of `issuer` prove themselves by certificates.
+    #[must_use]
+    pub fn certificates_of(&self, issuer: &str) -> Certificates {
+        let mut found = Certificates::default();
+        for client in self.all.values().filter(|client| client.config.issuer.as_str() == issuer) {
+            found.by_name |= matches!(client.config.proof, ClientProof::CertificateName(_));
+            found.by_itself |= matches!(client.config.proof, ClientProof::CertificateSha256(_));
+        }
+        found
     }
 
     fn at(&self, issuer: &str, id: &str) -> Option<&Arc<Client>> {
@@ -265,6 +296,12 @@ fn public_keys(text: &[u8]) -> Result<KeySet, String> {
         return Err("there is no key in it".to_owned());
     }
     Ok(keys)
+}
+
+/// The names of a certificate, for the log.
+fn listed(names: &[String]) -> String {
+    let shown: Vec<String> = names.iter().take(8).map(|name| format!("`{}`", clipped(name))).collect();
+    if shown.is_empty() { "none that an authority under `client_ca` vouches for".into() } else { shown.join(", ") }
 }
 
 /// The beginning of what a stranger sent, for the log.

@@ -28,8 +28,8 @@ use keyreeve_core::secret::Secret;
 use keyreeve_core::time::{Mono, Span};
 
 use crate::config::{FetchConfig, KeysUrl};
-use crate::crypto::MakeCheck;
-use crate::jwt::{KeySet, Keys, Unavailable, key_of};
+use crate::crypto::{LocalCrypto, MakeCheck};
+use crate::jwt::{KeySet, Keys, Remote, Unavailable, key_of};
 use crate::port::{Host, Http, HttpAnswer, HttpError, HttpRequest};
 
 /// One fetch takes at most this long, discovery included, in milliseconds.
@@ -45,6 +45,10 @@ const DISCOVERY_BYTES_MAX: usize = 64 * 1024;
 const DISCOVERY_MS: u64 = 3_600_000;
 /// The longest `max-age` that is followed, in milliseconds.
 const MAX_AGE_MS: u64 = 86_400_000;
+/// The least time between two fetches for a program that says nothing about it, and how long it goes on with the keys it
+/// knows while nobody answers; in milliseconds.
+const COOLDOWN_MS: u64 = 30_000;
+const STALE_MS: u64 = 86_400_000;
 
 /// What a [`Fetched`] is made of.
 #[derive(Clone)]
@@ -116,6 +120,29 @@ impl Fetched {
             failures: AtomicU32::new(0),
             state: Mutex::default(),
         }))
+    }
+
+    /// Keys as the environment of a program names them: by every algorithm with key pairs, for as long as it says, and no
+    /// longer than a day after that while nobody answers.
+    #[must_use]
+    pub fn remote(remote: &Remote, host: Arc<dyn Host>, http: Arc<dyn Http>, make: MakeCheck) -> Self {
+        let (name, url, ttl_s) = match remote {
+            Remote::Url { url, ttl_s } => ("JWT_JWKS_URL", url.clone(), *ttl_s),
+            Remote::Service { binding, ttl_s } => {
+                ("JWT_JWKS_SERVICE", format!("service:{binding}/.well-known/jwks.json"), *ttl_s)
+            }
+        };
+        let fresh_ms = ttl_s.saturating_mul(1000);
+        let fetch = FetchConfig {
+            from: KeysUrl::Jwks(url),
+            via: None,
+            cooldown_ms: COOLDOWN_MS.min(fresh_ms),
+            fresh_ms,
+            stale_ms: STALE_MS,
+        };
+        let algorithms = Algorithm::ALL.iter().copied().filter(|algorithm| !algorithm.is_symmetric()).collect();
+        let (issuer, pins, crypto) = (String::new(), Vec::new(), Arc::new(LocalCrypto));
+        Self::new(FetchedParts { name: name.to_owned(), issuer, fetch, algorithms, pins, host, http, crypto, make })
     }
 
     /// Whether another one would fetch the same in the same way.

@@ -27,6 +27,7 @@ use keyreeve_core::jwt::{Claims, Refusal, Shown, Unverified, Verified};
 use keyreeve_core::policy::{Decision, Policy, Request, Source, Subject};
 use keyreeve_core::time::Timestamp;
 
+use crate::config::IDENTITY;
 pub use crate::config::{GateConfig, Proxy};
 use crate::jwt::{Verifier, VerifyError};
 pub use build::{Parts, Problem, verifiers};
@@ -152,10 +153,21 @@ impl Gate {
             place: format!("gate:{name}"),
             method_header: header(&config.method_header)?,
             uri_header: header(&config.uri_header)?,
-            headers: config.identity.iter().filter_map(|(name, _)| header(name)).collect(),
+            headers: config
+                .identity
+                .iter()
+                .filter_map(|(name, _)| usual_header(name).or_else(|| header(name)))
+                .collect(),
             config,
         })
     }
+}
+
+/// A header that gates answer with unless told otherwise: copied without counting copies, which all threads would do at one
+/// place.
+fn usual_header(name: &str) -> Option<HeaderName> {
+    let usual = IDENTITY.iter().find(|(usual, _)| *usual == name);
+    usual.map(|(usual, _)| HeaderName::from_static(usual))
 }
 
 /// Everybody whose tokens are accepted, the gates, and the rules. Replaced as a whole when the configuration is read again.
@@ -246,8 +258,11 @@ impl Inbound {
             let Some(one) = self.trusted.get(index) else { continue };
             // Before the keys are looked at: a key that leaves meanwhile makes the verdict an old one.
             let epoch = one.verifier.keys().epoch();
-            // RFC 9449 7.1: what is bound to a key is worth nothing in other hands, and no proxy forwards a proof.
-            let held = |verified: &Verified<Claims>| verified.claims().check_possession(None);
+            // RFC 9449 7.1, RFC 8705 3: what is bound to a key or a certificate is worth nothing in other hands, and no proxy
+            // forwards a proof.
+            let held = |verified: &Verified<Claims>| {
+                verified.claims().check_possession(None).and_then(|()| verified.claims().check_certificate(None))
+            };
             match one.verifier.verify(token, now).await {
                 Ok(verified) if let Err(refusal) = held(&verified) => return Err(refusal.into()),
                 Ok(verified) if one.revoked.as_ref().is_some_and(|is| is(verified.claims())) => {

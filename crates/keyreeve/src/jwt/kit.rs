@@ -100,8 +100,8 @@ impl Kit {
         Ok(Self::new(expected, ttl_s, signing, keys, now))
     }
 
-    /// A kit from the variables of this process and its clock. Keys at a URL need a client: [`from_platform`](Self::from_platform)
-    /// takes one.
+    /// A kit from the variables of this process and its clock. Keys at a URL (`JWT_JWKS_URL`) need the feature `system`, which
+    /// brings a client, and tokio to run it on; [`from_platform`](Self::from_platform) takes any other.
     ///
     /// # Errors
     /// [`KitError`] with every problem.
@@ -119,7 +119,13 @@ impl Kit {
         let platform = Platform {
             variable: &variable,
             file: &|path| std::fs::read_to_string(path).map_err(|cause| format!("cannot read `{path}`: {cause}")),
-            remote: &|_| Err("keys at a URL need an HTTP client: use `Kit::from_platform`".to_owned()),
+            #[cfg(feature = "system")]
+            remote: &crate::system::keys,
+            #[cfg(not(feature = "system"))]
+            remote: &|_| {
+                let hint = "turn on the feature `system` of the crate `keyreeve`, or give one to `Kit::from_platform`";
+                Err(format!("keys at a URL need an HTTP client: {hint}"))
+            },
             signer: crate::crypto::any_signer,
             check: crate::crypto::check,
         };

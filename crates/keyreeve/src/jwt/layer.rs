@@ -61,7 +61,9 @@ impl RequireToken {
         let token = bearer(headers)?;
         let verified = self.kit.verify(token).await.map_err(Denied::of)?;
         // RFC 9449 7.2: a token that is bound to a key is nothing without the proof, and no proof is looked for here.
-        verified.claims().check_possession(None).map_err(|refusal| Denied::of(refusal.into()))?;
+        let claims = verified.claims();
+        let held = claims.check_possession(None).and_then(|()| claims.check_certificate(None));
+        held.map_err(|refusal| Denied::of(refusal.into()))?;
         match &self.admits {
             Some(admits) if !admits(&verified) => {
                 tracing::info!(subject = verified.claims().subject(), "token is good, but not enough");

@@ -160,3 +160,22 @@ fn a_bound_token_needs_the_proof_of_its_own_key() {
     assert_eq!(said(broken.claims().check_possession(Some(&mine))), "`cnf` has a `jkt` that is no thumbprint");
     assert_eq!(verified_with("x", "1").unwrap().claims().check_possession(None), Ok(()));
 }
+
+#[test]
+fn a_token_that_is_bound_to_a_certificate_needs_that_one() {
+    use crate::attacks::verified_with;
+    let bound = verified_with("cnf", &json!({ "x5t#S256": base64url::encode(&[5; 32]) }).to_string()).unwrap();
+    let said = |verdict: Result<(), Refusal>| verdict.unwrap_err().to_string();
+    assert_eq!(bound.claims().check_certificate(Some([5; 32])), Ok(()));
+    assert_eq!(
+        said(bound.claims().check_certificate(Some([6; 32]))),
+        "the token is bound to another certificate than the connection's"
+    );
+    assert_eq!(
+        said(bound.claims().check_certificate(None)),
+        "the token is bound to a certificate, and the connection showed none"
+    );
+    let broken = verified_with("cnf", r#"{"x5t#S256":7}"#).unwrap();
+    assert_eq!(said(broken.claims().check_certificate(Some([5; 32]))), "`cnf` has a `x5t#S256` that is no thumbprint");
+    assert_eq!(verified_with("x", "1").unwrap().claims().check_certificate(None), Ok(()));
+}

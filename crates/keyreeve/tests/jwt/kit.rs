@@ -200,6 +200,25 @@ async fn what_the_peer_gets_wrong_is_right_here() {
     assert!(other.verify(&token).await.is_ok());
 }
 
+/// Found by fuzzing: what only just can be read would stand one level deeper.
+#[tokio::test]
+async fn a_delegated_token_can_be_read_however_deep_the_original_was() {
+    let text = secret_text();
+    let kit = made(&[("JWT_SECRET", &text)]);
+    for (lists, is_made) in [(13, true), (14, false)] {
+        let act = json!({ "sub": "x", "note": (0..lists).fold(json!(1), |inside, _| json!([inside])) });
+        let deep = kit.sign(&json!({ "sub": "u1", "act": act })).await.unwrap();
+        let deep = kit.verify(&deep).await.unwrap();
+        match kit.create_delegated_token(&deep, "service-a", &SignOptions::default()).await {
+            Ok(token) => assert!(is_made && kit.verify(&token).await.is_ok(), "{lists}"),
+            Err(error) => {
+                assert!(!is_made, "{lists}: {error}");
+                assert!(error.to_string().contains("nested too deep"), "{error}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_delegated_token_gains_nothing_and_ends_no_later() {
     let text = secret_text();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use keyreeve::config::{ClientProof, Config, Grant, ReadOptions, Surface, Trusted};
+use keyreeve::config::{ClientProof, Config, Grant, ReadOptions, SecretRef, Surface, Trusted};
 
 use crate::config_mistakes::said;
 
@@ -11,6 +11,11 @@ const ISSUER: &str = "[issuer.gateway]\nurl = \"https://gateway.example.org\"\na
 const CLIENT: &str = "[client.orders]\nissuer = \"gateway\"\n";
 const SHA: &str = "secret_sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"\n";
 const CAN: &str = "can = [\"client-credentials\"]\n";
+
+const CERTIFICATE: &str = "certificate_sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"\n";
+const TLS: &str = "tls.certificate = \"file:/etc/keyreeve/server.pem\"\ntls.key = \"file:/etc/keyreeve/server.key\"\n";
+/// The same as `BASE`, for files whose first lines are a table.
+const BASE_TABLES: &str = "[store]\nurl = \"memory:\"\n[credential.c]\nsource = \"exec\"\ncommand = [\"/bin/true\"]\n[seal]\nkeys = [\"file:/etc/keyreeve/seal.key\"]\n";
 
 macro_rules! mistakes {
     ($($name:ident: [$($part:expr),+ $(,)?];)+) => {
@@ -48,6 +53,13 @@ mistakes! {
     a_client_that_trusts_nobody_known: [BASE, ISSUER, CLIENT, SHA, "can = [\"token-exchange\"]\ntrusts = [\"verifier:auth0\"]\n"];
     a_client_that_speaks_without_a_key: [BASE, ISSUER, CLIENT, SHA, "can = [\"jwt-bearer\"]\nsubjects = [\"user-*\"]\n"];
     two_clients_with_one_secret: [BASE, ISSUER, CLIENT, SHA, CAN, "[client.other]\nissuer = \"gateway\"\n", SHA, CAN];
+    a_certificate_name_of_no_kind: [BASE, ISSUER, CLIENT, "certificate_name = \"orders.internal\"\n", CAN];
+    a_certificate_name_with_a_pattern: [BASE, ISSUER, CLIENT, "certificate_name = \"dns:*.internal\"\n", CAN];
+    a_certificate_by_name_and_by_hash: [BASE, ISSUER, CLIENT, "certificate_name = \"dns:orders.internal\"\n", CERTIFICATE, CAN];
+    a_listener_with_half_of_its_tls: ["[[listener]]\nbind = \"0.0.0.0:7443\"\ntls = { certificate = \"file:/etc/keyreeve/server.pem\" }\n", BASE_TABLES];
+    a_private_key_in_the_file: ["[[listener]]\nbind = \"127.0.0.1:7443\"\ntls = { certificate = \"file:/s.pem\", key = \"hunter2\" }\n", BASE_TABLES];
+    a_socket_of_this_machine_with_tls: ["[[listener]]\nbind = \"unix:/run/keyreeve.sock\"\n", TLS, BASE_TABLES];
+    a_tls_setting_that_nobody_knows: ["[[listener]]\nbind = \"127.0.0.1:7443\"\n", TLS, "tls.client_cas = \"file:/c.pem\"\n", BASE_TABLES];
     a_caller_of_keys_without_issuers: [BASE, ISSUER, "[caller.ops]\nkey_sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"\ncan = [\"rotate\"]\n"];
 }
 
@@ -95,6 +107,23 @@ fn what_does_nothing_is_a_warning() {
     let two = format!("{BASE}{ISSUER}[issuer.b]\nurl = \"https://b.example.org/issuer/b\"\naudience = [\"api\"]\n");
     let said = warned(&two);
     assert!(said.contains("issuer.gateway.url") && !said.contains("issuer.b.url"), "{said}");
-    let certificate = SHA.replace("secret", "certificate");
-    assert!(warned(&[BASE, ISSUER, CLIENT, &certificate, CAN].concat()).contains("proves nothing yet"));
+    let named = "certificate_name = \"dns:orders.internal\"\n";
+    let with = |tls: &str, proof: &str| {
+        let listener = format!("[[listener]]\nbind = \"127.0.0.1:0\"\n{tls}");
+        warned(&[BASE, &listener, ISSUER, CLIENT, proof, CAN].concat())
+    };
+    assert!(with("", CERTIFICATE).contains("no listener that serves `oauth2` has `tls`"));
+    assert!(with(TLS, named).contains("no listener that serves `oauth2` has `tls.client_ca`"));
+    assert_eq!(with(TLS, CERTIFICATE), "");
+    assert_eq!(with(&format!("{TLS}tls.client_ca = \"file:/etc/keyreeve/clients.pem\"\n"), named), "");
+    assert!(with(&format!("{TLS}allow_plaintext = true\n"), CERTIFICATE).contains("the listener has `tls`"));
+}
+
+#[test]
+fn a_listener_with_tls_may_be_reached_by_other_machines() {
+    let text = format!("{BASE}[[listener]]\nbind = \"0.0.0.0:7443\"\n{TLS}{ISSUER}");
+    let config = read(&text).config;
+    let tls = config.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(tls.key, SecretRef::File("/etc/keyreeve/server.key".into()));
+    assert_eq!(tls.client_ca, None);
 }

@@ -154,6 +154,14 @@ fn sample_of_hand_out(row: &Setting) -> String {
     }
 }
 
+fn listener_sample(row: &Setting, line: &str) -> String {
+    match (row.parent, row.name) {
+        ("listener[]", "bind") => format!("[[listener]]\n{line}"),
+        ("listener[]", _) => format!("[[listener]]\nbind = \"127.0.0.1:0\"\n{line}"),
+        _ => format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[listener.tls]\n{}{line}", needed_besides(row)),
+    }
+}
+
 /// A file with the least that the setting needs around it, and the setting with its example.
 fn sample(row: &Setting) -> String {
     let line = format!("{} = {}\n", row.name, row.example);
@@ -168,8 +176,7 @@ fn sample(row: &Setting) -> String {
             let lines: String = others.map(|other| format!("{} = {}\n", other.name, other.example)).collect();
             format!("[caller.c]\n{lines}{line}")
         }
-        "listener[]" if row.name == "bind" => format!("[[listener]]\n{line}"),
-        "listener[]" => format!("[[listener]]\nbind = \"127.0.0.1:0\"\n{line}"),
+        parent if parent.starts_with("listener[]") => listener_sample(row, &line),
         parent if parent.starts_with("credential.*") => {
             let flavour = row.only.first().copied().unwrap_or("apns");
             let source = match flavour {
@@ -207,7 +214,7 @@ fn sample(row: &Setting) -> String {
         "client.*" => {
             let mut lines = vec!["issuer = \"gateway\"", "can = [\"jwt-bearer\"]"];
             lines.push(match row.name {
-                "secret_sha256" | "certificate_sha256" => "",
+                "secret_sha256" | "certificate_sha256" | "certificate_name" => "",
                 _ => "jwks = \"file:/etc/keyreeve/orders.jwks.json\"",
             });
             let others: String =

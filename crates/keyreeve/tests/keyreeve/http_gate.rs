@@ -157,6 +157,7 @@ async fn no_token_and_a_bad_one_are_401_with_a_challenge_and_little_else() {
         // Bound to a key (RFC 9449 6.1): whoever brings it alone may have stolen it.
         gates.key.token(json!({ "cnf": { "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" } })),
         gates.key.token(json!({ "cnf": { "jkt": 7 } })),
+        gates.key.token(json!({ "cnf": { "x5t#S256": "BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU" } })),
     ] {
         let answer = gates.nginx("GET", "/orders/7", &bad).await;
         assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (401, "unauthenticated"), "{answer}");

@@ -228,13 +228,15 @@ async fn a_client_proves_itself_by_a_signed_assertion_once() {
 #[tokio::test(start_paused = true)]
 async fn a_client_proves_itself_by_a_certificate_and_its_token_is_bound_to_it() {
     let world = new();
-    let send = async |sha256: Option<[u8; 32]>| {
+    let send_as = async |client: &str, sha256: Option<[u8; 32]>, names: &[&str]| {
         let mut request = Request::post("/oauth2/token").header("content-type", "application/x-www-form-urlencoded");
         if let Some(sha256) = sha256 {
-            request = request.extension(ClientCertificate { sha256 });
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            request = request.extension(ClientCertificate { sha256, names });
         }
-        world.send(request.body(Body::from(encoded(&[GRANT, ("client_id", "bound")]))).unwrap()).await
+        world.send(request.body(Body::from(encoded(&[GRANT, ("client_id", client)]))).unwrap()).await
     };
+    let send = async |sha256: Option<[u8; 32]>| send_as("bound", sha256, &[]).await;
     let answer = send(Some([5; 32])).await;
     assert_eq!(answer.status, 200, "{answer}");
     let (_, claims) = said(answer.json()["access_token"].as_str().unwrap());
@@ -242,6 +244,19 @@ async fn a_client_proves_itself_by_a_certificate_and_its_token_is_bound_to_it() 
     for wrong in [None, Some([6; 32])] {
         assert_eq!(error(&send(wrong).await), (401, "invalid_client".into()));
     }
+    // By a name that is vouched for, whichever certificate has it: the token is bound to this one all the same.
+    let names = ["subject:CN=x", "dns:named.internal"];
+    let answer = send_as("named", Some([7; 32]), &names).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    let (_, claims) = said(answer.json()["access_token"].as_str().unwrap());
+    assert_eq!(claims["cnf"], json!({ "x5t#S256": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc" }));
+    for wrong in [&[][..], &["dns:other.internal"], &["uri:named.internal"], &["dns:named.internal.evil"]] {
+        assert_eq!(error(&send_as("named", Some([7; 32]), wrong).await), (401, "invalid_client".into()));
+    }
+    assert_eq!(error(&send_as("named", None, &names).await), (401, "invalid_client".into()));
+    // One way for each client: a name is nothing to somebody who is known by the hash, and a hash nothing to a secret.
+    assert_eq!(error(&send_as("bound", Some([7; 32]), &names).await), (401, "invalid_client".into()));
+    assert_eq!(error(&send_as("orders", Some([5; 32]), &names).await), (401, "invalid_client".into()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,6 +67,10 @@ subjects = ["user-*"]
 issuer = "push"
 certificate_sha256 = "{}"
 can = ["client-credentials"]
+[client.named]
+issuer = "push"
+certificate_name = "dns:named.internal"
+can = ["client-credentials"]
 "#,
         secret("orders"),
         secret("billing"),

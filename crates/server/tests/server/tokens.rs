@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::node::{PROGRAM, Place};
 
 /// Standard output, standard error and exit code of a command that reads `input`.
-fn run(args: &[&str], variables: &[(&str, &str)], input: &str) -> (String, String, i32) {
+pub(crate) fn run(args: &[&str], variables: &[(&str, &str)], input: &str) -> (String, String, i32) {
     let mut command = Command::new(PROGRAM);
     command.args(args).env_clear().envs(variables.iter().copied());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

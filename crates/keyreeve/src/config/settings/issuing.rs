@@ -12,6 +12,9 @@ const ISSUER: Text = Text::new("the name of an issuer", "^[a-z0-9][a-z0-9._-]*$"
 /// RFC 6749 3.3.
 const SCOPE: Text = Text::new("a scope, without spaces and quotes", "^[!#-\\[\\]-~]+$", 128);
 const SUBJECT: Text = Text::new("a subject, or a start of subjects with `*` at its end", "^[!-~]+$", 256);
+const CERTIFICATE_NAME: Text =
+    Text::new("a name in a certificate: `dns:..`, `uri:..` or `subject:..`", "^(dns|uri|subject):[ -~]+$", 512);
+const ONE_PROOF: &str = "one of `secret_sha256`, `jwks`, `certificate_sha256` and `certificate_name` is needed";
 const TRUSTED: Text = Text::new("`issuer:NAME` or `verifier:NAME`", "^(issuer|verifier):[a-z0-9][a-z0-9._-]*$", 80);
 
 /// The algorithms of issuers. An HMAC is none: who could verify could sign.
@@ -132,23 +135,30 @@ pub(super) static SETTINGS: &[Setting] = &[
     row(
         client("secret_sha256"),
         Kind::Text(KEY_HASH),
-        Unset("one of `secret_sha256`, `jwks` and `certificate_sha256` is needed"),
+        Unset(ONE_PROOF),
         "The SHA-256 of its secret. `keyreeve config new-client NAME` makes a secret and prints this line.",
         "\"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"",
     ),
     row(
         client("jwks"),
         Kind::Secret,
-        Unset("one of `secret_sha256`, `jwks` and `certificate_sha256` is needed"),
+        Unset(ONE_PROOF),
         "Its public keys (JWKS), with which it proves itself by a signed assertion (`private_key_jwt`, RFC 7523).",
         "\"file:/etc/keyreeve/orders.jwks.json\"",
     ),
     row(
         client("certificate_sha256"),
         Kind::Text(KEY_HASH),
-        Unset("one of `secret_sha256`, `jwks` and `certificate_sha256` is needed"),
-        "The SHA-256 of its client certificate in DER (RFC 8705). Its tokens are bound to it. Native listeners have no TLS in this version, so it proves nothing to them yet.",
+        Unset(ONE_PROOF),
+        "The SHA-256 of its client certificate in DER, whoever signed it (RFC 8705 2.2). Its tokens are bound to it.",
         "\"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"",
+    ),
+    row(
+        client("certificate_name"),
+        Kind::Text(CERTIFICATE_NAME),
+        Unset(ONE_PROOF),
+        "A name in its client certificate, which an authority under `client_ca` of the listener has signed (RFC 8705 2.1). Its tokens are bound to the certificate.",
+        "\"dns:orders.internal\"",
     ),
     row(
         client("can"),

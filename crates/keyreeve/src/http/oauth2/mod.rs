@@ -110,7 +110,7 @@ struct Asked<'a> {
     name: &'a IssuerName,
     issuer: &'a IssuerConfig,
     client: Arc<Client>,
-    /// The certificate it proved itself with.
+    /// The SHA-256 of the certificate it proved itself with.
     certificate: Option<[u8; 32]>,
     form: Form,
     now: Moment,
@@ -167,14 +167,14 @@ async fn asked<'a>(
     let form = Form::read(&head.headers, body)?;
     let now = later.api.host.now();
     let basic = basic(&head.headers)?;
-    let certificate = head.extensions.get::<ClientCertificate>().map(|certificate| certificate.sha256);
+    let certificate = head.extensions.get::<ClientCertificate>();
     let shows = shown(&form, basic.as_ref(), certificate)?;
     let is_certificate = matches!(shows, Shows::Certificate(..));
     let audiences = Asked::audiences(issuer);
     let found = issuing.clients.identify(&LocalCrypto, (name.as_str(), issuer), &audiences, shows, now.latest()).await;
     match found {
         Ok(client) => {
-            let certificate = certificate.filter(|_| is_certificate);
+            let certificate = certificate.filter(|_| is_certificate).map(|certificate| certificate.sha256);
             Ok(Asked { later, issuing, name, issuer, client, certificate, form, now })
         }
         Err(Stranger::TooMany(id)) => {
@@ -194,7 +194,7 @@ async fn asked<'a>(
 fn shown<'a>(
     form: &'a Form,
     basic: Option<&'a (String, Secret<String>)>,
-    certificate: Option<[u8; 32]>,
+    certificate: Option<&'a ClientCertificate>,
 ) -> Result<Shows<'a>, Refusal> {
     /// RFC 7523 2.2.
     const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -217,7 +217,7 @@ fn shown<'a>(
     }
     match (id, form.secret(), certificate) {
         (Some(id), Some(secret), _) => Ok(Shows::Secret(id, secret)),
-        (Some(id), None, Some(certificate)) => Ok(Shows::Certificate(id, certificate)),
+        (Some(id), None, Some(shown)) => Ok(Shows::Certificate(id, shown.sha256, &shown.names)),
         _ => {
             let mut refusal =
                 refusal("invalid_client", "client authentication failed").because("no client showed itself");

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use keyreeve::config::SecretRef;
-use keyreeve::core::secret::Secret;
-use keyreeve::port::Secrets;
+use crate::config::SecretRef;
+use crate::port::Secrets;
+use keyreeve_core::secret::Secret;
 
 /// The largest secret that is read, in bytes.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;

@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::HeaderValue;
-use keyreeve::config::SecretRef;
-use keyreeve::core::crypto::Crypto as _;
-use keyreeve::core::secret::Secret;
-use keyreeve::core::time::Mono;
-use keyreeve::crypto::LocalCrypto;
-use keyreeve::port::{Host, Http, HttpAnswer, HttpError, HttpRequest, Secrets as _, Via};
+use keyreeve_core::crypto::Crypto as _;
+use keyreeve_core::secret::Secret;
+use keyreeve_core::time::Mono;
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy};
 
-use crate::secrets::OsSecrets;
+use super::secrets::OsSecrets;
+use crate::config::SecretRef;
+use crate::crypto::LocalCrypto;
+use crate::port::{Host, Http, HttpAnswer, HttpError, HttpRequest, Secrets as _, Via};
 
 /// How HTTP leaves this machine.
 #[derive(Clone, Debug)]
@@ -230,7 +230,7 @@ fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     Ok(builder)
 }
 
-/// Whether a request that failed may have been acted on.
+/// Whether a request that failed may have been acted on, and why it failed.
 #[must_use]
 pub fn failed(error: &reqwest::Error) -> HttpError {
     if error.is_connect() || error.is_builder() || is_refused_handshake(error) {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use keyreeve::core::time::{Moment, Mono, Steady, Timestamp};
-use keyreeve::port::Host;
+use keyreeve_core::time::{Moment, Mono, Steady, Timestamp};
+
+use crate::port::Host;
 
 /// The variable that [`Clock::from_environment`] reads.
 pub const TEST_CLOCK: &str = "KEYREEVE_TEST_CLOCK";
@@ -91,6 +92,10 @@ impl Clock {
     }
 
     fn mono_ms(&self, real: Duration) -> u64 {
+        // Asked for with every request, and nearly always of real time.
+        if self.scale == 1.0 {
+            return whole_ms(real);
+        }
         let real_us = i128::try_from(real.as_micros()).unwrap_or(i128::MAX);
         u64::try_from(scaled(real_us, self.scale) / 1000).unwrap_or(u64::MAX)
     }
@@ -110,6 +115,11 @@ impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "epoch={},scale={},offset={}", self.epoch_unix_ms, self.scale, self.offset_ms)
     }
+}
+
+/// Without the arithmetic in 128 bits of [`Duration::as_millis`].
+fn whole_ms(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_millis()))
 }
 
 /// Exact for whole scales; else to a millionth.
@@ -186,7 +196,7 @@ impl Host for OsHost {
         let mut wall = self.wall.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock, so that readings reach the follower in order.
         let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let raw = self.clock.wall_ms(u64::try_from(real.as_millis()).unwrap_or(u64::MAX));
+        let raw = self.clock.wall_ms(whole_ms(real));
         let mono = self.clock.mono_ms(self.started.elapsed());
         let corrected = Timestamp(raw.saturating_add_signed(wall.added_ms));
         wall.steady.read(corrected, Mono(mono))
