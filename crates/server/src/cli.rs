@@ -521,6 +521,8 @@ pub(crate) enum PickyCommand {
     Sts(crate::picky_issuers::PickyStsArgs),
     /// A fake GitHub that issues installation tokens.
     Github(crate::picky_issuers::PickyGithubArgs),
+    /// A fake Google: the STS of workload identity federation, and service accounts to act as.
+    Google(crate::picky_issuers::PickyGoogleArgs),
     /// A fake OpenID Connect issuer, which counts who asks for its keys.
     Oidc(PickyOidcArgs),
 }

@@ -59,7 +59,7 @@ impl Door {
             Behind::Surfaces(surfaces) => Site::new(api, surfaces),
             Behind::Metadata(kind) => Site::metadata(api, kind.clone()),
             Behind::Inject(config) => {
-                let passage: Arc<dyn http::Passage> = Arc::new(streams.clone());
+                let passage: Arc<dyn http::Passage> = Arc::new(streams.by(config.via.clone()));
                 Site::inject(api, Inject::new((**config).clone(), passage))
             }
         }
@@ -147,13 +147,15 @@ fn content(file: &FileConfig, served: &Served) -> Result<Secret<Vec<u8>>, String
             json!({ "name": name, "generation": served.generation, "fields": fields, "expires_at": expires_at })
                 .to_string()
         }
-        (FileForm::Aws, _) => {
-            let keys = served.material.aws().ok_or_else(|| format!("`{name}` is no AWS credential"))?;
-            let (id, secret) = (keys.access_key_id.expose(), keys.secret_access_key.expose());
-            let token =
-                keys.session_token.map_or(String::new(), |token| format!("aws_session_token = {}\n", token.expose()));
+        (FileForm::Aws, Fields::Named(fields)) => {
+            let field = |field: &str| fields.get(field).map(|value| value.expose().as_str());
+            let (Some(id), Some(secret)) = (field("AccessKeyId"), field("SecretAccessKey")) else {
+                return Err(format!("`{name}` is no AWS credential"));
+            };
+            let token = field("SessionToken").map_or(String::new(), |token| format!("aws_session_token = {token}\n"));
             format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n{token}")
         }
+        (FileForm::Aws, Fields::Token(_)) => return Err(format!("`{name}` is no AWS credential")),
     };
     Ok(Secret::new(text.into_bytes()))
 }

@@ -56,7 +56,7 @@ impl Ground {
         let host: Arc<dyn Host> = os.clone();
         let scale = clock.map_or(1.0, |clock| clock.scale);
         let http = Fetch::new(Arc::clone(&host), &FetchSettings::default()).map_err(usage)?;
-        let streams = Streams::new(&FetchSettings::default()).map_err(usage)?;
+        let streams = Streams::new(Arc::clone(&host)).map_err(usage)?;
         let programs = OsPrograms::new(Arc::clone(&host));
         let tools = Tools {
             host: Arc::clone(&host),
@@ -197,6 +197,10 @@ pub(crate) async fn load(
             }),
             Err(problem) => problems.push(problem),
         }
+    }
+    for (name, gate) in &config.injects {
+        let checked = ground.streams.by(gate.via.clone()).check();
+        problems.extend(checked.err().map(|problem| format!("`gate.{name}`: {problem}")));
     }
     let trusted = inbound::verifiers(&config.verifiers, ground.secrets.as_ref(), &ground.inbound_parts(), &mut fetched);
     let mut trusted = trusted.unwrap_or_else(|found| {

@@ -91,6 +91,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Picky(PickyCommand::Oauth(args)) => on_all_cores(picky_issuers::oauth(args)),
         Command::Picky(PickyCommand::Sts(args)) => on_all_cores(picky_issuers::sts(args)),
         Command::Picky(PickyCommand::Github(args)) => on_all_cores(picky_issuers::github(args)),
+        Command::Picky(PickyCommand::Google(args)) => on_all_cores(picky_issuers::google(args)),
         Command::Picky(PickyCommand::Oidc(args)) => on_all_cores(picky_cmd::oidc(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),

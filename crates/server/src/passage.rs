@@ -1,54 +1,58 @@
-//! HTTP to the upstreams of gates, as the [`Passage`] port: reqwest over rustls, bodies that stream both ways.
+//! HTTP to the upstreams of gates, as the [`Passage`] port: the client of [`fetch`](crate::fetch), with bodies that stream both ways.
 //!
 //! Connections are kept: an upstream that drops one at the wrong moment makes an error, never a second request.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::body::{Body, HttpBody as _};
 use http::{Request, Response};
 use keyreeve::http::{Answer, Passage};
-use keyreeve::port::HttpError;
+use keyreeve::port::{Host, Http as _, HttpError, Via};
 
-use crate::fetch::{FetchSettings, builder, failed, reason};
+use crate::fetch::{Fetch, FetchSettings, failed};
 
-/// Between two pieces of an answer this long may pass.
-const IDLE: Duration = Duration::from_secs(60);
-/// How long a connection is kept for the next request.
-const KEPT: Duration = Duration::from_secs(30);
-/// How many of them, per upstream.
+/// Between two pieces of an answer this long may pass, in milliseconds.
+const IDLE_MS: u64 = 60_000;
+/// How many connections are kept for the next request, per upstream.
 const KEPT_MAX: usize = 32;
 
 /// An HTTP client for gates. Cheap to clone.
 #[derive(Clone)]
 pub struct Streams {
-    client: reqwest::Client,
+    fetch: Arc<Fetch>,
+    via: Option<Via>,
 }
 
 impl Streams {
-    /// Makes a client that trusts the system's certificate authorities (or those of `SSL_CERT_FILE`); where there are none, it
-    /// reaches upstreams on loopback only.
+    /// Makes a client that trusts the system's certificate authorities (or those of `SSL_CERT_FILE`).
     ///
     /// # Errors
     /// A sentence about a client that cannot be made.
-    pub fn new(settings: &FetchSettings) -> Result<Self, String> {
-        // For the whole process, and at most once: whoever was first chose the same library.
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let kept = || {
-            let builder = builder(settings)?;
-            Ok::<_, String>(builder.pool_max_idle_per_host(KEPT_MAX).pool_idle_timeout(KEPT).read_timeout(IDLE))
-        };
-        let client = match kept()?.build() {
-            Ok(client) => client,
-            Err(_) => kept()?.tls_certs_only([]).build().map_err(|error| reason(&error))?,
-        };
-        Ok(Self { client })
+    pub fn new(host: Arc<dyn Host>) -> Result<Self, String> {
+        let settings = FetchSettings { kept_max: KEPT_MAX, idle_ms: Some(IDLE_MS), ..FetchSettings::default() };
+        Ok(Self { fetch: Arc::new(Fetch::new(host, &settings)?), via: None })
+    }
+
+    /// The same, whose requests leave by `via`.
+    #[must_use]
+    pub fn by(&self, via: Option<Via>) -> Self {
+        Self { fetch: Arc::clone(&self.fetch), via }
+    }
+
+    /// Finds out whether requests can leave, as far as that can be known without sending one.
+    ///
+    /// # Errors
+    /// A sentence without any secret.
+    pub fn check(&self) -> Result<(), String> {
+        self.via.as_ref().map_or(Ok(()), |via| self.fetch.check(via))
     }
 }
 
 #[async_trait]
 impl Passage for Streams {
     async fn send(&self, request: Request<Body>) -> Result<Answer, HttpError> {
+        let client = self.fetch.client(self.via.as_ref()).map_err(HttpError::NotSent)?;
         let (head, body) = request.into_parts();
         let url = reqwest::Url::parse(&head.uri.to_string())
             .map_err(|_| HttpError::NotSent("the path of the request is none".into()))?;
@@ -58,7 +62,7 @@ impl Passage for Streams {
         if !body.is_end_stream() {
             *sent.body_mut() = Some(reqwest::Body::wrap_stream(body.into_data_stream()));
         }
-        let answer = self.client.execute(sent).await.map_err(|error| failed(&error))?;
+        let answer = client.execute(sent).await.map_err(|error| failed(&error))?;
         let answer: Response<reqwest::Body> = answer.into();
         Ok(answer.map(Body::new))
     }

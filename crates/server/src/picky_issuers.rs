@@ -1,4 +1,4 @@
-//! `keyreeve picky oauth`, `sts` and `github`: fake issuers in the foreground.
+//! `keyreeve picky oauth`, `sts`, `github` and `google`: fake issuers in the foreground.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use keyreeve_picky::clock::PickyClock;
-use keyreeve_picky::issuers::{Faults, Key, Score, github, oauth, sts};
+use keyreeve_picky::issuers::{Faults, Key, Score, github, google, oauth, sts};
 use serde_json::json;
 
 use crate::exit::{Code, Failure, say};
@@ -55,6 +55,10 @@ pub(crate) struct PickyOauthArgs {
     /// Whose assertions are taken for tokens: public keys in PEM, or a JWK set.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    /// Speak TLS, and only with clients that show a certificate. The folder gets `ca.pem`, the authority to believe, and
+    /// `client.pem`, a certificate with its private key.
+    #[arg(long, value_name = "FOLDER")]
+    mutual_tls: Option<PathBuf>,
 }
 
 /// What becomes of a refresh token that was used.
@@ -108,6 +112,29 @@ pub(crate) struct PickyGithubArgs {
     replication: u64,
 }
 
+/// `keyreeve picky google`.
+#[derive(Debug, Args)]
+pub(crate) struct PickyGoogleArgs {
+    #[command(flatten)]
+    issuer: IssuerArgs,
+    /// The identity provider's public keys: PEM, or a JWK set.
+    #[arg(long, value_name = "FILE")]
+    trust: PathBuf,
+    /// The provider of the pool that identities come from.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "projects/1/locations/global/workloadIdentityPools/pool/providers/provider"
+    )]
+    provider: String,
+    /// The `aud` that subject tokens must have; without it `https://iam.googleapis.com/PROVIDER`.
+    #[arg(long, value_name = "AUDIENCE")]
+    audience: Option<String>,
+    /// A service account that may be acted as. May be given several times.
+    #[arg(long = "account", value_name = "EMAIL")]
+    accounts: Vec<String>,
+}
+
 /// Runs the fake authorization server until it is told to stop, then prints its score.
 pub(crate) async fn oauth(args: PickyOauthArgs) -> Result<(), Failure> {
     let (clock, faults) = common(&args.issuer)?;
@@ -132,11 +159,26 @@ pub(crate) async fn oauth(args: PickyOauthArgs) -> Result<(), Failure> {
         },
         refresh_tokens: args.refresh_tokens,
         trusted: args.trust.as_deref().map(keys).transpose()?.unwrap_or_default(),
-        is_mutual: false,
+        is_mutual: args.mutual_tls.is_some(),
         faults,
     });
     let server = server.await.map_err(|error| not_listening(&args.issuer, &error))?;
+    if let Some(folder) = &args.mutual_tls {
+        certify(&server, folder).map_err(|error| {
+            Failure::new(Code::Unavailable, format!("cannot write certificates to `{}`: {error}", folder.display()))
+        })?;
+    }
     until_stop(&args.issuer, &server.token_url(), || server.score()).await
+}
+
+fn certify(server: &oauth::Server, folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(folder.join("ca.pem"), server.authority_pem().unwrap_or_default())?;
+    let path = folder.join("client.pem");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    std::io::Write::write_all(&mut file, server.client_certificate()?.as_bytes())
 }
 
 /// Runs the fake STS until it is told to stop, then prints its score.
@@ -170,6 +212,23 @@ pub(crate) async fn github(args: PickyGithubArgs) -> Result<(), Failure> {
     });
     let server = server.await.map_err(|error| not_listening(&args.issuer, &error))?;
     until_stop(&args.issuer, &server.api_url(), || server.score()).await
+}
+
+/// Runs the fake Google until it is told to stop, then prints the score of its IAM credentials API.
+pub(crate) async fn google(args: PickyGoogleArgs) -> Result<(), Failure> {
+    let (clock, faults) = common(&args.issuer)?;
+    let audience = args.audience.unwrap_or_else(|| format!("https://iam.googleapis.com/{}", args.provider));
+    let server = google::start(google::Config {
+        bind: args.issuer.bind,
+        clock,
+        trusted: keys(&args.trust)?,
+        provider: args.provider,
+        audience,
+        accounts: args.accounts,
+        faults,
+    });
+    let server = server.await.map_err(|error| not_listening(&args.issuer, &error))?;
+    until_stop(&args.issuer, &server.iam_url(), || server.score()).await
 }
 
 fn usage(text: String) -> Failure {

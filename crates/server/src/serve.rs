@@ -344,7 +344,10 @@ fn tls_of(doors: &[Door], config: &Config, ground: &Ground) -> Result<Vec<Option
 }
 
 async fn bind(door: &Door) -> Result<Bound, Failure> {
-    let hint = "is another node running there? `--bind 127.0.0.1:0` takes a free port";
+    let hint = match door.behind {
+        Behind::Surfaces(_) => "is another node running there? `--bind 127.0.0.1:0` takes a free port",
+        _ => "is another node running there? metadata services and `inject` gates are one node's on each machine",
+    };
     let bound = Bound::new(&door.bind).await;
     let bound = bound.map_err(|error| Failure::new(Code::Unavailable, error.to_string()).hint(hint))?;
     door.prepare(&bound);

@@ -282,6 +282,26 @@ def awscli_container_and_process():
         that("the CLI prints our sentence", done.returncode != 0 and "`aws`" in done.stderr, done.stderr)
 
 
+FILE = """
+[file.lake]
+credential = "aws"
+path = "FOLDER/credentials"
+form = "aws"
+"""
+
+
+@case
+def aws_credentials_file():
+    with world(FILE) as place:
+        path = place.folder / "credentials"
+        deadline = time.monotonic() + 20
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        said = told(python("ask_boto3.py"), place.environment(AWS_SHARED_CREDENTIALS_FILE=str(path)))
+        expect("boto3 by a file", (said.get("key"), said.get("token")), ("AKID1", "session-1"))
+        expect("mode", oct(path.stat().st_mode & 0o777), "0o600")
+
+
 IMDS = """
 [metadata.batch]
 bind = "127.0.0.2:0"

@@ -59,7 +59,8 @@ const TAKEN: [&str; 22] = [
 
 /// What only one kind of gate has a use for.
 const ONLY_AUTH: [&str; 4] = ["proxy", "method_header", "uri_header", "identity"];
-const ONLY_INJECT: [&str; 8] = ["bind", "credential", "upstreams", "header", "value", "timeout", "body", "requests"];
+const ONLY_INJECT: [&str; 10] =
+    ["bind", "credential", "upstreams", "header", "value", "via", "ca", "timeout", "body", "requests"];
 
 /// The gates, by what they do.
 #[derive(Default)]
@@ -101,7 +102,9 @@ pub(super) fn all(
         } else if scope.sheet.home == Home::Worker {
             let hint = "run a node beside the program: what a Worker asks, it can ask with the token itself";
             scope.fault("kind", &Fault::new("cannot be `inject` on a Worker, which has no address of its own", hint));
-        } else if let Some(gate) = inject::one(&mut scope, &taken, credentials) {
+        } else if !cfg!(target_arch = "wasm32")
+            && let Some(gate) = inject::one(&mut scope, &taken, credentials)
+        {
             taken.push(gate.bind.clone());
             gates.inject.insert(named.key, gate);
         }

@@ -10,6 +10,8 @@ use super::parse;
 use super::problem::{Fault, shown};
 use super::scope::Scope;
 use super::types::{Bind, CredentialConfig};
+use super::via;
+use crate::port::Via;
 
 /// A gate that adds a credential to requests on their way to an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct InjectConfig {
     pub header: String,
     /// Its value, with `{token}` for the token.
     pub value: String,
+    /// How requests leave, where that is not the usual way: a client certificate, authorities of one's own.
+    pub via: Option<Via>,
     /// How long the upstream may take to begin its answer, in milliseconds.
     pub timeout_ms: u64,
     /// The largest body of a request, in bytes.
@@ -52,6 +56,7 @@ pub(super) fn one(
     let upstreams = upstreams(scope);
     let header = scope.parsed("header", header, Clone::clone);
     let value = scope.parsed("value", value, Clone::clone);
+    let via = via::read(scope);
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let timeout_ms = scope.number("timeout");
     let body_bytes_max = size(scope.number("body"));
@@ -62,6 +67,7 @@ pub(super) fn one(
         upstreams: upstreams?,
         header: header?,
         value: value?,
+        via,
         timeout_ms,
         body_bytes_max,
         requests_max,

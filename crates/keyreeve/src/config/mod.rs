@@ -44,13 +44,11 @@ pub use bindings::Bindings;
 pub use client::{ClientConfig, ClientProof, Grant, OWN_CLAIMS, Trusted};
 pub use environment::PREFIX as ENVIRONMENT_PREFIX;
 pub(crate) use gate::IDENTITY;
-#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use hand_out::bare_resource;
 pub use hand_out::{FileConfig, FileForm, MetadataConfig, MetadataKind};
 pub use inbound::{FetchConfig, GateConfig, KeysConfig, KeysUrl, Proxy, VerifierConfig};
 pub use inject::InjectConfig;
 pub use issuer::IssuerConfig;
-#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use parse::is_local_address;
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};

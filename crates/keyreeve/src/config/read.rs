@@ -140,8 +140,13 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let verifiers = verifier::all(sheet);
     let clients = client::all(sheet, (&issuers, &listeners), &verifiers.keys().cloned().collect());
     let gates = gate::all(sheet, &listeners, &credentials);
-    let metadata = hand_out::metadata(sheet, &listeners, &gates.inject, &credentials);
-    let files = hand_out::files(sheet, &credentials);
+    // Whoever builds a Worker has checked its configuration natively: its wasm need not know what it cannot have.
+    let (metadata, files) = if cfg!(target_arch = "wasm32") {
+        Default::default()
+    } else {
+        let metadata = hand_out::metadata(sheet, &listeners, &gates.inject, &credentials);
+        (metadata, hand_out::files(sheet, &credentials))
+    };
     let policy = gate::policy(sheet, &verifiers, &gates.auth);
     let limits = limits(sheet);
     seals(sheet, &seal_keys, &credentials, &issuers);

@@ -139,9 +139,14 @@ const fn param(name: &'static str) -> (&'static str, &'static str) {
 pub(super) const LATER: &[(&str, &str)] =
     &[("", "token"), ("", "revocation"), ("", "tenant"), ("", "audit"), ("", "observe")];
 
+/// What only a native node can have is not in a Worker's wasm, which nobody writes settings for without having them checked.
+const fn hand_out() -> &'static [Setting] {
+    if cfg!(target_arch = "wasm32") { &[] } else { hand_out::SETTINGS }
+}
+
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS).chain(hand_out::SETTINGS)
+    OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS).chain(hand_out())
 }
 
 /// Everything but tokens, and what is asked of others by their own protocols.

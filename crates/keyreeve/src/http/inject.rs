@@ -308,6 +308,7 @@ mod tests {
             upstreams: vec!["https://api.example.org".parse().unwrap(), "https://up.example.org:8443".parse().unwrap()],
             header: "authorization".into(),
             value: "Bearer {token}".into(),
+            via: None,
             timeout_ms: 1000,
             body_bytes_max: 1000,
             requests_max: 1,

@@ -16,7 +16,6 @@ mod forward;
 mod gate;
 mod hand_out;
 mod health;
-#[cfg(not(target_arch = "wasm32"))]
 mod inject;
 mod input;
 mod issuer;
@@ -30,7 +29,6 @@ mod verify;
 pub use api::{Api, Live, MetricsPage, Parts};
 pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
-#[cfg(not(target_arch = "wasm32"))]
 pub use inject::{Inject, Passage};
 pub use openapi::openapi;
 pub use problem::{Answer, Kind, PROBLEMS};

@@ -155,9 +155,7 @@ fn said(endpoint: Endpoint) -> Said {
             ..PLAIN
         },
         Endpoint::Aws => hand_out::AWS,
-        #[cfg(not(target_arch = "wasm32"))]
         Endpoint::Inject => hand_out::INJECT,
-        #[cfg(not(target_arch = "wasm32"))]
         Endpoint::Metadata(asked) => hand_out::said_of_metadata(asked),
         Endpoint::Report | Endpoint::Renew | Endpoint::Resolve => said_of_change(endpoint),
         Endpoint::Issuers | Endpoint::Issuer | Endpoint::Rotate | Endpoint::Retire => issuers::said_of_keys(endpoint),

@@ -18,14 +18,11 @@ use metrics::Counter;
 use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
 use super::hand_out;
-#[cfg(not(target_arch = "wasm32"))]
 use super::hand_out::{Asked, Metadata};
-#[cfg(not(target_arch = "wasm32"))]
 use super::inject::{self, Inject};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
 use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, verify};
-#[cfg(not(target_arch = "wasm32"))]
 use crate::config::MetadataKind;
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
@@ -41,6 +38,8 @@ pub(super) const HEADER_BYTES_MAX: usize = 16 * 1024;
 const GATE_URI_BYTES_MAX: usize = PATH_BYTES_MAX + 256;
 const GATE_HEADERS_MAX: usize = 100;
 const GATE_HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Whether this is a process of its own, with addresses that programs beside it can ask.
+const IS_NATIVE: bool = !cfg!(target_arch = "wasm32");
 /// Where gates are.
 const GATES: &str = "/auth/";
 
@@ -87,9 +86,7 @@ pub(super) enum Endpoint {
     Verify,
     Gate,
     Aws,
-    #[cfg(not(target_arch = "wasm32"))]
     Metadata(Asked),
-    #[cfg(not(target_arch = "wasm32"))]
     Inject,
 }
 
@@ -120,7 +117,6 @@ const fn client(path: &'static str, endpoint: Endpoint) -> Route {
     Route { method: Method::POST, path, surface: Some(Surface::Oauth2), access: Access::Clients, endpoint }
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 const fn local(method: Method, path: &'static str, surface: Surface, asked: Asked) -> Route {
     Route { method, path, surface: Some(surface), access: Access::Local, endpoint: Endpoint::Metadata(asked) }
 }
@@ -175,38 +171,24 @@ pub static ROUTES: &[Route] = &[
         access: Access::Callers(Action::Metrics),
         endpoint: Endpoint::Metrics,
     },
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::PUT, "/latest/api/token", Surface::Imds, Asked::ImdsSession),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/latest/meta-data/iam/security-credentials/", Surface::Imds, Asked::ImdsRoles),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/latest/meta-data/iam/security-credentials/{name}", Surface::Imds, Asked::ImdsKeys),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/", Surface::Gce, Asked::GceRoot),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/computeMetadata/v1/instance", Surface::Gce, Asked::GceInstance),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/computeMetadata/v1/project/project-id", Surface::Gce, Asked::GceProject),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/computeMetadata/v1/universe/universe-domain", Surface::Gce, Asked::GceUniverse),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/", Surface::Gce, Asked::GceAccount),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/email", Surface::Gce, Asked::GceEmail),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/token", Surface::Gce, Asked::GceToken),
-    #[cfg(not(target_arch = "wasm32"))]
     local(
         Method::GET,
         "/computeMetadata/v1/instance/service-accounts/{name}/identity",
         Surface::Gce,
         Asked::GceIdentity,
     ),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/metadata/identity/oauth2/token", Surface::Azure, Asked::AzureToken),
-    #[cfg(not(target_arch = "wasm32"))]
     local(Method::GET, "/msi/token", Surface::Azure, Asked::AzureAppToken),
-    #[cfg(not(target_arch = "wasm32"))]
     Route {
         method: Method::GET,
         path: "/{upstream}",
@@ -221,9 +203,7 @@ pub static ROUTES: &[Route] = &[
 pub struct Site {
     api: Arc<Api>,
     paths: Arc<[Path]>,
-    #[cfg(not(target_arch = "wasm32"))]
     metadata: Option<Arc<Metadata>>,
-    #[cfg(not(target_arch = "wasm32"))]
     inject: Option<Arc<Inject>>,
 }
 
@@ -281,19 +261,11 @@ impl Site {
         // `acme/token` is the token of `acme` rather than the credential `token` of the tenant `acme`. Gates come first: they
         // are asked most, and nothing else is below their path.
         paths.sort_by_key(|path| std::cmp::Reverse((path.before == GATES, path.after.map(str::len))));
-        Self {
-            api,
-            paths: paths.into(),
-            #[cfg(not(target_arch = "wasm32"))]
-            metadata: None,
-            #[cfg(not(target_arch = "wasm32"))]
-            inject: None,
-        }
+        Self { api, paths: paths.into(), metadata: None, inject: None }
     }
 
     /// What a listener serves that stands in for the metadata service of a cloud. Whoever can connect to it is handed the
     /// credential, so it belongs on an address that only this machine can reach.
-    #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
     pub fn metadata(api: Arc<Api>, kind: MetadataKind) -> Self {
         let metadata = Metadata::new(kind, api.host.as_ref());
@@ -303,7 +275,6 @@ impl Site {
 
     /// What a listener serves that adds a credential to everything on its way to an upstream. Whoever can connect to it may
     /// use the credential.
-    #[cfg(not(target_arch = "wasm32"))]
     #[must_use]
     pub fn inject(api: Arc<Api>, inject: Inject) -> Self {
         Self { inject: Some(Arc::new(inject)), ..Self::new(api, &BTreeSet::from([Surface::Inject])) }
@@ -313,10 +284,7 @@ impl Site {
     ///
     /// A token that is there is answered on the spot. Dropping the future cancels waiting, never a renewal or a change.
     pub fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send + use<> {
-        #[cfg(not(target_arch = "wasm32"))]
         let is_passed_on = self.inject.is_some();
-        #[cfg(target_arch = "wasm32")]
-        let is_passed_on = false;
         // An upstream knows itself how long the body is that it does not send.
         let is_head = request.method() == Method::HEAD && !is_passed_on;
         let (head, body) = request.into_parts();
@@ -387,10 +355,8 @@ pub(super) struct Later {
     /// The credential; empty where the route has none.
     pub(super) name: String,
     /// What the listener hands out, where it stands in for a cloud's metadata service.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(super) metadata: Option<Arc<Metadata>>,
     /// Where the listener sends everything on to, if it does.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(super) inject: Option<Arc<Inject>>,
     row: usize,
     id: RequestId,
@@ -412,9 +378,7 @@ fn begin(site: &Site, head: &Head) -> Begun {
                 caller,
                 route,
                 name,
-                #[cfg(not(target_arch = "wasm32"))]
                 metadata: site.metadata.clone(),
-                #[cfg(not(target_arch = "wasm32"))]
                 inject: site.inject.clone(),
                 row,
                 id,
@@ -463,8 +427,9 @@ impl Known<'_> {
 
 /// Refuses whatever must not get any further. Returns the name of the credential, if the route has one.
 fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known<'a>) -> Result<Cow<'a, str>, Problem> {
-    #[cfg(not(target_arch = "wasm32"))]
-    if let Some(inject) = &site.inject {
+    if let Some(inject) = &site.inject
+        && IS_NATIVE
+    {
         check_sizes(head, true)?;
         known.row = ROUTES.iter().enumerate().find(|(_, route)| route.endpoint == Endpoint::Inject);
         return inject::check(inject, head).map(|()| "".into());
@@ -484,16 +449,15 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
     }
     known.caller = identify(live, head, route.endpoint)?;
     let action = match route.access {
-        #[cfg(not(target_arch = "wasm32"))]
         Access::Local => {
-            let (Endpoint::Metadata(asked), Some(metadata)) = (route.endpoint, &site.metadata) else {
-                return Err(no_route(&[], head));
-            };
-            hand_out::check_metadata(&site.api, metadata, head, asked)?;
+            match (route.endpoint, &site.metadata) {
+                (Endpoint::Metadata(asked), Some(metadata)) if IS_NATIVE => {
+                    hand_out::check_metadata(&site.api, metadata, head, asked)?;
+                }
+                _ => return Err(no_route(&[], head)),
+            }
             return raw.map_or(Ok("".into()), |raw| input::unescaped(raw).ok_or_else(|| no_route(&[], head)));
         }
-        #[cfg(target_arch = "wasm32")]
-        Access::Local => return Err(no_route(&[], head)),
         Access::Anybody | Access::AnybodyForAWord | Access::Clients | Access::Tokens => {
             return raw.map_or(Ok("".into()), |raw| input::unescaped(raw).ok_or_else(|| no_route(&[], head)));
         }
@@ -526,11 +490,11 @@ fn identify<'a>(live: &'a Answering, head: &Head, endpoint: Endpoint) -> Result<
     Ok(match endpoint {
         Endpoint::Aws => {
             // A Worker is asked from afar, by way of Cloudflare; a node is asked by programs beside it.
-            #[cfg(not(target_arch = "wasm32"))]
-            hand_out::check_local(head)?;
+            if IS_NATIVE {
+                hand_out::check_local(head)?;
+            }
             live.callers.identify_bare(&head.headers, &AUTHORIZATION, peer)
         }
-        #[cfg(not(target_arch = "wasm32"))]
         Endpoint::Metadata(_) => live.callers.identify_bare(&head.headers, &hand_out::IDENTITY, None),
         _ => live.callers.identify(&head.headers, peer),
     })
@@ -594,20 +558,14 @@ impl Later {
             Endpoint::Show => credentials::show(&self, &head),
             Endpoint::Token => token::wait(&self, &head).await,
             Endpoint::Aws => hand_out::aws_wait(&self).await,
-            #[cfg(not(target_arch = "wasm32"))]
-            Endpoint::Inject => match self.inject.clone() {
-                Some(inject) => match inject::answer(&self, &inject, &head, body).await {
-                    // As the upstream sent it.
-                    Ok(answer) => {
-                        self.api.counts.count(self.row, answer.status().as_u16());
-                        return answer;
-                    }
-                    Err(problem) => Err(problem),
-                },
-                None => Err(no_route(&[], &head)),
+            Endpoint::Metadata(_) | Endpoint::Inject => match self.handed_out(&head, body).await {
+                // As the upstream sent it.
+                Ok(answer) if self.route.endpoint == Endpoint::Inject => {
+                    self.api.counts.count(self.row, answer.status().as_u16());
+                    return answer;
+                }
+                result => result,
             },
-            #[cfg(not(target_arch = "wasm32"))]
-            Endpoint::Metadata(asked) => hand_out::metadata(&self, &head, asked).await,
             Endpoint::History => credentials::history(&self, &head).await,
             Endpoint::Report => change::report(&self, &head, body).await,
             Endpoint::Renew => change::renew(&self, &head, body).await,
@@ -628,6 +586,24 @@ impl Later {
         let dressed = |problem| hand_out::dressed(problem, Some(self.route.endpoint));
         let answer = result.unwrap_or_else(|problem| dressed(problem).answer(self.id, who, self.route.path));
         finish(&self.api, self.id, self.row, answer)
+    }
+
+    /// What is answered to whoever can connect. A Worker has no addresses of its own: its wasm leaves this out.
+    fn handed_out<'a>(
+        &'a self,
+        head: &'a Head,
+        body: axum::body::Body,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send + 'a>> {
+        if !IS_NATIVE {
+            return Box::pin(std::future::ready(Err(no_route(&[], head))));
+        }
+        Box::pin(async move {
+            match (self.route.endpoint, &self.inject) {
+                (Endpoint::Metadata(asked), _) => hand_out::metadata(self, head, asked).await,
+                (_, Some(inject)) => inject::answer(self, inject, head, body).await,
+                (_, None) => Err(no_route(&[], head)),
+            }
+        })
     }
 
     /// What a node with issuers answers. A Worker has none, since its configuration refuses them: its wasm leaves this out.

@@ -1,7 +1,7 @@
 //! HTTP to the outside, as the [`Http`] port: reqwest over rustls.
 //!
-//! No redirects, no retries, no connection kept for the next request (one that has gone stale meanwhile would leave in
-//! doubt what a fresh one makes certain), no proxy unless configured.
+//! No redirects, no retries, no connection kept for the next request unless configured (one that has gone stale meanwhile would
+//! leave in doubt what a fresh one makes certain), no proxy unless configured.
 //!
 //! Client certificates and authorities in files are read for each request, and a client is kept for as long as they are
 //! the same: whoever replaces a file is obeyed by the next request.
@@ -34,11 +34,16 @@ pub struct FetchSettings {
     /// How long a connection may take to make, TLS included, in real milliseconds. A request whose connection was not
     /// made in time was certainly not sent.
     pub connect_ms: u64,
+    /// How many connections to one host are kept for later requests.
+    pub kept_max: usize,
+    /// How long the pause between two pieces of an answer may be, in real milliseconds, where there is a limit besides the
+    /// deadline.
+    pub idle_ms: Option<u64>,
 }
 
 impl Default for FetchSettings {
     fn default() -> Self {
-        Self { extra_ca_pem: None, proxy: None, connect_ms: 3000 }
+        Self { extra_ca_pem: None, proxy: None, connect_ms: 3000, kept_max: 0, idle_ms: None }
     }
 }
 
@@ -93,7 +98,10 @@ impl Fetch {
     }
 
     /// The client for a request.
-    fn client(&self, via: Option<&Via>) -> Result<Client, String> {
+    ///
+    /// # Errors
+    /// A sentence about a file that cannot be used.
+    pub fn client(&self, via: Option<&Via>) -> Result<Client, String> {
         let (certificate, authorities) = match via {
             None => return Ok(self.client.clone()),
             Some(Via::Binding(name)) => return Err(format!("the certificate binding `{name}` exists on Workers only")),
@@ -203,19 +211,18 @@ fn file(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(failed)
 }
 
-/// A client to be finished: no redirects, no retries, no idle connections, no proxy but the configured one.
-///
-/// # Errors
-/// A sentence about a proxy that is no URL.
-pub fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
+fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     let mut builder = Client::builder()
         .user_agent(concat!("keyreeve/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .pool_max_idle_per_host(0)
+        .pool_max_idle_per_host(settings.kept_max)
         .connect_timeout(Duration::from_millis(settings.connect_ms))
         .no_proxy();
+    if let Some(ms) = settings.idle_ms {
+        builder = builder.read_timeout(Duration::from_millis(ms));
+    }
     if let Some(url) = &settings.proxy {
         // A proxy's URL may hold a password, so it is not repeated.
         builder = builder.proxy(Proxy::all(url).map_err(|_| "the proxy is not a URL")?);
@@ -223,7 +230,7 @@ pub fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     Ok(builder)
 }
 
-/// Whether a request that failed may have been acted on, and why it failed.
+/// Whether a request that failed may have been acted on.
 #[must_use]
 pub fn failed(error: &reqwest::Error) -> HttpError {
     if error.is_connect() || error.is_builder() || is_refused_handshake(error) {
@@ -263,8 +270,7 @@ fn is_refused_handshake(error: &reqwest::Error) -> bool {
 }
 
 /// The innermost causes, which say something, without the URL, which may hold a secret.
-#[must_use]
-pub fn reason(error: &reqwest::Error) -> String {
+fn reason(error: &reqwest::Error) -> String {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -75,6 +75,7 @@ impl Gate {
             upstreams: vec!["https://api.example.org".parse().unwrap(), "https://up.example.org".parse().unwrap()],
             header: "authorization".into(),
             value: "Bearer {token}".into(),
+            via: None,
             timeout_ms: 5 * SECOND,
             body_bytes_max: 100,
             requests_max: 2,

@@ -30,21 +30,32 @@ struct Ask {
     policy: Option<String>,
     arns: Vec<String>,
     minutes: u64,
-    assertion: String,
+    endpoint: Option<String>,
+    /// Where the web identity is read from, or the claims that are signed: `sub` and `aud`.
+    assertion: Result<String, (String, String)>,
 }
 
 impl Ask {
     fn key(&self) -> String {
         let policy = self.policy.as_ref().map(|text| format!("policy = '{text}'\n")).unwrap_or_default();
         let arns: Vec<_> = self.arns.iter().map(|name| format!("\"arn:aws:iam::aws:policy/{name}\"")).collect();
+        let endpoint = self.endpoint.as_ref().map(|url| format!("endpoint = \"{url}\"\n")).unwrap_or_default();
+        let (identity, assertion) = match &self.assertion {
+            Ok(file) => (String::new(), format!("file:{file}")),
+            Err((subject, audience)) => {
+                let identity = format!(
+                    "[credential.identity]\nsource = \"jwt\"\nkey = \"env:KEY\"\nparams = {{ alg = \"ES256\", claims = {{ sub = \"{subject}\", aud = \"{audience}\", exp = \"{{exp}}\" }} }}\n"
+                );
+                (identity, "credential:identity".to_owned())
+            }
+        };
         let config = read(&format!(
-            "[credential.c]\nsource = \"aws-web-identity\"\nlife.max = \"{}m\"\n[credential.c.params]\nrole_arn = \"arn:aws:iam::123456789012:role/{}\"\nregion = \"{}\"\nsession_name = \"{}\"\n{policy}policy_arns = [{}]\nassertion = \"file:{}\"\n",
+            "{identity}[credential.c]\nsource = \"aws-web-identity\"\nlife.max = \"{}m\"\n[credential.c.params]\nrole_arn = \"arn:aws:iam::123456789012:role/{}\"\nregion = \"{}\"\nsession_name = \"{}\"\n{policy}{endpoint}policy_arns = [{}]\nassertion = \"{assertion}\"\n",
             self.minutes,
             self.role,
             self.region,
             self.session,
-            arns.join(", "),
-            self.assertion
+            arns.join(", ")
         ));
         key(&self.name, &config)
     }
@@ -60,9 +71,19 @@ fn ask() -> impl Strategy<Value = Ask> {
         prop::sample::select(vec![None, Some("{}"), Some("{\"Version\":\"2012-10-17\"}")]),
         prop::sample::select(vec![vec![], vec!["A"], vec!["A", "B"], vec!["B", "A"]]),
         prop::sample::select(vec![15_u64, 60]),
-        prop::sample::select(vec!["/a", "/b"]),
+        prop::sample::select(vec![None, Some("https://sts.example.org/"), Some("https://sts.example.com/")]),
+        prop::sample::select(vec![
+            Ok("/a"),
+            Ok("/b"),
+            Err(("a", "x")),
+            Err(("b", "x")),
+            Err(("a", "y")),
+            // What would be the same if the parts ran into each other.
+            Err(("ax", "")),
+            Err(("", "ax")),
+        ]),
     )
-        .prop_map(|(name, role, region, session, policy, arns, minutes, assertion)| Ask {
+        .prop_map(|(name, role, region, session, policy, arns, minutes, endpoint, assertion)| Ask {
             name: name.into(),
             role: role.into(),
             region: region.into(),
@@ -70,7 +91,10 @@ fn ask() -> impl Strategy<Value = Ask> {
             policy: policy.map(str::to_owned),
             arns: arns.into_iter().map(str::to_owned).collect(),
             minutes,
-            assertion: assertion.into(),
+            endpoint: endpoint.map(str::to_owned),
+            assertion: assertion
+                .map(str::to_owned)
+                .map_err(|(subject, audience)| (subject.to_owned(), audience.to_owned())),
         })
 }
 
@@ -83,13 +107,18 @@ proptest! {
     }
 
     #[test]
-    fn one_difference_is_enough(one in ask(), other in ask()) {
+    fn one_difference_is_enough(one in ask(), other in ask(), which in 0..7_u8) {
         let mut mixed = one.clone();
-        mixed.policy = other.policy;
-        prop_assert_eq!(one.key() == mixed.key(), one == mixed);
-        let mut mixed = one.clone();
-        mixed.name = other.name;
-        prop_assert_eq!(one.key() == mixed.key(), one == mixed);
+        match which {
+            0 => mixed.policy = other.policy,
+            1 => mixed.name = other.name,
+            2 => mixed.minutes = other.minutes,
+            3 => mixed.endpoint = other.endpoint,
+            4 => mixed.assertion = other.assertion,
+            5 => mixed.arns = other.arns,
+            _ => mixed.role = other.role,
+        }
+        prop_assert_eq!(one.key() == mixed.key(), one == mixed, "{:?} {:?}", one, mixed);
     }
 }
 

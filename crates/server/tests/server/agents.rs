@@ -220,7 +220,9 @@ async fn the_fake_issuers_run_from_the_command_line_and_print_their_score() {
     let place = Place::new();
     let public = place.secret("public.pem", RSA_PUBLIC);
     let public = public.display().to_string();
-    let cases: [(&[&str], &str); 3] = [
+    let folder = place.path("mutual");
+    let folder = folder.display().to_string();
+    let cases: [(&[&str], &str); 5] = [
         (&["oauth", "--client", "me:secret", "--refresh-token", "first", "--rotation", "strict"], "/token"),
         (
             &[
@@ -235,6 +237,11 @@ async fn the_fake_issuers_run_from_the_command_line_and_print_their_score() {
             "/",
         ),
         (&["github", "--key", &public, "--app-id", "1", "--installation", "2"], "/app/installations/2/access_tokens"),
+        (
+            &["google", "--trust", &public, "--account", "me@project.iam.gserviceaccount.com"],
+            "/v1/projects/-/serviceAccounts/me@project.iam.gserviceaccount.com:generateAccessToken",
+        ),
+        (&["oauth", "--mutual-tls", &folder], "/token"),
     ];
     drop(crate::node::client());
     for (args, path) in cases {
@@ -243,7 +250,14 @@ async fn the_fake_issuers_run_from_the_command_line_and_print_their_score() {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
         let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         let url = first["url"].as_str().unwrap().trim_end_matches('/').trim_end_matches("/token").to_owned();
-        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+        let mut client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+        if url.starts_with("https:") {
+            let read = |name: &str| std::fs::read(place.path("mutual").join(name)).unwrap();
+            client = client
+                .tls_certs_only(reqwest::Certificate::from_pem_bundle(&read("ca.pem")).unwrap())
+                .identity(reqwest::Identity::from_pem(&read("client.pem")).unwrap());
+        }
+        let client = client.build().unwrap();
         let status = client.post(format!("{url}{path}")).send().await.unwrap().status();
         assert!(status.is_client_error(), "{status}");
         let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use keyreeve_picky::upstream;
+use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -28,10 +29,13 @@ struct Seen {
     body_bytes: usize,
 }
 
-/// An upstream over TLS that demands a bearer token, and speaks what is offered to it.
+/// An upstream over TLS that demands a client certificate and a bearer token.
 struct Picky {
     port: u16,
+    /// The authority of its certificate, and of those that it accepts.
     ca: PathBuf,
+    /// A client certificate with its key.
+    client: PathBuf,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -40,15 +44,23 @@ impl Picky {
         let ca_key = rcgen::KeyPair::generate().unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+        let ca_certificate = ca.self_signed(&ca_key).unwrap();
         let issuer = rcgen::Issuer::new(ca, ca_key);
         let key = rcgen::KeyPair::generate().unwrap();
         let leaf = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let client_key = rcgen::KeyPair::generate().unwrap();
+        let mut client = rcgen::CertificateParams::new(vec!["client".into()]).unwrap();
+        client.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let client = client.signed_by(&client_key, &issuer).unwrap();
+        let client = place.secret("client.pem", &format!("{}{}", client.pem(), client_key.serialize_pem()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca_certificate.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier.build().unwrap())
             .with_single_cert(
                 vec![leaf.der().clone()],
                 rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
@@ -72,7 +84,12 @@ impl Picky {
                 });
             }
         });
-        Self { port, ca: place.secret("upstream-ca.pem", &ca_pem), seen }
+        Self { port, ca: place.secret("upstream-ca.pem", &ca_certificate.pem()), client, seen }
+    }
+
+    /// What a gate has to say to be let in.
+    fn via(&self) -> String {
+        format!("via = \"file:{}\"\nca = \"file:{}\"\n", self.client.display(), self.ca.display())
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -94,14 +111,12 @@ async fn answer(request: Request<Incoming>, notes: Arc<Mutex<Vec<Seen>>>) -> Res
     Ok(answer)
 }
 
-/// A node with a gate to the upstream; the address of the gate.
-fn gate(place: &Place, issuer: &upstream::Upstream, picky: &Picky, more: &str) -> (Node, String) {
+/// A node with a gate to an upstream; the address of the gate.
+fn gate(place: &Place, issuer: &upstream::Upstream, host: &str, more: &str) -> (Node, String) {
     let credential = http_credential(&issuer.mint_url(), "");
-    let config = place.config(&format!(
-        "{credential}\n[gate.up]\nkind = \"inject\"\nbind = \"127.0.0.2:0\"\ncredential = \"up\"\nupstreams = \"https://localhost:{}\"\n{more}",
-        picky.port
-    ));
-    let mut node = place.node(&config, "one", &[("SSL_CERT_FILE", picky.ca.to_str().unwrap())]);
+    let gate = "[gate.up]\nkind = \"inject\"\nbind = \"127.0.0.2:0\"\ncredential = \"up\"";
+    let config = place.config(&format!("{credential}\n{gate}\nupstreams = \"https://{host}\"\n{more}"));
+    let mut node = place.node(&config, "one", &[]);
     node.wait_until_listening();
     let url = node.urls()[1].clone();
     (node, url)
@@ -112,12 +127,12 @@ fn plain() -> reqwest::Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_without_a_credential_reaches_an_upstream_that_demands_one() {
+async fn a_client_without_anything_reaches_an_upstream_that_demands_a_certificate_and_a_token() {
     for (protocols, version) in [(&["h2", "http/1.1"][..], Version::HTTP_2), (&["http/1.1"], Version::HTTP_11)] {
         let place = Place::new();
         let issuer = upstream::start(upstream::Config::default()).await.unwrap();
         let picky = Picky::start(&place, protocols).await;
-        let (node, url) = gate(&place, &issuer, &picky, "");
+        let (node, url) = gate(&place, &issuer, &format!("localhost:{}", picky.port), &picky.via());
         let body = "y".repeat(1_000_000);
         let answer = plain().post(format!("{url}/orders?a=b")).body(body).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{}", node.log_text());
@@ -151,19 +166,34 @@ async fn an_upstream_that_cannot_be_trusted_gets_no_credential() {
     let place = Place::new();
     let issuer = upstream::start(upstream::Config::default()).await.unwrap();
     let picky = Picky::start(&place, &["http/1.1"]).await;
-    // Its certificate is for another name than the one that is asked for.
-    let credential = http_credential(&issuer.mint_url(), "");
-    let config = place.config(&format!(
-        "{credential}\n[gate.up]\nkind = \"inject\"\nbind = \"127.0.0.2:0\"\ncredential = \"up\"\nupstreams = \"https://127.0.0.1:{}\"\n",
-        picky.port
-    ));
-    let mut node = place.node(&config, "one", &[("SSL_CERT_FILE", picky.ca.to_str().unwrap())]);
-    node.wait_until_listening();
-    let answer = plain().get(format!("{}/x", node.urls()[1])).send().await.unwrap();
-    assert_eq!(answer.status(), 503);
-    let text = answer.text().await.unwrap();
-    assert!(text.contains("upstream-failed") && !text.contains("t-1"), "{text}");
+    let localhost = format!("localhost:{}", picky.port);
+    let certificate = format!("via = \"file:{}\"\n", picky.client.display());
+    let authority = format!("ca = \"file:{}\"\n", picky.ca.display());
+    for (host, more, why) in [
+        // Its certificate is for another name, or of an authority that nobody knows; or it demands one of us.
+        (&format!("127.0.0.1:{}", picky.port), &picky.via(), "certificate"),
+        (&localhost, &certificate, "certificate"),
+        (&localhost, &authority, "certificate"),
+    ] {
+        let (node, url) = gate(&place, &issuer, host, more);
+        let answer = plain().get(format!("{url}/x")).send().await.unwrap();
+        assert_eq!(answer.status(), 503, "{more}");
+        let text = answer.text().await.unwrap();
+        assert!(text.contains("upstream-failed") && text.contains("nothing was sent"), "{text}");
+        let log = node.log_text();
+        assert!(!text.contains("t-1") && !log.contains("t-1") && log.to_lowercase().contains(why), "{log}");
+    }
     assert!(picky.seen().is_empty());
+    // A file that is no certificate is found at start.
+    let credential = http_credential(&issuer.mint_url(), "");
+    let gate =
+        "[gate.up]\nkind = \"inject\"\nbind = \"127.0.0.2:0\"\ncredential = \"up\"\nupstreams = \"https://localhost\"";
+    let path = place.secret("nonsense.pem", "hunter2");
+    let config = place.config(&format!("{credential}\n{gate}\nvia = \"file:{}\"\n", path.display()));
+    let mut node = place.spawn(&config, "two", &[]);
+    assert_eq!(node.ended().await.code(), Some(2));
+    let log = node.log_text();
+    assert!(log.contains("`gate.up`") && log.contains("`via`") && !log.contains("hunter2"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

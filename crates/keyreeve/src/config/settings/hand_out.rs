@@ -3,7 +3,7 @@
 use super::super::table::Fallback::{Computed, Required, Unset, Value};
 use super::super::table::{Kind, Setting, Text, row};
 use super::super::types::Home::Native;
-use super::{BIND, HOUR, KIB, MIB};
+use super::{BIND, FILE, HOUR, KIB, MIB};
 
 const NAME: Text = Text::new("the name of a credential", "^[a-z0-9._/-]+$", 128);
 const ROLE: Text = Text::new("the name of a role", "^[A-Za-z0-9+=,.@_-]+$", 64);
@@ -71,6 +71,22 @@ pub(super) static SETTINGS: &[Setting] = &[
         Value("Bearer {token}"),
         "The value of that header, with `{token}` for the token.",
         "\"Bearer {token}\"",
+    )
+    .on(Native, HERE),
+    row(
+        gate("via"),
+        Kind::Text(FILE),
+        Unset("no certificate"),
+        "The client certificate that the requests of an `inject` gate go out with (mTLS): a file in PEM with the certificate, its chain and its private key, read for each request, so that it can be replaced at any time.",
+        "\"file:/etc/keyreeve/client.pem\"",
+    )
+    .on(Native, HERE),
+    row(
+        gate("ca"),
+        Kind::Text(FILE),
+        Unset("the system's"),
+        "The certificate authorities that an `inject` gate believes instead of the system's: a file in PEM, read for each request.",
+        "\"file:/etc/keyreeve/ca.pem\"",
     )
     .on(Native, HERE),
     row(

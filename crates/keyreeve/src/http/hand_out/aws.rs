@@ -16,6 +16,7 @@ use crate::http::input::{self, rfc3339};
 use crate::http::problem::{Answer, CONFLICT, Problem};
 use crate::http::route::Later;
 use crate::outbound::Served;
+use crate::source::{AwsKeys, Fields};
 
 /// SDKs ask before every signature when less than this is left, in milliseconds.
 const LIFE_MS: u64 = 15 * 60_000;
@@ -64,9 +65,23 @@ fn document(name: &str, served: &Served, now: Moment) -> Result<Answer, Problem>
     Ok(secret_json(&document, room.saturating_add(text(keys.secret_access_key)).saturating_add(512)))
 }
 
-/// The AWS keys of a credential.
-pub(super) fn keys<'a>(name: &str, served: &'a Served) -> Result<crate::source::AwsKeys<'a>, Problem> {
-    served.material.aws().ok_or_else(|| {
+/// The AWS keys of a credential: of an AWS source, or named as AWS names them by a script or service of the user's.
+///
+/// # Errors
+/// 409 for any other credential.
+pub(super) fn keys<'a>(name: &str, served: &'a Served) -> Result<AwsKeys<'a>, Problem> {
+    let keys = match &served.material.secret {
+        Fields::Named(named) => {
+            named.get("AccessKeyId").zip(named.get("SecretAccessKey")).map(|(id, secret)| AwsKeys {
+                access_key_id: id,
+                secret_access_key: secret,
+                session_token: named.get("SessionToken"),
+                account_id: named.get("AccountId"),
+            })
+        }
+        Fields::Token(_) => None,
+    };
+    keys.ok_or_else(|| {
         let hint = "AWS clients can use `aws-web-identity`, or an `http` or `exec` source with `AccessKeyId` and `SecretAccessKey`";
         Problem::new(CONFLICT, format!("`{name}` is no AWS credential\nhint: {hint}"))
     })

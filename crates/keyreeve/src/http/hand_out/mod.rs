@@ -8,9 +8,7 @@
 //! out whatever happens to its renewal; its expiry is told as it is, in UTC.
 
 mod aws;
-#[cfg(not(target_arch = "wasm32"))]
 mod local;
-#[cfg(not(target_arch = "wasm32"))]
 mod metadata;
 
 use keyreeve_core::time::{Moment, Timestamp};
@@ -21,13 +19,9 @@ use super::route::{Endpoint, Later};
 use crate::outbound::Served;
 
 pub(super) use aws::{now as aws_now, wait as aws_wait};
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) use local::check as check_local;
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) use local::{is_local, made_elsewhere};
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) use metadata::Metadata;
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) use metadata::{Asked, IDENTITY, answer as metadata, check as check_metadata};
 
 /// The longest wait for a credential, in milliseconds: boto3 gives up after two seconds.
@@ -61,8 +55,7 @@ pub(super) fn dressed(problem: Problem, endpoint: Option<Endpoint>) -> Problem {
             let (code, message) = (problem.kind_name(), problem.sentence());
             problem.member("Code", code.into()).member("Message", message.into())
         }
-        #[cfg(not(target_arch = "wasm32"))]
-        Some(Endpoint::Metadata(asked)) => metadata::dressed(problem, asked),
+        Some(Endpoint::Metadata(asked)) if !cfg!(target_arch = "wasm32") => metadata::dressed(problem, asked),
         _ => problem,
     }
 }

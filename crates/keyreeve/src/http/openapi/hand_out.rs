@@ -1,11 +1,9 @@
 //! What the document says about hand-out.
 
 use serde_json::Value;
-#[cfg(not(target_arch = "wasm32"))]
 use serde_json::json;
 
 use super::{PLAIN, Said, moment, object, text};
-#[cfg(not(target_arch = "wasm32"))]
 use crate::http::hand_out::Asked;
 
 pub(super) const AWS: Said = Said {
@@ -16,7 +14,6 @@ pub(super) const AWS: Said = Said {
     ..PLAIN
 };
 
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) const INJECT: Said = Said {
     id: "passOn",
     summary: "Everything at the listener of an `inject` gate, with every method: sent on to its upstream with the credential. Answers are those of the upstream.",
@@ -25,7 +22,6 @@ pub(super) const INJECT: Said = Said {
     ..PLAIN
 };
 
-#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn said_of_metadata(asked: Asked) -> Said {
     let plain = |id, summary| Said { id, summary, answer: Err("text/plain"), problems: &["403", "404"], ..PLAIN };
     let token =
@@ -65,27 +61,24 @@ pub(super) fn schemas() -> serde_json::Map<String, Value> {
     let mut all = serde_json::Map::new();
     let container: Vec<_> = keys.iter().cloned().chain([("AccountId", text())]).collect();
     all.insert("AwsContainerCredentials".into(), object(4, &container));
-    #[cfg(not(target_arch = "wasm32"))]
-    {
-        let imds = [("Code", text()), ("LastUpdated", moment()), ("Type", text())];
-        let imds: Vec<_> = keys.into_iter().chain(imds).collect();
-        all.insert("ImdsKeys".into(), object(7, &imds));
-        let account = [
-            ("aliases", json!({ "type": "array", "items": text() })),
-            ("email", text()),
-            ("scopes", json!({ "type": "array", "items": text() })),
-        ];
-        all.insert("GceAccount".into(), object(3, &account));
-        let gce = [("access_token", text()), ("expires_in", super::number()), ("token_type", text())];
-        all.insert("GceToken".into(), object(3, &gce));
-        let azure = [
-            ("access_token", text()),
-            ("expires_on", json!({ "type": "string", "description": "Seconds since 1970." })),
-            ("expires_in", json!({ "type": "string", "description": "Seconds." })),
-            ("resource", text()),
-            ("token_type", text()),
-        ];
-        all.insert("AzureToken".into(), object(5, &azure));
-    }
+    let imds = [("Code", text()), ("LastUpdated", moment()), ("Type", text())];
+    let imds: Vec<_> = keys.into_iter().chain(imds).collect();
+    all.insert("ImdsKeys".into(), object(7, &imds));
+    let account = [
+        ("aliases", json!({ "type": "array", "items": text() })),
+        ("email", text()),
+        ("scopes", json!({ "type": "array", "items": text() })),
+    ];
+    all.insert("GceAccount".into(), object(3, &account));
+    let gce = [("access_token", text()), ("expires_in", super::number()), ("token_type", text())];
+    all.insert("GceToken".into(), object(3, &gce));
+    let azure = [
+        ("access_token", text()),
+        ("expires_on", json!({ "type": "string", "description": "Seconds since 1970." })),
+        ("expires_in", json!({ "type": "string", "description": "Seconds." })),
+        ("resource", text()),
+        ("token_type", text()),
+    ];
+    all.insert("AzureToken".into(), object(5, &azure));
     all
 }
