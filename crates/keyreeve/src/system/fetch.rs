@@ -230,7 +230,7 @@ fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
     Ok(builder)
 }
 
-/// Whether a request that failed may have been acted on, and why it failed.
+/// Whether a request that failed may have been acted on.
 #[must_use]
 pub fn failed(error: &reqwest::Error) -> HttpError {
     if error.is_connect() || error.is_builder() || is_refused_handshake(error) {
