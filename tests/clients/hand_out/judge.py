@@ -44,12 +44,14 @@ def that(what, is_so, found):
 class World:
     """A node over exec sources that do as they are told."""
 
-    def __init__(self, more="", kinds=("aws", "bearer"), life='max = "1h"'):
+    def __init__(self, more="", kinds=("aws", "bearer"), life='max = "1h"', secrets=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="keyreeve-hand-out-"))
         os.chmod(self.folder, 0o700)
         seal = subprocess.run([BINARY, "config", "new-seal-key"], check=True, capture_output=True, text=True).stdout
         self.write("seal.key", seal)
         self.write("api.key", KEY)
+        for name, text in (secrets or {}).items():
+            self.write(name, text)
         parts = [
             f'store.url = "sqlite:{self.folder}/state.db"',
             f'seal.keys = ["file:{self.folder}/seal.key"]',
@@ -100,9 +102,9 @@ class World:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "KEYREEVE_NODE_DIR") if name in os.environ}
         return {**kept, "HOME": str(self.folder), "AWS_EC2_METADATA_DISABLED": "true", **more}
 
-    def container(self, name="aws", key=KEY):
+    def container(self, name="aws", key=KEY, url=None):
         return {
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{self.url}/v1/credentials/{name}/aws",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url or self.url}/v1/credentials/{name}/aws",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": key,
         }
 
@@ -206,6 +208,75 @@ def wire_cases(client):
         # Less than a quarter of an hour left: asked before each use, answered each time.
         place.behave("aws", life=600)
         expect("ten minutes left", client(place, place.container(), 5).get("key"), "AKID1")
+
+
+LAKE_NODES = 8
+LAKE_CLIENTS = 400
+LAKE_ROLE = "arn:aws:iam::123456789012:role/lake"
+LAKE = """
+[credential.identity]
+source = "jwt"
+key = "file:FOLDER/identity.jwk"
+[credential.identity.params]
+alg = "ES256"
+claims = { iss = "https://issuer.example.org", sub = "lake", aud = "sts.amazonaws.com", iat = "{iat}", exp = "{exp}" }
+[credential.lake]
+source = "aws-web-identity"
+[credential.lake.params]
+role_arn = "ROLE"
+region = "eu-central-1"
+endpoint = "STS"
+assertion = "credential:identity"
+"""
+
+
+@case
+def four_hundred_cold_boto3_clients_on_eight_nodes():
+    """All of them ask at once, and STS, which takes 0.3 s, is asked once."""
+    with contextlib.ExitStack() as open_things:
+        folder = pathlib.Path(open_things.enter_context(tempfile.TemporaryDirectory(prefix="keyreeve-lake-")))
+        pair = json.loads(subprocess.run([BINARY, "keys", "generate", "--alg", "ES256"], check=True, capture_output=True).stdout)
+        (folder / "trusted.json").write_text(json.dumps({"keys": [pair["publicJwk"]]}))
+
+        def ended(process):
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=10)[0]
+            process.kill()
+            return ""
+
+        def started(command, **more):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **more)
+            open_things.callback(ended, process)
+            return process
+
+        sts = started(
+            [BINARY, "picky", "sts", "--json", "--trust", str(folder / "trusted.json"), "--role", LAKE_ROLE]
+            + ["--issuer", "https://issuer.example.org", "--fault", '{"delay_ms":300}']
+        )
+        url = json.loads(sts.stdout.readline())["url"]
+        more = LAKE.replace("ROLE", LAKE_ROLE).replace("STS", url)
+        place = open_things.enter_context(world(more, kinds=(), secrets={"identity.jwk": json.dumps(pair["privateJwk"])}))
+        nodes = [place.url]
+        for number in range(1, LAKE_NODES):
+            node = started([BINARY, "serve", "--node", f"n{number}", "-c", str(place.folder / "keyreeve.toml")], stderr=place.log.open("a"))
+            nodes.append(node.stdout.readline().removeprefix("listening on ").strip())
+        each = str(LAKE_CLIENTS // LAKE_NODES)
+        clients = [
+            started(python("ask_boto3_lake.py", each), stdin=subprocess.PIPE, env=place.environment(**place.container("lake", url=node)))
+            for node in nodes
+        ]
+        for client in clients:
+            expect("a client is ready", client.stdout.readline(), "ready\n")
+        for client in clients:
+            client.stdin.write("go\n")
+            client.stdin.flush()
+        answers = [json.loads(client.stdout.readline()) for client in clients]
+        score = json.loads(ended(sts))
+        expect("calls of STS", (score["calls"], score["issued"]), (1, 1))
+        keys = {key: sum(answer["said"].get(key, 0) for answer in answers) for answer in answers for key in answer["said"]}
+        expect("how many were given one set of keys", list(keys.values()), [LAKE_CLIENTS])
+        that("they are keys", next(iter(keys)).startswith("ASIA"), keys)
 
 
 @case
