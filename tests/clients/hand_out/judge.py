@@ -24,6 +24,8 @@ import urllib.request
 HERE = pathlib.Path(__file__).resolve().parent
 BINARY = sys.argv[1]
 KEY = "kr_judge_of_the_hand_out"
+# Of a caller who may not take credentials.
+LESSER_KEY = "kr_reader_of_the_hand_out"
 PATIENCE = 60
 
 
@@ -58,6 +60,8 @@ class World:
             '[[listener]]\nbind = "127.0.0.1:0"',
             f'[caller.judge]\nkey_sha256 = "{hashlib.sha256(KEY.encode()).hexdigest()}"',
             'can = ["list", "token", "report", "renew", "history"]\ncredentials = ["*"]',
+            f'[caller.reader]\nkey_sha256 = "{hashlib.sha256(LESSER_KEY.encode()).hexdigest()}"',
+            'can = ["list"]\ncredentials = ["*"]',
         ]
         for kind in kinds:
             self.behave(kind)
@@ -177,8 +181,8 @@ def wire_cases(client):
         place.write("broken.key", KEY + "\n")
         broken = file | {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(place.folder / "broken.key")}
         that("a line break in the token file", "error" in client(place, broken), broken)
-        # 401 and 404 are errors at once or after the client's own tries, and nothing is minted for them.
-        for wrong in (place.container(key="kr_wrong"), place.container(name="absent")):
+        # 401, 403 and 404 are errors at once or after the client's own tries, and nothing is minted for them.
+        for wrong in (place.container(key="kr_wrong"), place.container(key=LESSER_KEY), place.container(name="absent")):
             said = client(place, wrong)
             that("a refusal is an error", "error" in said and said["seconds"] < 10, said)
         expect("mints", place.calls("aws"), 1)
@@ -204,10 +208,12 @@ def wire_cases(client):
         that("within 1.8 s", time.monotonic() - started < 2, time.monotonic() - started)
         expect("status", status, 503)
         that("Code and Message", {"Code", "Message"} <= document.keys() and "aws" in document["Message"], document)
-    with world(life='max = "20m", lead = "2m", jitter = "0s"') as place:
-        # Less than a quarter of an hour left: asked before each use, answered each time.
-        place.behave("aws", life=600)
-        expect("ten minutes left", client(place, place.container(), 5).get("key"), "AKID1")
+    for minutes in (10, 4):
+        with world(life='max = "20m", lead = "2m", jitter = "0s"') as place:
+            # Less than a quarter of an hour left, and less than five minutes: asked before each use, answered each time.
+            place.behave("aws", life=60 * minutes)
+            expect(f"{minutes} minutes left", client(place, place.container(), 5).get("key"), "AKID1")
+            expect("mints", place.calls("aws"), 1)
 
 
 LAKE_NODES = 8
