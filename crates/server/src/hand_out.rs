@@ -108,7 +108,7 @@ async fn keep(name: String, file: FileConfig, outbound: Outbound, host: Arc<dyn 
         let taken = taken.map_err(|error| error.message).and_then(|served| {
             let generation = (served.generation, served.is_stale);
             wait_ms = served.keep_ms(host.now()).clamp(LOOK_MS_MIN, LOOK_MS_MAX);
-            if written == Some(generation) {
+            if written == Some(generation) && std::fs::symlink_metadata(&file.path).is_ok() {
                 return Ok(());
             }
             write_whole(&file.path, &content(&file, &served)?)?;

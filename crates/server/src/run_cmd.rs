@@ -80,7 +80,18 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
             ended = child.wait() => return ended.map(code_of).map_err(|error| lost(&error)),
             Some(signal) = heard.recv() => send(&child, signal),
             () = look => {
-                let Some(next) = renewed(&node, &args, &given).await else { continue };
+                // A node that does not answer keeps neither signals nor the end of the program waiting.
+                let next = {
+                    let mut looking = std::pin::pin!(renewed(&node, &args, &given));
+                    loop {
+                        tokio::select! {
+                            next = &mut looking => break next,
+                            ended = child.wait() => return ended.map(code_of).map_err(|error| lost(&error)),
+                            Some(signal) = heard.recv() => send(&child, signal),
+                        }
+                    }
+                };
+                let Some(next) = next else { continue };
                 given = next;
                 match args.on_renewal {
                     OnRenewal::Nothing => {}

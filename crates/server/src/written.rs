@@ -20,6 +20,7 @@ pub fn write_whole(path: &Path, content: &Secret<Vec<u8>>) -> Result<(), String>
         .tempfile_in(folder)
         .map_err(|error| failed(&error))?;
     file.write_all(content.expose()).map_err(|error| failed(&error))?;
+    file.as_file().sync_all().map_err(|error| failed(&error))?;
     file.persist(path).map(drop).map_err(|error| failed(&error.error))
 }
 

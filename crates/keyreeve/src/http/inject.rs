@@ -125,6 +125,12 @@ pub(super) fn check(inject: &Inject, head: &Head) -> Result<(), Problem> {
         return Err(Problem::new(METHOD, text));
     }
     made_elsewhere(head)?;
+    // It is put after the host as text: nothing in it may name another host, or be read as another path (RFC 9110 7.7).
+    let path = head.uri.path();
+    let is_dots = |part: &str| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if !path.starts_with('/') || path.contains('\\') || path.split('/').any(is_dots) {
+        return Err(Problem::new(MALFORMED, "the path of the request is none that can be sent on as it is"));
+    }
     inject.upstream(head).map(drop)
 }
 

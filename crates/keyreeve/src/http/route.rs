@@ -491,7 +491,7 @@ fn identify<'a>(live: &'a Answering, head: &Head, endpoint: Endpoint) -> Result<
         Endpoint::Aws => {
             // A Worker is asked from afar, by way of Cloudflare; a node is asked by programs beside it.
             if IS_NATIVE {
-                hand_out::check_local(head)?;
+                hand_out::check_local(head, false)?;
             }
             live.callers.identify_bare(&head.headers, &AUTHORIZATION, peer)
         }

@@ -194,6 +194,10 @@ struct Told {
 
 impl Cell {
     pub(super) fn new(credential: &Credential, is_following: bool, previous: Option<&Self>) -> Self {
+        // Generations are counted per record, and slots by their length: those of another one say nothing here.
+        let previous = previous.filter(|previous| {
+            previous.source.identity() == credential.source.identity() && counts_alike(&previous.plan, &credential.plan)
+        });
         let snapshot = previous.and_then(|previous| previous.snapshot.load_full());
         Self {
             name: credential.name.clone(),
@@ -409,6 +413,15 @@ impl Drop for Flight<'_> {
         if !is_followed && !state.has_waiters() {
             state.flight = None;
         }
+    }
+}
+
+/// Whether a number means the same generation under both plans.
+const fn counts_alike(before: &Plan, now: &Plan) -> bool {
+    match (before, now) {
+        (Plan::Fleet(_), Plan::Fleet(_)) => true,
+        (Plan::Slot(before), Plan::Slot(now)) => before.period_ms == now.period_ms,
+        _ => false,
     }
 }
 

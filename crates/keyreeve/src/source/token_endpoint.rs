@@ -320,7 +320,9 @@ impl Granted {
 
     pub(super) fn expires_at(&self, default_life_ms: Option<u64>) -> Result<Timestamp, LifeError> {
         match (self.window.expires_in("expires_in", self.field("expires_in")), default_life_ms) {
-            (Err(LifeError::Absent(_)), Some(life_ms)) => Ok(self.window.asked_at.plus(life_ms)),
+            (Err(LifeError::Absent(_)), Some(life_ms)) => {
+                Ok(self.window.asked_at.plus(life_ms.min(self.window.life_ms_max)))
+            }
             (result, _) => result,
         }
     }

@@ -119,7 +119,9 @@ impl Upstream {
             message.push_str(": ");
             message.push_str(complaint);
         }
-        let retry_after_ms = matches!(status, 408 | 425 | 429 | 500..=599)
+        // AWS throttles with 400, and so may OAuth's `slow_down` and `temporarily_unavailable` be.
+        let is_passing = matches!(class, Some(FaultClass::Throttled | FaultClass::Transient));
+        let retry_after_ms = (is_passing || matches!(status, 408 | 425 | 429 | 500..=599))
             .then(|| retry_after_ms(&heard.answer.headers, heard.window.now))
             .flatten();
         MintError {

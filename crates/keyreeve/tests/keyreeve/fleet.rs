@@ -21,7 +21,7 @@ use keyreeve::engine::memory::Memory;
 use keyreeve::error::Error;
 use keyreeve::outbound::{Credential, Outbound, Parts, Served};
 use keyreeve::port::{Capabilities, Entry, Host, Key, Register, StoreError, Swap};
-use keyreeve::source::{Material, MintError, Minting, Nature, Source};
+use keyreeve::source::{Identity, Material, MintError, Minting, Nature, Source};
 use tokio::time::Instant;
 
 pub(crate) const SECOND: u64 = 1000;
@@ -157,6 +157,28 @@ impl Source for Upstream {
     }
 }
 
+/// The same upstream, asked for something else by each number.
+pub(crate) struct For(pub(crate) Arc<Upstream>, pub(crate) u8);
+
+#[async_trait]
+impl Source for For {
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    fn nature(&self) -> Nature {
+        self.0.nature()
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        Some(Identity([self.1; 32]))
+    }
+
+    async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
+        self.0.mint(order, idempotency_key).await
+    }
+}
+
 /// What happens to calls of the register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreFault {
@@ -266,11 +288,30 @@ impl Fleet {
         let number = self.nodes.len();
         let host = TestHost::new(self.start, number as u64 + 1);
         let wire = Arc::new(Wire { to: Arc::clone(&self.register), fault: Mutex::new(StoreFault::None) });
+        let source = Arc::clone(&self.upstream) as Arc<dyn Source>;
+        let outbound = self.outbound(number, (&host, &wire), source, None);
+        self.nodes.push(Node { host, wire, outbound });
+        self.nodes.last().unwrap()
+    }
+
+    /// A node's driver after a reload, by which its credential comes from `source`.
+    pub(crate) fn reloaded(&self, number: usize, source: Arc<dyn Source>) -> Outbound {
+        let Node { host, wire, outbound } = &self.nodes[number];
+        self.outbound(number, (host, wire), source, Some(outbound))
+    }
+
+    fn outbound(
+        &self,
+        number: usize,
+        (host, wire): (&Arc<TestHost>, &Arc<Wire>),
+        source: Arc<dyn Source>,
+        previous: Option<&Outbound>,
+    ) -> Outbound {
         let crypto = Arc::new(LocalCrypto);
         let parts = Parts {
             node: NodeId::parse(&format!("node-{number}")).unwrap(),
-            host: Arc::clone(&host) as Arc<dyn Host>,
-            register: Some(Arc::clone(&wire) as Arc<dyn Register>),
+            host: Arc::clone(host) as Arc<dyn Host>,
+            register: Some(Arc::clone(wire) as Arc<dyn Register>),
             keys: Some(KeyRing::new(SealKey::new(crypto.as_ref(), [9; 32]), Vec::new())),
             crypto,
             store_ms: 2000,
@@ -279,13 +320,11 @@ impl Fleet {
         };
         let credential = Credential {
             name: CredentialName::parse("push").unwrap(),
-            source: Arc::clone(&self.upstream) as Arc<dyn Source>,
+            source,
             plan: Arc::new(Plan::Fleet(self.rules.clone())),
             keep: Keep::OnDemand { lifetimes: 3 },
         };
-        let outbound = Outbound::start(parts, vec![credential], None);
-        self.nodes.push(Node { host, wire, outbound });
-        self.nodes.last().unwrap()
+        Outbound::start(parts, vec![credential], previous)
     }
 }
 

@@ -139,6 +139,9 @@ async fn whatever_is_not_on_the_list_is_refused_and_nothing_is_sent() {
         ("GET", "/", ("origin", "https://page.example"), 403),
         ("POST", "/", ("sec-fetch-site", "cross-site"), 403),
         ("GET", "/", ("x-forwarded-for", "10.0.0.1"), 403),
+        ("GET", "/objects/a/%2e%2E/b", ("host", "localhost"), 400),
+        ("GET", "/objects/../b", ("host", "localhost"), 400),
+        ("OPTIONS", "*", ("host", "localhost"), 400),
     ] {
         let answer = gate.ask(method, uri, &[header], "").await;
         assert_eq!(answer.status, status, "{method} {uri} {header:?}: {answer}");

@@ -241,6 +241,10 @@ async fn a_client_proves_itself_by_a_certificate_and_its_token_is_bound_to_it() 
     assert_eq!(answer.status, 200, "{answer}");
     let (_, claims) = said(answer.json()["access_token"].as_str().unwrap());
     assert_eq!(claims["cnf"], json!({ "x5t#S256": "BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU" }));
+    // In other hands it is worth nothing, to be exchanged for one that is not bound neither.
+    let bound = answer.json()["access_token"].as_str().unwrap().to_owned();
+    let form = [("grant_type", EXCHANGE), ("subject_token", bound.as_str()), ("subject_token_type", ACCESS)];
+    assert_eq!(error(&post(&world, "/oauth2/token", "orders", &form).await), (400, "invalid_request".into()));
     for wrong in [None, Some([6; 32])] {
         assert_eq!(error(&send(wrong).await), (401, "invalid_client".into()));
     }

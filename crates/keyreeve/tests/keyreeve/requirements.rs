@@ -1,6 +1,7 @@
 //! The requirements, one test each, on the shipped driver. Those that need real processes are in
 //! `crates/server/tests/server/`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyreeve::core::lifecycle::Why;
@@ -9,9 +10,10 @@ use keyreeve::core::quiet::Quiet;
 use keyreeve::core::record::FaultClass;
 use keyreeve::core::rules::Rules;
 use keyreeve::error::ErrorKind;
-use keyreeve::source::Fields;
+use keyreeve::port::Host as _;
+use keyreeve::source::{Fields, Source};
 
-use crate::fleet::{Behaviour, Fleet, HOUR, MINUTE, SECOND, StoreFault, exclusive, lease};
+use crate::fleet::{Behaviour, Fleet, For, HOUR, MINUTE, SECOND, StoreFault, exclusive, lease};
 
 async fn pass(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -229,6 +231,22 @@ async fn r1_a_read_that_was_held_up_delays_no_caller() {
         assert_eq!((minted.unwrap().generation, waited.unwrap().generation), (1, 1));
         assert!(started.elapsed() < Duration::from_millis(SECOND + 20), "{held_up_at}: {:?}", started.elapsed());
     }
+}
+
+/// What was minted for something else is not served after a reload, however many generations of it there were.
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_changes_what_a_credential_is_for_starts_anew() {
+    let fleet = Fleet::new(1, lease());
+    assert_eq!(ask_for(&fleet, 3 * HOUR).await, 0);
+    let before = fleet.nodes[0].token().await.unwrap();
+    assert!(before.generation > 3);
+    let same = fleet.reloaded(0, Arc::clone(&fleet.upstream) as Arc<dyn Source>);
+    let now = fleet.nodes[0].host.now();
+    assert_eq!(same.held("push", now, 0).map(|served| served.generation), Some(before.generation), "no gap");
+    let other = fleet.reloaded(0, Arc::new(For(Arc::clone(&fleet.upstream), 1)));
+    let served = other.token("push", 0, now.mono.plus(1500)).await.unwrap();
+    assert_eq!(served.generation, 1);
+    assert_eq!(other.held("push", now, 0).map(|served| served.generation), Some(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,14 +17,16 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The name under which Google's clients know the address of the metadata server.
 const GOOGLE: &str = "metadata.google.internal";
 
-/// Refuses what was made elsewhere, or for somebody else.
+/// Refuses what was made elsewhere, or for somebody else. Where it stands in for Google's metadata server (`is_google`), it has
+/// that name too; elsewhere a page under that name, which whoever runs the DNS can lead here, is a stranger's.
 ///
 /// # Errors
 /// 403 with the reason: whoever runs the client needs it, and nobody else learns anything by it.
-pub(in crate::http) fn check(head: &Head) -> Result<(), Problem> {
+pub(in crate::http) fn check(head: &Head, is_google: bool) -> Result<(), Problem> {
     made_elsewhere(head)?;
+    let is_ours = |host: &str| is_local(host) || (is_google && host.eq_ignore_ascii_case(GOOGLE));
     let named = head.uri.host().into_iter().chain(hosts(&head.headers));
-    match named.into_iter().find(|host| !is_local(host)) {
+    match named.into_iter().find(|host| !is_ours(host)) {
         Some(_) => refuse("`Host` names another machine".to_owned()),
         None => Ok(()),
     }
@@ -63,8 +65,7 @@ fn hosts(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 /// Whether `host` is an address of this machine only: loopback, link-local, or the names of these.
 pub(in crate::http) fn is_local(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    let is_named = ["localhost", GOOGLE].iter().any(|known| host.eq_ignore_ascii_case(known));
-    is_named || bare.parse::<IpAddr>().is_ok_and(crate::config::is_local_address)
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(crate::config::is_local_address)
 }
 
 #[cfg(test)]
@@ -75,11 +76,15 @@ mod tests {
     use super::*;
 
     fn judged(lines: &[(&str, &str)]) -> bool {
+        judged_as(lines, false)
+    }
+
+    fn judged_as(lines: &[(&str, &str)], is_google: bool) -> bool {
         let mut request = Request::get("/latest/api/token");
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
-        check(&request.body(()).unwrap().into_parts().0).is_ok()
+        check(&request.body(()).unwrap().into_parts().0, is_google).is_ok()
     }
 
     #[test]
@@ -94,11 +99,12 @@ mod tests {
             "169.254.169.254",
             "169.254.170.2",
             "[fd00:ec2::254]",
-            "metadata.google.internal",
         ] {
             assert!(judged(&[("host", host)]), "{host}");
         }
+        assert!(judged_as(&[("host", "metadata.google.internal")], true));
         for host in [
+            "metadata.google.internal",
             "rebound.example",
             "localhost.example:7070",
             "127.0.0.1.example",

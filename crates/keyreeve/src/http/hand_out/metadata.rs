@@ -96,7 +96,7 @@ impl Metadata {
 /// # Errors
 /// The refusal.
 pub(in crate::http) fn check(api: &Api, metadata: &Metadata, head: &Head, asked: Asked) -> Result<(), Problem> {
-    super::check_local(head)?;
+    super::check_local(head, matches!(metadata.kind, MetadataKind::Gce { .. }))?;
     let demand = |name: HeaderName, value: &str| match head.headers.get(&name) {
         Some(sent) if sent.as_bytes().eq_ignore_ascii_case(value.as_bytes()) => Ok(()),
         _ => {

@@ -178,6 +178,10 @@ async fn trusted(asked: &Asked<'_>, token: &str, what: &str) -> Result<Verified<
         {
             return Err(refused("it was revoked".into()));
         }
+        // RFC 9449 7.1, RFC 8705 3: what is bound is worth nothing in other hands, and no key unbinds it.
+        let claims = verified.claims();
+        let is_held = claims.check_possession(None).and_then(|()| claims.check_certificate(asked.certificate));
+        is_held.map_err(|why| refused(why.to_string()))?;
         return Ok(verified);
     }
     Err(refused(format!("client `{}` trusts no issuer `{issuer}`", asked.client.id)))
