@@ -74,19 +74,8 @@ const WITH_PARAMS: &[&str] = &[
     "gcp-workload-identity",
     "azure-federated",
 ];
-/// Sources that ask somebody else.
-const CALLED: &[&str] = &[
-    "exec",
-    "http",
-    "oauth2-client",
-    "oauth2-refresh",
-    "token-exchange",
-    "github-app",
-    "google-service-account",
-    "aws-web-identity",
-    "gcp-workload-identity",
-    "azure-federated",
-];
+/// Sources that ask somebody else: all but `apns` and `jwt`, which sign by themselves.
+const CALLED: &[&str] = SOURCES.split_at(2).1;
 
 const STORE: Text = Text::new(
     "`sqlite:PATH`, `https://HOST` or `memory:`; on a Worker `do:BINDING` or `r2:BINDING`",
