@@ -14,8 +14,11 @@
 //! - [`inbound`]: whose tokens are accepted, and what their holders may do
 //! - [`jwt`]: tokens signed and verified, for Rust programs too
 //! - [`http`]: the HTTP API, on any home
+//! - `artifact`: gates over objects in folders and buckets, where the feature `objects` is on
 //! - `system`: the operating system behind the ports, where the feature of that name is on
 
+#[cfg(feature = "objects")]
+pub mod artifact;
 pub mod clock;
 pub mod config;
 pub mod crypto;

@@ -6,6 +6,7 @@
 //!
 //! This module opens no file and no secret: it knows where secrets are, and never what they are.
 
+mod artifact;
 mod asked;
 mod bindings;
 mod caller;
@@ -36,6 +37,7 @@ mod value;
 mod verifier;
 mod via;
 
+pub use artifact::{ArtifactConfig, Compat, Deliver, ObjectsConfig, ObjectsPlace};
 pub use asked::{
     AskingClient, AskingProof, AssertionConfig, AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,
     RefreshConfig, SignedAssertion, TokenConfig,

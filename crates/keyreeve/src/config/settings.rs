@@ -1,5 +1,6 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
+mod artifact;
 mod asked;
 mod hand_out;
 mod inbound;
@@ -133,9 +134,14 @@ const fn hand_out() -> &'static [Setting] {
     if cfg!(target_arch = "wasm32") { &[] } else { hand_out::SETTINGS }
 }
 
+const fn artifact() -> &'static [Setting] {
+    if cfg!(target_arch = "wasm32") { &[] } else { artifact::SETTINGS }
+}
+
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
     OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS).chain(hand_out())
+        .chain(artifact())
 }
 
 /// Everything but tokens, and what is asked of others by their own protocols.
