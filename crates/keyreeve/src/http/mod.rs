@@ -8,6 +8,8 @@
 //! router.
 
 mod api;
+#[cfg(feature = "objects")]
+mod artifacts;
 mod auth;
 mod change;
 mod credentials;
@@ -27,6 +29,8 @@ mod token;
 mod verify;
 
 pub use api::{Api, Live, MetricsPage, Parts};
+#[cfg(feature = "objects")]
+pub use artifacts::{ArtifactGate, PeerAddress};
 pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
 pub use inject::{Inject, Passage};

@@ -40,6 +40,9 @@ const GATE_HEADERS_MAX: usize = 100;
 const GATE_HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Whether this is a process of its own, with addresses that programs beside it can ask.
 const IS_NATIVE: bool = !cfg!(target_arch = "wasm32");
+/// What gates of artifacts are counted and logged under.
+#[cfg(feature = "objects")]
+pub(super) const ARTIFACT_PATH: &str = "/{artifact}";
 /// Where gates are.
 const GATES: &str = "/auth/";
 
@@ -88,6 +91,7 @@ pub(super) enum Endpoint {
     Aws,
     Metadata(Asked),
     Inject,
+    Artifact,
 }
 
 /// One method of one path.
@@ -196,6 +200,13 @@ pub static ROUTES: &[Route] = &[
         access: Access::Local,
         endpoint: Endpoint::Inject,
     },
+    Route {
+        method: Method::GET,
+        path: "/{artifact}",
+        surface: Some(Surface::Artifact),
+        access: Access::Tokens,
+        endpoint: Endpoint::Artifact,
+    },
 ];
 
 /// What one listener serves. Cheap to clone.
@@ -205,6 +216,8 @@ pub struct Site {
     paths: Arc<[Path]>,
     metadata: Option<Arc<Metadata>>,
     inject: Option<Arc<Inject>>,
+    #[cfg(feature = "objects")]
+    artifacts: Option<Arc<super::artifacts::ArtifactGate>>,
 }
 
 /// A path and what can be done there.
@@ -216,6 +229,9 @@ struct Path {
 }
 
 type Row = (usize, &'static Route);
+
+/// An answer that takes time.
+pub(super) type Waiting = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl Path {
     /// Whether `path` is this one, and the name in it as it was sent, if it has one.
@@ -248,7 +264,7 @@ impl Site {
             if !(is_served && is_there) {
                 continue;
             }
-            let named = ["{name}", "{gate}", "{upstream}"].iter().find_map(|name| route.path.split_once(name));
+            let named = ["{name}", "{gate}", "{upstream}", "{artifact}"].iter().find_map(|name| route.path.split_once(name));
             let (before, after) = match named {
                 Some((before, after)) => (before, Some(after)),
                 None => (route.path, None),
@@ -261,7 +277,21 @@ impl Site {
         // `acme/token` is the token of `acme` rather than the credential `token` of the tenant `acme`. Gates come first: they
         // are asked most, and nothing else is below their path.
         paths.sort_by_key(|path| std::cmp::Reverse((path.before == GATES, path.after.map(str::len))));
-        Self { api, paths: paths.into(), metadata: None, inject: None }
+        Self {
+            api,
+            paths: paths.into(),
+            metadata: None,
+            inject: None,
+            #[cfg(feature = "objects")]
+            artifacts: None,
+        }
+    }
+
+    /// What a listener serves that hands artifacts to holders of tokens.
+    #[cfg(feature = "objects")]
+    #[must_use]
+    pub fn artifacts(api: Arc<Api>, gate: super::artifacts::ArtifactGate) -> Self {
+        Self { artifacts: Some(Arc::new(gate)), ..Self::new(api, &BTreeSet::from([Surface::Artifact])) }
     }
 
     /// What a listener serves that stands in for the metadata service of a cloud. Whoever can connect to it is handed the
@@ -288,12 +318,24 @@ impl Site {
         // An upstream knows itself how long the body is that it does not send.
         let is_head = request.method() == Method::HEAD && !is_passed_on;
         let (head, body) = request.into_parts();
+        #[cfg(feature = "objects")]
+        if let Some(gate) = &self.artifacts {
+            return match super::artifacts::begin(&self.api, gate, artifact_row(), head) {
+                super::artifacts::Begun::Answered(answer) => {
+                    Either::Left(std::future::ready(if is_head { bare(answer) } else { answer }))
+                }
+                super::artifacts::Begun::Waiting(waiting) => Either::Right(waiting),
+            };
+        }
         match begin(self, &head) {
             Begun::Answered(answer) => Either::Left(std::future::ready(if is_head { bare(answer) } else { answer })),
-            Begun::Later(later) => Either::Right(Box::pin(async move {
-                let answer = later.answer(head, body).await;
-                if is_head { bare(answer) } else { answer }
-            })),
+            Begun::Later(later) => {
+                let later: Waiting = Box::pin(async move {
+                    let answer = later.answer(head, body).await;
+                    if is_head { bare(answer) } else { answer }
+                });
+                Either::Right(later)
+            }
         }
     }
 
@@ -331,10 +373,20 @@ pub fn router(api: Arc<Api>, surfaces: &BTreeSet<Surface>) -> Router {
     Router::new().fallback(move |request: Request| site.answer(request))
 }
 
+/// Where requests for artifacts are counted.
+#[cfg(feature = "objects")]
+fn artifact_row() -> usize {
+    ROUTES.len().saturating_sub(1)
+}
+
 /// The answer to `HEAD` (RFC 9110 9.3.2): everything but the body.
-fn bare(answer: Answer) -> Answer {
+pub(super) fn bare(answer: Answer) -> Answer {
     let (mut head, body) = answer.into_parts();
-    if let Some(length) = body.size_hint().exact() {
+    // A body that is not read at all says itself how long it would have been.
+    if let Some(length) = body.size_hint().exact()
+        && !head.headers.contains_key(CONTENT_LENGTH)
+        && head.status != http::StatusCode::NOT_MODIFIED
+    {
         head.headers.insert(CONTENT_LENGTH, length.into());
     }
     Answer::from_parts(head, axum::body::Body::empty())
@@ -500,7 +552,7 @@ fn identify<'a>(live: &'a Answering, head: &Head, endpoint: Endpoint) -> Result<
     })
 }
 
-fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
+pub(super) fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
     let (uri_max, headers_max, header_bytes_max) = match is_gate {
         true => (GATE_URI_BYTES_MAX, GATE_HEADERS_MAX, GATE_HEADER_BYTES_MAX),
         false => (URI_BYTES_MAX, HEADERS_MAX, HEADER_BYTES_MAX),
@@ -576,6 +628,8 @@ impl Later {
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => health::ready(&self).await,
             Endpoint::Metrics => health::metrics_page(&self),
+            // Answered before.
+            Endpoint::Artifact => Err(no_route(&[], &head)),
             Endpoint::Issuers | Endpoint::Issuer | Endpoint::Rotate | Endpoint::Retire => {
                 self.issued(&head, body).await
             }
@@ -657,7 +711,7 @@ impl Later {
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What every answer has.
-fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
+pub(super) fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
     // Hexadecimal digits are a valid header value.
     if let Ok(id) = HeaderValue::from_bytes(id.digits().as_slice()) {
@@ -670,8 +724,9 @@ fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
 }
 
 /// The statuses that are counted apart.
-const STATUSES: [u16; 19] =
-    [200, 202, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431, 500, 501, 503];
+const STATUSES: [u16; 24] = [
+    200, 201, 202, 206, 301, 302, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 416, 422, 429, 431, 500, 501, 503,
+];
 
 /// `keyreeve_http_requests_total` by route and status: looked up in the recorder once, then a single addition.
 pub(super) struct Counts {
