@@ -4,6 +4,7 @@
 //! knows ports, not platforms: time, chance, tasks, processes and sockets come in through [`port`].
 //!
 //! - [`port`]: the traits that touch the world
+//! - [`access`]: opaque access tokens: made, checked, taken back
 //! - [`engine`]: stores behind the [`port::Register`]
 //! - [`source`]: how credentials are minted
 //! - [`inbound`]: tokens that are signed for others
@@ -17,6 +18,7 @@
 //! - `artifact`: gates over objects in folders and buckets, where the feature `objects` is on
 //! - `system`: the operating system behind the ports, where the feature of that name is on
 
+pub mod access;
 #[cfg(feature = "objects")]
 pub mod artifact;
 pub mod clock;
@@ -31,6 +33,7 @@ pub mod jwt;
 pub mod outbound;
 pub mod port;
 pub mod seal;
+mod seen;
 pub mod source;
 #[cfg(feature = "system")]
 pub mod system;

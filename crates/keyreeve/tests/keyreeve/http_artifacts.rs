@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use axum::body::Body;
 use futures::stream::BoxStream;
 use http::{Request, StatusCode};
-use keyreeve::artifact::checks::{Ask, Checks, Denied};
+use keyreeve::access::{Ask, Denied};
+use keyreeve::artifact::checks::Checks;
 use keyreeve::artifact::{Artifacts, Objects};
 use keyreeve::config::{ArtifactConfig, Bind, Compat, Deliver};
 use keyreeve::core::time::Moment;
@@ -422,7 +423,7 @@ async fn keyreeves_own_way_has_problems_heads_and_ranges() {
     assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     for wrong in ["bad", "revoked"] {
         let answer = gate.send(Request::get(&path).header("authorization", format!("Bearer {wrong}"))).await;
-        assert_eq!((answer.status.as_u16(), answer.json()["detail"].as_str()), (401, Some("the token is not accepted")));
+        assert_eq!((answer.status.as_u16(), answer.json()["detail"].as_str()), (401, Some("the token is not valid, or not for this target")));
     }
     assert_eq!(gate.send(key(&path, "narrow")).await.status, 403);
     let both = key(&path, "good").header("authorization", "Bearer good");

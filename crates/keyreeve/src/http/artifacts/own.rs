@@ -2,7 +2,7 @@
 
 use super::super::problem::{FORBIDDEN, NOT_FOUND, Problem, UNAUTHENTICATED};
 use super::Refusal;
-use crate::artifact::checks::Denied;
+use crate::access::Denied;
 
 /// A path that is none.
 pub(super) fn nothing() -> Problem {
@@ -27,7 +27,7 @@ pub(super) fn refused(refusal: Refusal) -> Problem {
             Problem::new(FORBIDDEN, text).challenging("Bearer error=\"insufficient_scope\"".into()).because(why)
         }
         // Which of these it is, is nobody's business who has no token that is good.
-        Refusal::Denied(denied) => unknown("the token is not accepted", &format!("{denied:?}")),
+        Refusal::Denied(denied) => unknown(denied.public(), &denied.to_string()),
         Refusal::Absent => Problem::new(NOT_FOUND, "there is no such artifact"),
     }
 }
