@@ -12,6 +12,7 @@ use keyreeve::engine::memory::Memory;
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
 use keyreeve::engine::wire::SigningKey;
+use keyreeve::http::ArtifactGates;
 use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
@@ -26,6 +27,7 @@ use keyreeve_server::passage::Streams;
 use keyreeve_server::secrets::OsSecrets;
 use serde_json::{Value, json};
 
+use crate::artifacts;
 use crate::exit::{Code, Failure};
 use crate::faults::Faults;
 use crate::issuing::{self, Signs};
@@ -108,6 +110,7 @@ pub(crate) struct Loaded {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
     pub(crate) tokens: Option<Tokens>,
+    pub(crate) artifacts: ArtifactGates,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -213,6 +216,10 @@ pub(crate) async fn load(
         problems.extend(found);
         Clients::default()
     });
+    let objects = artifacts::open(&config, ground).unwrap_or_else(|found| {
+        problems.extend(found);
+        BTreeMap::new()
+    });
     if !problems.is_empty() {
         return Err(Failure::new(Code::Usage, problems.join("\nerror: ")));
     }
@@ -225,11 +232,13 @@ pub(crate) async fn load(
     };
     // Last, because it starts something.
     let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()))?;
+    let artifacts = artifacts::gates(&config, ground, &objects, tokens.as_ref())
+        .map_err(|problems| Failure::new(Code::Usage, problems.join("\nerror: ")))?;
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
     let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens })
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, artifacts })
 }
 
 /// Starts the access tokens of a configuration; none where it has none.

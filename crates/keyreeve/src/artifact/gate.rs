@@ -35,6 +35,8 @@ const HOLD_MS: u64 = 1000;
 const STALE_WAIT_MS: u64 = 250;
 /// How long it is remembered that an object is too large to be kept, in milliseconds.
 const LARGE_MS: u64 = 60_000;
+/// Between two pieces of an object this long may pass, in milliseconds.
+const IDLE_MS: u64 = 30_000;
 /// How long a signed URL is good for, in milliseconds.
 const LINK_MS: u64 = 60_000;
 /// The most names that are looked through for one list.
@@ -294,9 +296,14 @@ impl Artifacts {
     ) -> Result<Told<Stream>, Away> {
         let path = path_of(name)?;
         let _permit = self.permit()?;
-        self.origins
+        let told = self
+            .origins
             .first(deadline, |objects| read::stream(objects, path.clone(), range.clone(), is_head).boxed())
-            .await
+            .await?;
+        Ok(match told {
+            Told::Is(stream, at) => Told::Is(stream.pausing_at_most(IDLE_MS, &self.host), at),
+            Told::Absent => Told::Absent,
+        })
     }
 
     /// A URL at which the object can be read for a minute, at an origin that has it, and what is known of the object.

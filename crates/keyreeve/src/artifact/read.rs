@@ -1,17 +1,21 @@
 //! One read of one origin: whole where that is little, else as it comes.
 
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
+use futures::future::{Either, select};
 use futures::stream::{self, BoxStream};
 use http::HeaderValue;
 use keyreeve_core::time::Timestamp;
 use object_store::path::Path;
 use object_store::{Attribute, GetOptions, GetRange, GetResult, GetResultPayload};
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use super::kept::About;
 use super::objects::Objects;
+use crate::port::Host;
 
 /// How much of a file is read at once, in bytes.
 const PIECE_BYTES: u64 = 256 * 1024;
@@ -36,6 +40,24 @@ pub struct Stream {
     pub range: std::ops::Range<u64>,
     /// The bytes.
     pub body: BoxStream<'static, io::Result<Bytes>>,
+}
+
+impl Stream {
+    /// The same, which breaks off where the origin lets more than `ms` milliseconds pass. That nobody takes what is there is not
+    /// its fault.
+    pub(super) fn pausing_at_most(mut self, ms: u64, host: &Arc<dyn Host>) -> Self {
+        let host = Arc::clone(host);
+        self.body = stream::try_unfold((self.body, host), move |(mut body, host)| async move {
+            let until = host.now().mono.plus(ms);
+            let piece = match select(body.next(), host.sleep_until(until)).await {
+                Either::Left((piece, _)) => piece.transpose()?,
+                Either::Right(_) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+            };
+            Ok(piece.map(|piece| (piece, (body, host))))
+        })
+        .boxed();
+        self
+    }
 }
 
 /// Reads an object unless it is `known` already; all of it if it has at most `bytes_max`.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::access::FamilyConfig;
 use super::parse;
-use super::problem::{Fault, nearest, shown};
+use super::problem::{Fault, Origin, nearest, shown};
 use super::read::{listened, tls};
 use super::scope::Scope;
 use super::sheet::Sheet;
@@ -77,6 +78,8 @@ pub struct ArtifactConfig {
     pub tls: Option<TlsConfig>,
     /// How it answers.
     pub compat: Compat,
+    /// The name under `[token.NAME]` of the tokens that are good here.
+    pub tokens: String,
     /// Names under `[objects.NAME]`: the primary, then its mirrors.
     pub origins: Vec<String>,
     /// After so long without an answer the next origin is asked too, in milliseconds.
@@ -246,6 +249,7 @@ pub(super) fn one(
     scope: &mut Scope<'_>,
     taken: &[Bind],
     objects: &BTreeMap<String, ObjectsConfig>,
+    families: &BTreeMap<String, FamilyConfig>,
 ) -> Option<ArtifactConfig> {
     const COMPATS: [(&str, Compat); 2] = [("none", Compat::Own), ("hive", Compat::Hive)];
     const DELIVERS: [(&str, Deliver); 2] = [("stream", Deliver::Stream), ("redirect", Deliver::Redirect)];
@@ -253,6 +257,7 @@ pub(super) fn one(
     let bind = own_bind(scope, taken);
     let tls = if scope.is_written("tls") { tls(scope, bind.as_ref()) } else { None };
     let compat = scope.choice_or("compat", &COMPATS, Compat::Own);
+    let tokens = tokens(scope, families);
     let origins = origins(scope, objects);
     let hedge_ms = scope.number("hedge_after");
     let deadline_ms = scope.number("deadline");
@@ -287,6 +292,7 @@ pub(super) fn one(
         bind: bind?,
         tls,
         compat,
+        tokens: tokens?,
         origins,
         hedge_ms,
         deadline_ms,
@@ -315,6 +321,32 @@ fn own_bind(scope: &mut Scope<'_>, taken: &[Bind]) -> Option<Bind> {
         scope.fault("bind", &Fault::new("is the address of another listener", "give it an address of its own"));
     }
     Some(bind)
+}
+
+/// The family whose tokens are good here: the only one there is, where nobody says which.
+fn tokens(scope: &mut Scope<'_>, families: &BTreeMap<String, FamilyConfig>) -> Option<String> {
+    if scope.is_written("tokens") {
+        return scope.parsed(
+            "tokens",
+            |text| match nearest(text, families.keys().map(String::as_str)) {
+                _ if families.contains_key(text) => Ok(text.to_owned()),
+                Some(near) => Err(Fault::new(format!("names {}, which is not there", shown(text)), format!("did you mean `{near}`?"))),
+                None => Err(Fault::new(format!("names {}, which is not there", shown(text)), "families have the names under `[token.NAME]`")),
+            },
+            Clone::clone,
+        );
+    }
+    let mut names = families.keys();
+    match (names.next(), names.next()) {
+        (Some(only), None) => {
+            scope.explain("tokens", only.clone(), Origin::Default);
+            Some(only.clone())
+        }
+        _ => {
+            scope.missing("tokens");
+            None
+        }
+    }
 }
 
 fn origins(scope: &mut Scope<'_>, objects: &BTreeMap<String, ObjectsConfig>) -> Option<Vec<String>> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::policy::{Act, Claim, Policy, Rule, Source, Who};
 
+use super::access::FamilyConfig;
 use super::artifact::{self, ArtifactConfig, ObjectsConfig};
 use super::inbound::{GateConfig, Proxy, VerifierConfig};
 use super::inject::{self, InjectConfig};
@@ -59,7 +60,7 @@ const TAKEN: [&str; 22] = [
 ];
 
 /// What not every kind of gate has a use for, and which kinds have.
-const OF_KINDS: [(&str, &[&str]); 29] = [
+const OF_KINDS: [(&str, &[&str]); 30] = [
     ("proxy", &["auth"]),
     ("method_header", &["auth"]),
     ("uri_header", &["auth"]),
@@ -89,6 +90,7 @@ const OF_KINDS: [(&str, &[&str]); 29] = [
     ("kept", &["artifact"]),
     ("publish", &["artifact"]),
     ("cors", &["artifact"]),
+    ("tokens", &["artifact"]),
 ];
 
 /// The gates, by what they do.
@@ -113,7 +115,7 @@ pub(super) fn all(
     sheet: &mut Sheet,
     listeners: &[Listener],
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
-    objects: &BTreeMap<String, ObjectsConfig>,
+    (objects, families): (&BTreeMap<String, ObjectsConfig>, &BTreeMap<String, FamilyConfig>),
 ) -> Gates {
     let taken = listeners.iter().map(|listener| listener.bind.clone()).collect();
     let mut gates = Gates { taken, ..Gates::default() };
@@ -149,7 +151,7 @@ pub(super) fn all(
                 gates.taken.push(gate.bind.clone());
                 gates.inject.insert(named.key, gate);
             }
-        } else if let Some(gate) = artifact::one(&mut scope, &gates.taken, objects) {
+        } else if let Some(gate) = artifact::one(&mut scope, &gates.taken, objects, families) {
             gates.taken.push(gate.bind.clone());
             gates.artifact.insert(named.key, gate);
         }

@@ -143,7 +143,7 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let verifiers = verifier::all(sheet);
     let clients = client::all(sheet, (&issuers, &listeners), &verifiers.keys().cloned().collect());
     let objects = if cfg!(target_arch = "wasm32") { BTreeMap::new() } else { artifact::objects(sheet) };
-    let gates = gate::all(sheet, &listeners, &credentials, &objects);
+    let gates = gate::all(sheet, &listeners, &credentials, (&objects, &tokens));
     // Whoever builds a Worker has checked its configuration natively: its wasm need not know what it cannot have.
     let (metadata, files) = if cfg!(target_arch = "wasm32") {
         Default::default()

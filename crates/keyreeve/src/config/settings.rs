@@ -298,7 +298,7 @@ static OUTBOUND: &[Setting] = &[
         Kind::Choices(
             &[
                 "list", "token", "report", "renew", "resolve", "history", "events", "metrics", "verify", "keys", "rotate",
-                "retire", "tokens", "grant",
+                "retire", "tokens", "grant", "artifacts", "publish",
             ],
             &[],
         ),

@@ -392,6 +392,10 @@ pub enum Action {
     Retire,
     /// Have tokens of others verified.
     Verify,
+    /// See and read the artifacts of targets.
+    Artifacts,
+    /// Publish artifacts.
+    Publish,
     /// See access tokens, and have them checked.
     Tokens,
     /// Make access tokens, roll them, take them back.

@@ -101,6 +101,8 @@ const fn bit(action: Action) -> u32 {
         Action::Verify => 1 << 8,
         Action::Tokens => 1 << 12,
         Action::Grant => 1 << 13,
+        Action::Artifacts => 1 << 16,
+        Action::Publish => 1 << 17,
     }
 }
 
@@ -121,6 +123,8 @@ pub(super) const fn action_name(action: Action) -> &'static str {
         Action::Verify => "verify",
         Action::Tokens => "tokens",
         Action::Grant => "grant",
+        Action::Artifacts => "artifacts",
+        Action::Publish => "publish",
     }
 }
 

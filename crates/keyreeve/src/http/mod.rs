@@ -29,7 +29,7 @@ mod token;
 mod tokens;
 mod verify;
 
-pub use api::{Api, Live, MetricsPage, Parts};
+pub use api::{Api, ArtifactGates, Live, MetricsPage, Parts};
 #[cfg(feature = "objects")]
 pub use artifacts::{ArtifactGate, PeerAddress};
 pub use auth::{ClientCertificate, Peer};

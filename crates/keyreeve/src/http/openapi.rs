@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 document, made from the same list of routes as the router.
 
+mod artifacts;
 mod hand_out;
 mod issuers;
 mod tokens;
@@ -67,6 +68,8 @@ fn path_item(path: &str) -> Value {
             "description": "The path at the upstream, slashes and all.",
             "schema": { "type": "string" },
         }] })
+    } else if path.contains("{artifact}") {
+        artifacts::parameters(path)
     } else if path.contains("{gate}") {
         json!({ "parameters": [{ "$ref": "#/components/parameters/gate" }] })
     } else {
@@ -164,6 +167,7 @@ fn said(endpoint: Endpoint) -> Said {
             issuers::said_to_clients(endpoint)
         }
         Endpoint::CreateToken | Endpoint::ShowToken | Endpoint::RevokeToken | Endpoint::CheckToken => tokens::said(endpoint),
+        Endpoint::Artifact | Endpoint::ReadArtifact | Endpoint::PublishArtifact => artifacts::said(endpoint),
         _ => said_of_node(endpoint),
     }
 }
@@ -291,9 +295,13 @@ fn operation(route: &Route) -> Value {
         operation.insert("parameters".into(), parameters.into());
     }
     if let Some(schema) = said.body {
-        let kind =
-            if route.access == Access::Clients { "application/x-www-form-urlencoded" } else { "application/json" };
-        let content = json!({ kind: { "schema": reference(schema) } });
+        let content = match route.endpoint {
+            Endpoint::PublishArtifact => json!({ schema: { "schema": { "type": "string", "format": "binary" } } }),
+            _ if route.access == Access::Clients => {
+                json!({ "application/x-www-form-urlencoded": { "schema": reference(schema) } })
+            }
+            _ => json!({ "application/json": { "schema": reference(schema) } }),
+        };
         operation.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     operation.insert("responses".into(), responses.into());
@@ -370,6 +378,7 @@ fn schemas() -> Value {
         schemas.extend(issuers::schemas());
         schemas.extend(hand_out::schemas());
         schemas.extend(tokens::schemas());
+        schemas.extend(artifacts::schemas());
     }
     schemas
 }

@@ -45,6 +45,8 @@ const IS_NATIVE: bool = !cfg!(target_arch = "wasm32");
 pub(super) const ARTIFACT_PATH: &str = "/{artifact}";
 /// Where access tokens are.
 const TOKENS: &str = "/v1/tokens";
+/// Where artifacts are published.
+const ARTIFACTS: &str = "/v1/artifacts/";
 /// Where gates are.
 const GATES: &str = "/auth/";
 
@@ -94,6 +96,8 @@ pub(super) enum Endpoint {
     Metadata(Asked),
     Inject,
     Artifact,
+    ReadArtifact,
+    PublishArtifact,
     CreateToken,
     ShowToken,
     RevokeToken,
@@ -170,6 +174,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Tokens,
         endpoint: Endpoint::Gate,
     },
+    api(Method::GET, "/v1/artifacts/{artifact}", Action::Artifacts, Endpoint::ReadArtifact),
+    api(Method::PUT, "/v1/artifacts/{artifact}", Action::Publish, Endpoint::PublishArtifact),
     Route { method: Method::GET, path: "/livez", surface: None, access: Access::Anybody, endpoint: Endpoint::Live },
     Route {
         method: Method::GET,
@@ -248,8 +254,8 @@ impl Path {
     fn matches<'a>(&self, path: &'a str) -> Option<Option<&'a str>> {
         let rest = path.strip_prefix(self.before)?;
         let Some(after) = self.after else { return rest.is_empty().then_some(None) };
-        // What follows the name of a gate is the path that is asked about.
-        if self.before == GATES {
+        // What follows the name of a gate is the path that is asked about, or an artifact.
+        if self.before == GATES || self.before == ARTIFACTS {
             return Some(Some(rest));
         }
         let name = rest.strip_suffix(after)?;
@@ -269,6 +275,7 @@ impl Site {
             let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
             let is_there = match route.endpoint {
                 Endpoint::Metrics => api.metrics.is_some(),
+                _ if route.path.starts_with(ARTIFACTS) => has_artifacts(&api.live()),
                 _ if route.path.starts_with(TOKENS) => api.live().tokens.is_some(),
                 _ => is_issued(api.live().issuing.as_ref(), route),
             };
@@ -299,11 +306,21 @@ impl Site {
         }
     }
 
-    /// What a listener serves that hands artifacts to holders of tokens.
+    /// What a listener serves that hands artifacts to holders of tokens: the gate of this name, if the configuration has it.
     #[cfg(feature = "objects")]
     #[must_use]
-    pub fn artifacts(api: Arc<Api>, gate: super::artifacts::ArtifactGate) -> Self {
-        Self { artifacts: Some(Arc::new(gate)), ..Self::new(api, &BTreeSet::from([Surface::Artifact])) }
+    pub fn artifacts(api: Arc<Api>, name: &str) -> Self {
+        let artifacts = api.live().artifacts.get(name).map(Arc::clone);
+        Self { artifacts, ..Self::new(api, &BTreeSet::from([Surface::Artifact])) }
+    }
+
+    /// Whether whoever serves it has to say from which address requests come.
+    #[must_use]
+    pub const fn wants_address(&self) -> bool {
+        #[cfg(feature = "objects")]
+        return self.artifacts.is_some();
+        #[cfg(not(feature = "objects"))]
+        false
     }
 
     /// What a listener serves that stands in for the metadata service of a cloud. Whoever can connect to it is handed the
@@ -332,7 +349,7 @@ impl Site {
         let (head, body) = request.into_parts();
         #[cfg(feature = "objects")]
         if let Some(gate) = &self.artifacts {
-            return match super::artifacts::begin(&self.api, gate, artifact_row(), head) {
+            return match super::artifacts::begin(&self.api, gate, head) {
                 super::artifacts::Begun::Answered(answer) => {
                     Either::Left(std::future::ready(if is_head { bare(answer) } else { answer }))
                 }
@@ -369,6 +386,17 @@ impl Site {
     }
 }
 
+/// Whether anything is published here. Gates of artifacts are not in a Worker's wasm.
+fn has_artifacts(live: &Answering) -> bool {
+    #[cfg(feature = "objects")]
+    return !live.artifacts.is_empty();
+    #[cfg(not(feature = "objects"))]
+    {
+        let _ = live;
+        false
+    }
+}
+
 /// Whether a route about issuers is there: those that name none belong to the only one.
 fn is_issued(issuing: Option<&Issuing>, route: &Route) -> bool {
     let is_about_issuers = route.surface == Some(Surface::Oauth2) || route.path.starts_with("/v1/issuers");
@@ -383,12 +411,6 @@ fn is_issued(issuing: Option<&Issuing>, route: &Route) -> bool {
 pub fn router(api: Arc<Api>, surfaces: &BTreeSet<Surface>) -> Router {
     let site = Site::new(api, surfaces);
     Router::new().fallback(move |request: Request| site.answer(request))
-}
-
-/// Where requests for artifacts are counted.
-#[cfg(feature = "objects")]
-fn artifact_row() -> usize {
-    ROUTES.len().saturating_sub(1)
 }
 
 /// The answer to `HEAD` (RFC 9110 9.3.2): everything but the body.
@@ -542,6 +564,8 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
             let name = name.unwrap_or_default();
             if caller.reaches_issuer(&name) { Ok(name) } else { Err(issuer::no_such(&name)) }
         }
+        // Whose an artifact is stands in its name, which is taken as it was sent.
+        _ if route.path.starts_with(ARTIFACTS) => Ok(raw.into()),
         // Whose a token is stands in its record.
         name if route.path.starts_with(TOKENS) => Ok(name.unwrap_or_default()),
         Some(name) if caller.reaches(&name) => Ok(name),
@@ -642,6 +666,10 @@ impl Later {
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => health::ready(&self).await,
             Endpoint::Metrics => health::metrics_page(&self),
+            #[cfg(feature = "objects")]
+            Endpoint::ReadArtifact | Endpoint::PublishArtifact => super::artifacts::publish(&self, &head, body).await,
+            #[cfg(not(feature = "objects"))]
+            Endpoint::ReadArtifact | Endpoint::PublishArtifact => Err(no_route(&[], &head)),
             // Answered before.
             Endpoint::Artifact => Err(no_route(&[], &head)),
             Endpoint::Issuers | Endpoint::Issuer | Endpoint::Rotate | Endpoint::Retire => {

@@ -11,9 +11,9 @@ use http::{Request, StatusCode};
 use keyreeve::access::{Ask, Denied};
 use keyreeve::artifact::checks::Checks;
 use keyreeve::artifact::{Artifacts, Objects};
-use keyreeve::config::{ArtifactConfig, Bind, Compat, Deliver};
+use keyreeve::config::{ArtifactConfig, Bind, Compat, Deliver, Keep, Surface};
 use keyreeve::core::time::Moment;
-use keyreeve::http::{ArtifactGate, Site};
+use keyreeve::http::{ArtifactGate, ArtifactGates, Site};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::http_world::{Answer, HOUR, MINUTE, SECOND, World, pass};
 
-pub(crate) const T: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
+const T: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
 const OTHER: &str = "00000000-7dec-11d0-a765-00a0c91e6bf6";
 const V: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -74,10 +74,6 @@ impl Bucket {
 
     async fn hold(&self, name: &str, body: &str) {
         self.to.put(&Path::parse(name).unwrap(), PutPayload::from(body.to_owned())).await.unwrap();
-    }
-
-    async fn etag(&self, name: &str) -> String {
-        format!("\"{}\"", self.to.head(&Path::parse(name).unwrap()).await.unwrap().e_tag.unwrap())
     }
 }
 
@@ -184,6 +180,7 @@ fn config(compat: Compat) -> ArtifactConfig {
         bind: Bind::Tcp("127.0.0.1:0".parse().unwrap()),
         tls: None,
         compat,
+        tokens: "cdn".into(),
         origins: vec!["primary".into(), "mirror".into()],
         hedge_ms: 150,
         deadline_ms: 5 * SECOND,
@@ -200,12 +197,18 @@ fn config(compat: Compat) -> ArtifactConfig {
     }
 }
 
+/// A gate `cdn` over an empty bucket in memory.
+pub(crate) fn one_gate(world: &World) -> ArtifactGates {
+    let objects = vec![("primary".to_owned(), Objects::new(Arc::new(InMemory::new()), "memory:"))];
+    let artifacts = Artifacts::open("cdn", &config(Compat::Own), objects, world.node.host.clone()).unwrap();
+    [("cdn".to_owned(), Arc::new(ArtifactGate::new(artifacts, Arc::new(Doorman::default()))))].into()
+}
+
 struct Gate {
     world: World,
     primary: Arc<Bucket>,
     mirror: Arc<Bucket>,
     doorman: Arc<Doorman>,
-    artifacts: Arc<Artifacts>,
     site: Site,
 }
 
@@ -222,13 +225,18 @@ impl Gate {
         ];
         let artifacts = Artifacts::open("cdn", &config, objects, world.node.host.clone()).unwrap();
         let doorman = Arc::new(Doorman::default());
-        let gate = ArtifactGate::new(Arc::clone(&artifacts), doorman.clone());
-        let site = Site::artifacts(Arc::clone(&world.api), gate);
+        let gate = Arc::new(ArtifactGate::new(artifacts, doorman.clone()));
+        let mut live = world.node.live(Keep::OnDemand { lifetimes: 3 }, [7; 32], Some(&world.outbound));
+        live.artifacts = [("cdn".to_owned(), gate)].into();
+        world.api.reload(live);
+        let site = Site::artifacts(Arc::clone(&world.api), "cdn");
+        let router = keyreeve::http::router(Arc::clone(&world.api), &[Surface::Api].into());
+        let world = World { router, ..world };
         for bucket in [&primary, &mirror] {
             bucket.hold(&format!("artifact/{T}/sdl"), "type Query { ok: Boolean }").await;
             bucket.hold(&format!("artifact/{T}/services"), "[{\"sdl\":\"\"}]").await;
         }
-        Self { world, primary, mirror, doorman, artifacts, site }
+        Self { world, primary, mirror, doorman, site }
     }
 
     async fn send(&self, request: http::request::Builder) -> Answer {
@@ -692,5 +700,77 @@ async fn too_many_at_once_are_503_and_not_kept_waiting() {
     let answers = futures::future::join_all(paths.iter().map(|path| timed(gate.get(path)))).await;
     assert!(answers.iter().all(|(answer, _)| answer.status == 503));
     assert_eq!(answers.iter().filter(|(_, ms)| *ms < 10).count(), 1);
-    let _ = (&gate.artifacts, &gate.world);
+}
+
+fn put(path: &str, who: &str, body: &str) -> Request<Body> {
+    crate::http_world::request("PUT", path, who).body(Body::from(body.to_owned())).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_handed_out_at_once() {
+    let gate = Gate::new(Compat::Own).await;
+    let path = format!("/v1/artifacts/cdn/{T}/sdl");
+    assert_eq!(gate.sdl().await.body, "type Query { ok: Boolean }");
+    let published = gate.world.send(put(&path, "ops", "type Query { new: Int }")).await;
+    assert_eq!((published.status.as_u16(), published.json()["missing_on"].as_array().map(Vec::len)), (201, Some(0)));
+    assert_eq!(gate.sdl().await.body, "type Query { new: Int }");
+    gate.primary.set(Does::Fail);
+    gate.world.send(put(&path, "ops", "type Query { new: Int }")).await;
+    assert_eq!(gate.sdl().await.body, "type Query { new: Int }", "the mirror has it too");
+    gate.primary.set(Does::Answer);
+    assert_eq!(gate.world.get(&path, "ops").await.body, "type Query { new: Int }");
+    let listed = gate.world.get(&format!("/v1/artifacts/cdn/{T}?limit=1"), "ops").await.json();
+    assert_eq!((listed["artifacts"][0]["path"].as_str(), listed["next"].as_str()), (Some("sdl"), Some("sdl")));
+    let listed = gate.world.get(&format!("/v1/artifacts/cdn/{T}?after=sdl"), "ops").await.json();
+    assert_eq!((listed["artifacts"][0]["path"].as_str(), listed["next"].as_str()), (Some("services"), None));
+    assert_eq!(gate.world.send(put(&path, "elsewhere", "x")).await.status, 404);
+    assert_eq!(gate.world.send(put(&path, "idle", "x")).await.status, 403);
+    for bad in ["cdn", "cdn/acme", "cdn/acme/..", "cdn/acme/a%2fb", "cdn/acme/a//b", "cdn//a", "nope/acme/sdl"] {
+        let answer = gate.world.send(put(&format!("/v1/artifacts/{bad}"), "ops", "x")).await;
+        assert!(matches!(answer.status.as_u16(), 400 | 404), "{bad}: {answer}");
+    }
+    let large = gate.world.send(put(&path, "ops", &"x".repeat(8193))).await;
+    assert_eq!((large.status.as_u16(), large.problem().as_str()), (413, "too-large"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_is_checked_before_anything_is_written() {
+    use base64::Engine as _;
+    let gate = Gate::new(Compat::Own).await;
+    let path = format!("/v1/artifacts/cdn/{T}/sdl");
+    let digest = |body: &str| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(body));
+    let send = async |name: &str, value: String| {
+        let request = crate::http_world::request("PUT", &path, "ops").header(name, value);
+        gate.world.send(request.body(Body::from("right")).unwrap()).await.status.as_u16()
+    };
+    for name in ["content-digest", "repr-digest"] {
+        assert_eq!(send(name, format!("sha-256=:{}:", digest("wrong"))).await, 422);
+        assert_eq!(send(name, "sha-256=:short:".into()).await, 400);
+        assert_eq!(send(name, "md5=:x:".into()).await, 400);
+        assert_eq!(gate.sdl().await.body, "type Query { ok: Boolean }");
+    }
+    assert_eq!(send("content-digest", format!("md5=:x:, sha-256=:{}:", digest("right"))).await, 201);
+    assert_eq!(gate.sdl().await.body, "right");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_is_published_once() {
+    let gate = Gate::new(Compat::Own).await;
+    let path = format!("/v1/artifacts/cdn/{T}/version/{V}/sdl");
+    assert_eq!(gate.world.send(put(&path, "ops", "one")).await.status, 201);
+    let again = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((again.status.as_u16(), again.json()["unchanged"].as_bool()), (200, Some(true)));
+    let other = gate.world.send(put(&path, "ops", "two")).await;
+    assert_eq!((other.status.as_u16(), other.problem().as_str()), (409, "conflict"));
+    assert_eq!(gate.get(&format!("/artifacts/v1/{T}/version/{V}/sdl")).await.body, "one");
+    gate.mirror.is_full.store(true, Ordering::SeqCst);
+    let path = format!("/v1/artifacts/cdn/{T}/version/{V}/services");
+    let answer = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["missing_on"][0].as_str()), (201, Some("mirror")));
+    gate.mirror.is_full.store(false, Ordering::SeqCst);
+    let answer = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["missing_on"].as_array().map(Vec::len)), (200, Some(0)));
+    gate.primary.is_full.store(true, Ordering::SeqCst);
+    let answer = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
 }

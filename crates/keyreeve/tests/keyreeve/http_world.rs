@@ -232,7 +232,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-pub(crate) const ALL_ACTIONS: [Action; 14] = [
+pub(crate) const ALL_ACTIONS: [Action; 16] = [
     Action::List,
     Action::Token,
     Action::Report,
@@ -247,6 +247,8 @@ pub(crate) const ALL_ACTIONS: [Action; 14] = [
     Action::Retire,
     Action::Tokens,
     Action::Grant,
+    Action::Artifacts,
+    Action::Publish,
 ];
 
 /// The uid of the caller `local`.
@@ -308,6 +310,7 @@ impl Node {
             forward: None,
             inbound: closed_gate(),
             issuing: None,
+            artifacts: Default::default(),
             tokens: None,
         }
     }

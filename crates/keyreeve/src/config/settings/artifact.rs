@@ -10,7 +10,7 @@ const PLACE: Text =
 const ENDPOINT: Text = Text::new("an `https` URL, or `http` on loopback", "^https?://.+$", 512).quiet();
 const REGION: Text = Text::new("the name of a region", "^[a-z0-9-]+$", 64);
 const ACCOUNT: Text = Text::new("an access key id, or the name of a storage account", "^[A-Za-z0-9._-]+$", 128);
-const NAME: Text = Text::new("a name under `[objects.NAME]`", "^[a-z0-9._-]+$", 64);
+const NAME: Text = Text::new("a name of a table", "^[a-z0-9._-]+$", 64);
 const FOLDER: Text = Text::new("an absolute path", "^/.+$", 4096);
 const PAGE: Text = Text::new("scheme and host of a web page", "^https?://[^/?#@*]+$", 256);
 const HERE: &str = "remove it: a Worker has no addresses and files of its own";
@@ -82,6 +82,14 @@ pub(super) static SETTINGS: &[Setting] = &[
         Unset("the system's"),
         "The certificate authorities that are believed instead of the system's: a file in PEM.",
         "\"file:/etc/keyreeve/ca.pem\"",
+    )
+    .on(Native, HERE),
+    row(
+        gate("tokens"),
+        Kind::Text(NAME),
+        Computed("the only family of tokens, where there is one"),
+        "The family of access tokens, by its name under `[token.NAME]`, that an `artifact` gate takes.",
+        "\"cdn\"",
     )
     .on(Native, HERE),
     row(

@@ -2,6 +2,7 @@
 //!
 //! - `own`: keyreeve's way to refuse and to answer
 //! - `hive`: that of the CDN of GraphQL Hive, bodies and all
+//! - `publish`: what operators do to artifacts, by the API
 //! - `given`: an artifact as an answer: conditions (RFC 9110 13), ranges (14), marks of age
 //!
 //! A token is judged before anything is read. That a token is not known, or an object not there, is said only where somebody has
@@ -10,6 +11,7 @@
 mod given;
 mod hive;
 mod own;
+mod publish;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -24,9 +26,10 @@ use http::request::Parts as Head;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use keyreeve_core::time::Mono;
 
+pub(super) use self::publish::answer as publish;
 use super::api::{Api, RequestId};
 use super::problem::{Answer, KEYS_UNAVAILABLE, METHOD, Problem, STORE_UNAVAILABLE};
-use super::route::{ARTIFACT_PATH, Waiting, bare, check_sizes, finish};
+use super::route::{ARTIFACT_PATH, ROUTES, Waiting, bare, check_sizes, finish};
 use crate::access::{Ask, Denied};
 use crate::artifact::checks::Checks;
 use crate::artifact::name::{self, Asked, Hive};
@@ -47,6 +50,8 @@ pub struct PeerAddress(pub IpAddr);
 pub struct ArtifactGate {
     artifacts: Arc<Artifacts>,
     checks: Arc<dyn Checks>,
+    /// Where its requests are counted.
+    row: usize,
 }
 
 /// What became of a request so far.
@@ -66,7 +71,13 @@ impl ArtifactGate {
     /// A gate over these artifacts, whose tokens `checks` knows.
     #[must_use]
     pub fn new(artifacts: Arc<Artifacts>, checks: Arc<dyn Checks>) -> Self {
-        Self { artifacts, checks }
+        let row = ROUTES.iter().position(|route| route.path == ARTIFACT_PATH).unwrap_or(ROUTES.len());
+        Self { artifacts, checks, row }
+    }
+
+    /// Its artifacts.
+    pub(super) const fn artifacts(&self) -> &Arc<Artifacts> {
+        &self.artifacts
     }
 
     fn is_hive(&self) -> bool {
@@ -92,20 +103,20 @@ pub(super) enum Refusal {
 }
 
 /// Begins a request. What needs no waiting is answered on the spot.
-pub(super) fn begin(api: &Arc<Api>, gate: &Arc<ArtifactGate>, row: usize, head: Head) -> Begun {
+pub(super) fn begin(api: &Arc<Api>, gate: &Arc<ArtifactGate>, head: Head) -> Begun {
     let id = api.next_request_id();
     let deadline = api.host.now().mono.plus(gate.artifacts.config().deadline_ms);
     match now(api, gate, &head) {
-        Ok(Some(answer)) => Begun::Answered(done(api, gate, id, row, &head, Ok(answer))),
+        Ok(Some(answer)) => Begun::Answered(done(api, gate, id, &head, Ok(answer))),
         Ok(None) => {
             let (api, gate) = (Arc::clone(api), Arc::clone(gate));
             Begun::Waiting(Box::pin(async move {
                 let answer = wait(&api, &gate, &head, deadline).await;
-                let answer = done(&api, &gate, id, row, &head, answer);
+                let answer = done(&api, &gate, id, &head, answer);
                 if head.method == Method::HEAD { bare(answer) } else { answer }
             }))
         }
-        Err(problem) => Begun::Answered(done(api, gate, id, row, &head, Err(problem))),
+        Err(problem) => Begun::Answered(done(api, gate, id, &head, Err(problem))),
     }
 }
 
@@ -294,7 +305,7 @@ fn preflight(gate: &ArtifactGate, head: &Head) -> Option<Answer> {
 }
 
 /// What every answer of a gate has.
-fn done(api: &Api, gate: &ArtifactGate, id: RequestId, row: usize, head: &Head, answer: Result<Answer, Problem>) -> Answer {
+fn done(api: &Api, gate: &ArtifactGate, id: RequestId, head: &Head, answer: Result<Answer, Problem>) -> Answer {
     let mut answer = answer.unwrap_or_else(|problem| problem.answer(id, None, ARTIFACT_PATH));
     if let Some(origin) = head.headers.get(ORIGIN)
         && (gate.is_hive() || is_allowed(gate, origin))
@@ -304,7 +315,7 @@ fn done(api: &Api, gate: &ArtifactGate, id: RequestId, row: usize, head: &Head, 
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, x-hive-schema-version-id"));
         headers.insert(VARY, HeaderValue::from_static("origin"));
     }
-    finish(api, id, row, answer)
+    finish(api, id, gate.row, answer)
 }
 
 fn is_allowed(gate: &ArtifactGate, origin: &HeaderValue) -> bool {
