@@ -17,6 +17,7 @@
 //! - [`issuer`]: the signing keys of an issuer, their phases and who changes them
 //! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
 //! - [`json`]: JSON from strangers, read once and strictly
+//! - [`revocation`]: what has been taken back before its time, and what each node has applied
 //! - [`revoked`]: which tokens of an issuer are refused before their time
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
@@ -33,6 +34,7 @@ pub mod operator;
 pub mod policy;
 pub mod quiet;
 pub mod record;
+pub mod revocation;
 pub mod revoked;
 pub mod rules;
 pub mod schedule;

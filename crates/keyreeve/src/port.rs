@@ -44,6 +44,19 @@ impl Key {
         Self(format!("rv/{digest}"))
     }
 
+    /// Where the keys of nodes begin.
+    pub(crate) const NODES: &'static str = "nr/";
+
+    /// The key of the log of revocations.
+    pub(crate) fn of_revocations() -> Self {
+        Self("rl/all".into())
+    }
+
+    /// The key of what a node has applied.
+    pub(crate) fn of_node(name: &str) -> Option<Self> {
+        Self::new(format!("{}{name}", Self::NODES))
+    }
+
     /// The key.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -4,6 +4,7 @@ mod asked;
 mod hand_out;
 mod inbound;
 mod issuing;
+mod revoking;
 
 pub(super) use issuing::ALGORITHMS as ISSUER_ALGORITHMS;
 
@@ -125,17 +126,27 @@ const fn param(name: &'static str) -> (&'static str, &'static str) {
 }
 
 /// Tables and keys that the design names and this version does not have, by their table.
-pub(super) const LATER: &[(&str, &str)] =
-    &[("", "token"), ("", "revocation"), ("", "tenant"), ("", "audit"), ("", "observe")];
+pub(super) const LATER: &[(&str, &str)] = &[("", "token"), ("", "tenant"), ("", "audit"), ("", "observe")];
 
 /// What only a native node can have is not in a Worker's wasm, which nobody writes settings for without having them checked.
 const fn hand_out() -> &'static [Setting] {
     if cfg!(target_arch = "wasm32") { &[] } else { hand_out::SETTINGS }
 }
 
+/// As [`hand_out`].
+const fn revoking() -> &'static [Setting] {
+    if cfg!(target_arch = "wasm32") { &[] } else { revoking::SETTINGS }
+}
+
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    OUTBOUND.iter().chain(asked::SETTINGS).chain(inbound::SETTINGS).chain(issuing::SETTINGS).chain(hand_out())
+    OUTBOUND
+        .iter()
+        .chain(asked::SETTINGS)
+        .chain(inbound::SETTINGS)
+        .chain(issuing::SETTINGS)
+        .chain(revoking())
+        .chain(hand_out())
 }
 
 /// Everything but tokens, and what is asked of others by their own protocols.
@@ -279,7 +290,7 @@ static OUTBOUND: &[Setting] = &[
         Kind::Choices(
             &[
                 "list", "token", "report", "renew", "resolve", "history", "events", "metrics", "verify", "keys", "rotate",
-                "retire",
+                "retire", "revoke",
             ],
             &[],
         ),

@@ -92,6 +92,7 @@ const fn bit(action: Action) -> u16 {
         Action::Rotate => 1 << 10,
         Action::Retire => 1 << 11,
         Action::Verify => 1 << 8,
+        Action::Revoke => 1 << 14,
     }
 }
 
@@ -110,6 +111,7 @@ pub(super) const fn action_name(action: Action) -> &'static str {
         Action::Rotate => "rotate",
         Action::Retire => "retire",
         Action::Verify => "verify",
+        Action::Revoke => "revoke",
     }
 }
 
