@@ -16,6 +16,7 @@ use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
+use keyreeve::revocation::{self, Revocations};
 use keyreeve::seal::seal_keys;
 use keyreeve::source::{self, Tools};
 
@@ -108,6 +109,7 @@ pub(crate) struct Loaded {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
     pub(crate) tokens: Option<Tokens>,
+    pub(crate) revocations: Option<Revocations>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -224,12 +226,32 @@ pub(crate) async fn load(
         }),
     };
     // Last, because it starts something.
-    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()))?;
+    let revocations = start_revocations(&config, ground, signs, store.as_ref())?;
+    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()), revocations.as_ref())?;
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
     let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens })
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, revocations })
+}
+
+/// Starts to follow what is revoked; not where nothing is.
+fn start_revocations(
+    config: &Config,
+    ground: &Ground,
+    signs: &Signs<'_>,
+    store: Option<&Store>,
+) -> Result<Option<Revocations>, Failure> {
+    let Some(settings) = config.revocation else { return Ok(None) };
+    let store = store.ok_or_else(|| Failure::new(Code::Usage, "revocations need `store`"))?;
+    let parts = revocation::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Ok(Some(Revocations::start(parts, settings, signs.revocations)))
 }
 
 /// Starts the access tokens of a configuration; none where it has none.
@@ -238,11 +260,12 @@ fn start_tokens(
     ground: &Ground,
     signs: &Signs<'_>,
     (store, keys): (Option<&Store>, Option<&KeyRing>),
+    revocations: Option<&Revocations>,
 ) -> Result<Option<Tokens>, Failure> {
     if config.tokens.is_empty() {
         return Ok(None);
     }
-    let (Some(store), Some(keys)) = (store, keys) else {
+    let (Some(store), Some(keys), Some(revocations)) = (store, keys, revocations) else {
         return Err(Failure::new(Code::Usage, "access tokens need `store` and `seal.keys`"));
     };
     let parts = access::Parts {
@@ -251,6 +274,8 @@ fn start_tokens(
         register: Arc::clone(&store.register),
         crypto: Arc::new(keyreeve::crypto::LocalCrypto),
         keys: keys.clone(),
+        revocations: revocations.clone(),
+        imported: BTreeMap::new(),
         bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
         store_ms: ground.host_ms(config.store_ms),
     };

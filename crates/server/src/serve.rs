@@ -15,6 +15,7 @@ use keyreeve::http::{self, Api, Live};
 use keyreeve::inbound::Fetched;
 use keyreeve::inbound::issuer::Issuers;
 use keyreeve::outbound::{Outbound, Parts};
+use keyreeve::revocation::Revocations;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::task::AbortHandle;
 
@@ -33,6 +34,8 @@ use crate::timekeeping::Timekeeping;
 const TICK_MS: u64 = 20;
 /// How long the end of the process waits for requests and renewals under way.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the end of the process waits to say in the store that this node has ended.
+const LEAVE: Duration = Duration::from_secs(1);
 /// How often stored secrets are looked through for older seal keys.
 const RESEAL_EVERY: Duration = Duration::from_secs(3600);
 /// How soon a failed look is repeated.
@@ -73,6 +76,7 @@ pub(crate) struct Node {
     outbound: Outbound,
     issuers: Option<Issuers>,
     tokens: Option<Tokens>,
+    revocations: Option<Revocations>,
     listeners: Vec<Listening>,
     store: Option<Store>,
     fetched: BTreeMap<String, Fetched>,
@@ -102,7 +106,7 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let signs = Signs { node: &name, previous: None, tokens: None };
+        let signs = Signs { node: &name, previous: None, tokens: None, revocations: None };
         let loaded = load::load(config, &ground, None, BTreeMap::new(), &signs).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
@@ -122,7 +126,7 @@ impl Node {
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
         let issuers = loaded.issuing.map(|issuing| issuing.issuers);
-        let tokens = loaded.tokens;
+        let (tokens, revocations) = (loaded.tokens, loaded.revocations);
         let files = Files::keep(&loaded.config, &outbound, &ground.host);
         let mut node = Self {
             settings,
@@ -132,6 +136,7 @@ impl Node {
             outbound,
             issuers,
             tokens,
+            revocations,
             listeners,
             store,
             fetched,
@@ -193,8 +198,12 @@ impl Node {
                 added.push((door.clone(), bind(door).await?));
             }
         }
-        let signs =
-            Signs { node: &self.name, previous: self.issuers.as_ref(), tokens: self.tokens.as_ref() };
+        let signs = Signs {
+            node: &self.name,
+            previous: self.issuers.as_ref(),
+            tokens: self.tokens.as_ref(),
+            revocations: self.revocations.as_ref(),
+        };
         let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
@@ -208,6 +217,9 @@ impl Node {
             earlier.stop();
         }
         if let Some(earlier) = std::mem::replace(&mut self.tokens, loaded.tokens.clone()) {
+            earlier.stop();
+        }
+        if let Some(earlier) = std::mem::replace(&mut self.revocations, loaded.revocations.clone()) {
             earlier.stop();
         }
         self.store.clone_from(&loaded.store);
@@ -284,7 +296,12 @@ impl Node {
         let connections = tokio::time::timeout(DRAIN, futures::future::join_all(listeners));
         let host = &self.ground.host;
         let deadline = host.now().mono.plus(u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX));
-        let (connections, ()) = futures::future::join(connections, self.outbound.drain(deadline)).await;
+        let drained = self.outbound.drain(deadline);
+        let (connections, ()) = futures::future::join(connections, drained).await;
+        // Last: until here tokens were checked.
+        if let Some(revocations) = &self.revocations {
+            let _ = tokio::time::timeout(LEAVE, revocations.leave()).await;
+        }
         if connections.is_err() {
             tracing::warn!("some requests were not finished within {} s", DRAIN.as_secs());
         }

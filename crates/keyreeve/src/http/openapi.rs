@@ -163,7 +163,7 @@ fn said(endpoint: Endpoint) -> Said {
         Endpoint::Jwks | Endpoint::Discovery | Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => {
             issuers::said_to_clients(endpoint)
         }
-        Endpoint::CreateToken | Endpoint::ShowToken | Endpoint::RevokeToken | Endpoint::CheckToken => tokens::said(endpoint),
+        Endpoint::AccessToken(asked) => tokens::said(asked),
         _ => said_of_node(endpoint),
     }
 }

@@ -90,10 +90,7 @@ pub(super) enum Endpoint {
     Aws,
     Metadata(Asked),
     Inject,
-    CreateToken,
-    ShowToken,
-    RevokeToken,
-    CheckToken,
+    AccessToken(tokens::Asked),
 }
 
 /// One method of one path.
@@ -113,6 +110,10 @@ pub struct Route {
 
 const fn api(method: Method, path: &'static str, action: Action, endpoint: Endpoint) -> Route {
     Route { method, path, surface: Some(Surface::Api), access: Access::Callers(action), endpoint }
+}
+
+const fn opaque(method: Method, path: &'static str, action: Action, asked: tokens::Asked) -> Route {
+    api(method, path, action, Endpoint::AccessToken(asked))
 }
 
 const fn open(path: &'static str, endpoint: Endpoint) -> Route {
@@ -142,10 +143,14 @@ pub static ROUTES: &[Route] = &[
     api(Method::GET, "/v1/issuers/{name}", Action::Keys, Endpoint::Issuer),
     api(Method::POST, "/v1/issuers/{name}/rotate", Action::Rotate, Endpoint::Rotate),
     api(Method::POST, "/v1/issuers/{name}/retire", Action::Retire, Endpoint::Retire),
-    api(Method::POST, "/v1/tokens", Action::Grant, Endpoint::CreateToken),
-    api(Method::POST, "/v1/tokens/verify", Action::Tokens, Endpoint::CheckToken),
-    api(Method::GET, "/v1/tokens/{name}", Action::Tokens, Endpoint::ShowToken),
-    api(Method::POST, "/v1/tokens/{name}/revoke", Action::Grant, Endpoint::RevokeToken),
+    opaque(Method::POST, "/v1/tokens", Action::Grant, tokens::Asked::Create),
+    opaque(Method::GET, "/v1/tokens", Action::Tokens, tokens::Asked::List),
+    opaque(Method::POST, "/v1/tokens/drop-target", Action::Grant, tokens::Asked::DropTarget),
+    opaque(Method::POST, "/v1/tokens/verify", Action::Tokens, tokens::Asked::Verify),
+    opaque(Method::GET, "/v1/tokens/{name}", Action::Tokens, tokens::Asked::Show),
+    opaque(Method::POST, "/v1/tokens/{name}/roll", Action::Grant, tokens::Asked::Roll),
+    opaque(Method::POST, "/v1/tokens/{name}/duplicate", Action::Grant, tokens::Asked::Duplicate),
+    opaque(Method::POST, "/v1/tokens/{name}/revoke", Action::Grant, tokens::Asked::Revoke),
     open("/.well-known/jwks.json", Endpoint::Jwks),
     open("/.well-known/openid-configuration", Endpoint::Discovery),
     open("/.well-known/oauth-authorization-server", Endpoint::Discovery),
@@ -595,9 +600,7 @@ impl Later {
             }
             Endpoint::Jwks | Endpoint::Discovery => self.issued(&head, body).await,
             Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => self.issued(&head, body).await,
-            Endpoint::CreateToken | Endpoint::ShowToken | Endpoint::RevokeToken | Endpoint::CheckToken => {
-                self.of_tokens(&head, body).await
-            }
+            Endpoint::AccessToken(asked) => self.of_tokens(&head, body, asked).await,
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
         let dressed = |problem| hand_out::dressed(problem, Some(self.route.endpoint));
@@ -651,11 +654,12 @@ impl Later {
         &'a self,
         head: &'a Head,
         body: axum::body::Body,
+        asked: tokens::Asked,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send + 'a>> {
         if !IS_NATIVE {
             return Box::pin(std::future::ready(Err(no_route(&[], head))));
         }
-        Box::pin(tokens::answer(self, head, body))
+        Box::pin(tokens::answer(self, head, body, asked))
     }
 
     /// The id of the request, for its log lines.
