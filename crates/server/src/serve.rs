@@ -366,7 +366,7 @@ fn tls_of(doors: &[Door], config: &Config, ground: &Ground) -> Result<Vec<Option
     let of = |(at, door): (usize, &Door)| {
         let Some(tls) = &door.tls else { return Ok(None) };
         let serves = matches!(&door.behind, Behind::Surfaces(surfaces) if surfaces.contains(&Surface::Oauth2));
-        let made = Tls::new(tls, asks && serves, ground.secrets.as_ref());
+        let made = Tls::new(tls, asks && serves, ground.secrets.as_ref(), Arc::clone(&ground.host));
         made.map(Some).map_err(|cause| Failure::new(Code::Usage, format!("`listener[{at}].tls`: {cause}")))
     };
     doors.iter().enumerate().map(of).collect()

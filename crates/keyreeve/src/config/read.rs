@@ -385,5 +385,9 @@ fn tls(scope: &mut Scope<'_>, bind: Option<&Bind>) -> Option<TlsConfig> {
     }
     let mut tls = scope.inner("tls");
     let (certificate, key, client_ca) = (tls.secret("certificate"), tls.secret("key"), tls.secret("client_ca"));
-    Some(TlsConfig { certificate: certificate?, key: key?, client_ca })
+    let crl = tls.secrets("crl");
+    if !crl.is_empty() && client_ca.is_none() {
+        tls.fault("crl", &Fault::new("does nothing without `client_ca`", "name the authorities whose lists these are"));
+    }
+    Some(TlsConfig { certificate: certificate?, key: key?, client_ca, crl })
 }

@@ -274,8 +274,15 @@ static OUTBOUND: &[Setting] = &[
         ("listener[].tls", "client_ca"),
         Kind::Secret,
         Unset("nobody: clients are known by `certificate_sha256` only"),
-        "The authorities that vouch for the names in certificates of clients (`certificate_name`), in PEM.",
+        "The authorities that vouch for the names in certificates of clients (`certificate_name`), in PEM. Read again with the configuration. A name ends with its certificate, and with its authority at the reload that takes it out, on open connections too.",
         "\"file:/etc/keyreeve/clients.pem\"",
+    ),
+    row(
+        ("listener[].tls", "crl"),
+        Kind::Secrets(16),
+        Unset("nothing is revoked: certificates end by themselves"),
+        "Revocation lists of the authorities under `client_ca`, in PEM, 64KiB each at most. Read again with the configuration. Where there is one, every authority of a chain needs its own; without one, or after the `nextUpdate` of it, it vouches for nobody.",
+        "[\"file:/etc/keyreeve/clients.crl\"]",
     ),
     row(("", "caller"), Kind::Named("caller.*"), Unset("nobody may call"), "Who may call, by name.", "[caller.push]"),
     row(

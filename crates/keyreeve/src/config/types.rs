@@ -162,6 +162,8 @@ pub struct TlsConfig {
     pub key: SecretRef,
     /// Who vouches for the names of clients.
     pub client_ca: Option<SecretRef>,
+    /// What they vouch for no longer.
+    pub crl: Vec<SecretRef>,
 }
 
 /// A socket address.
