@@ -7,6 +7,7 @@ use std::sync::Arc;
 use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
+use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
@@ -15,6 +16,7 @@ use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
+use keyreeve::revocation::{self, Revocations};
 use keyreeve::seal::seal_keys;
 use keyreeve::source::{self, Tools};
 
@@ -106,6 +108,7 @@ pub(crate) struct Loaded {
     pub(crate) store: Option<Store>,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
+    pub(crate) revocations: Option<Revocations>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -225,8 +228,22 @@ pub(crate) async fn load(
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
-    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing })
+    let revocations = follow(&config, ground, signs, store.as_ref());
+    let inbound = Inbound::revoking(trusted, &config.gates, config.policy.clone(), secret, revocations.clone());
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, revocations })
+}
+
+/// Starts to follow what is revoked; not where the configuration says nothing of it.
+fn follow(config: &Config, ground: &Ground, signs: &Signs<'_>, store: Option<&Store>) -> Option<Revocations> {
+    let (settings, store) = (config.revocation?, store?);
+    let parts = revocation::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(LocalCrypto),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Some(Revocations::start(parts, settings, signs.followed))
 }
 
 /// Opens the register.

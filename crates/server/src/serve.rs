@@ -14,6 +14,7 @@ use keyreeve::http::{self, Api, Live};
 use keyreeve::inbound::Fetched;
 use keyreeve::inbound::issuer::Issuers;
 use keyreeve::outbound::{Outbound, Parts};
+use keyreeve::revocation::Revocations;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::task::AbortHandle;
 
@@ -71,6 +72,7 @@ pub(crate) struct Node {
     api: Arc<Api>,
     outbound: Outbound,
     issuers: Option<Issuers>,
+    revocations: Option<Revocations>,
     listeners: Vec<Listening>,
     store: Option<Store>,
     fetched: BTreeMap<String, Fetched>,
@@ -100,7 +102,7 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let signs = Signs { node: &name, previous: None };
+        let signs = Signs { node: &name, previous: None, followed: None };
         let loaded = load::load(config, &ground, None, BTreeMap::new(), &signs).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
@@ -119,7 +121,7 @@ impl Node {
             })
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
-        let issuers = loaded.issuing.map(|issuing| issuing.issuers);
+        let (issuers, revocations) = (loaded.issuing.map(|issuing| issuing.issuers), loaded.revocations);
         let files = Files::keep(&loaded.config, &outbound, &ground.host);
         let mut node = Self {
             settings,
@@ -128,6 +130,7 @@ impl Node {
             api,
             outbound,
             issuers,
+            revocations,
             listeners,
             store,
             fetched,
@@ -189,7 +192,7 @@ impl Node {
                 added.push((door.clone(), bind(door).await?));
             }
         }
-        let signs = Signs { node: &self.name, previous: self.issuers.as_ref() };
+        let signs = Signs { node: &self.name, previous: self.issuers.as_ref(), followed: self.revocations.as_ref() };
         let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
@@ -200,6 +203,10 @@ impl Node {
         std::mem::replace(&mut self.outbound, outbound).stop();
         let issuers = loaded.issuing.as_ref().map(|issuing| issuing.issuers.clone());
         if let Some(earlier) = std::mem::replace(&mut self.issuers, issuers) {
+            earlier.stop();
+        }
+        // What is known is known to the next one already.
+        if let Some(earlier) = std::mem::replace(&mut self.revocations, loaded.revocations.clone()) {
             earlier.stop();
         }
         self.store.clone_from(&loaded.store);
@@ -274,6 +281,10 @@ impl Node {
         let host = &self.ground.host;
         let deadline = host.now().mono.plus(u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX));
         let (connections, ()) = futures::future::join(connections, self.outbound.drain(deadline)).await;
+        // Last: as long as anything is answered, revocations are followed.
+        if let Some(revocations) = &self.revocations {
+            revocations.leave().await;
+        }
         if connections.is_err() {
             tracing::warn!("some requests were not finished within {} s", DRAIN.as_secs());
         }

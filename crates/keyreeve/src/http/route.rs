@@ -22,7 +22,7 @@ use super::hand_out::{Asked, Metadata};
 use super::inject::{self, Inject};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
-use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, verify};
+use super::{change, credentials, events, forward, gate, health, issuer, oauth2, revocations, token, verify};
 use crate::config::MetadataKind;
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
@@ -88,6 +88,8 @@ pub(super) enum Endpoint {
     Aws,
     Metadata(Asked),
     Inject,
+    RevokeAny,
+    Receipts,
 }
 
 /// One method of one path.
@@ -149,6 +151,8 @@ pub static ROUTES: &[Route] = &[
     client("/issuer/{name}/oauth2/introspect", Endpoint::Introspect),
     client("/issuer/{name}/oauth2/revoke", Endpoint::Revoke),
     api(Method::POST, "/v1/verify", Action::Verify, Endpoint::Verify),
+    api(Method::POST, "/v1/revocations", Action::Revoke, Endpoint::RevokeAny),
+    api(Method::GET, "/v1/revocations/{id}", Action::Revoke, Endpoint::Receipts),
     Route {
         method: Method::GET,
         path: "/auth/{gate}",
@@ -248,7 +252,7 @@ impl Site {
             if !(is_served && is_there) {
                 continue;
             }
-            let named = ["{name}", "{gate}", "{upstream}"].iter().find_map(|name| route.path.split_once(name));
+            let named = ["{name}", "{gate}", "{upstream}", "{id}"].iter().find_map(|name| route.path.split_once(name));
             let (before, after) = match named {
                 Some((before, after)) => (before, Some(after)),
                 None => (route.path, None),
@@ -478,6 +482,8 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
             let name = name.unwrap_or_default();
             if caller.reaches_issuer(&name) { Ok(name) } else { Err(issuer::no_such(&name)) }
         }
+        // It names nothing that belongs to some callers only.
+        name if route.endpoint == Endpoint::Receipts => Ok(name.unwrap_or_default()),
         Some(name) if caller.reaches(&name) => Ok(name),
         Some(name) => Err(Problem::unknown_name(&name)),
         None => Err(Problem::unknown_name("")),
@@ -581,6 +587,7 @@ impl Later {
             }
             Endpoint::Jwks | Endpoint::Discovery => self.issued(&head, body).await,
             Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => self.issued(&head, body).await,
+            Endpoint::RevokeAny | Endpoint::Receipts => self.revoked(&head, body).await,
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
         let dressed = |problem| hand_out::dressed(problem, Some(self.route.endpoint));
@@ -624,6 +631,23 @@ impl Later {
                 Endpoint::Jwks => issuer::jwks(self, head).await,
                 Endpoint::Discovery => issuer::discovery(self, head),
                 _ => oauth2::answer(self, head, body).await,
+            }
+        })
+    }
+
+    /// What a node that follows revocations answers. A Worker follows none: its wasm leaves this out.
+    fn revoked<'a>(
+        &'a self,
+        head: &'a Head,
+        body: axum::body::Body,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send + 'a>> {
+        if !IS_NATIVE {
+            return Box::pin(std::future::ready(Err(no_route(&[], head))));
+        }
+        Box::pin(async move {
+            match self.route.endpoint {
+                Endpoint::RevokeAny => revocations::revoke(self, head, body).await,
+                _ => revocations::receipts(self, head).await,
             }
         })
     }

@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) trusted: usize,
     /// The epoch of the keys it was verified with.
     pub(super) epoch: u64,
+    /// The epoch of what was known to be revoked then.
+    pub(super) followed: u64,
 }
 
 pub(super) struct Seen {
