@@ -14,48 +14,47 @@ use crate::load::Ground;
 /// How many connections are kept for the next read, per bucket.
 const KEPT_MAX: usize = 64;
 
-/// Opens every folder and bucket of a configuration, by name.
+/// Opens every folder and bucket of a configuration, and the artifacts of each gate, by its name.
 ///
 /// # Errors
 /// A sentence for each that cannot be opened.
-pub(crate) fn open(config: &Config, ground: &Ground) -> Result<BTreeMap<String, Objects>, Vec<String>> {
+pub(crate) fn open(config: &Config, ground: &Ground) -> Result<BTreeMap<String, Arc<Artifacts>>, Vec<String>> {
     if config.objects.is_empty() {
         return Ok(BTreeMap::new());
     }
     // Its own: of one bucket more is read at once than is asked of others.
     let settings = FetchSettings { kept_max: KEPT_MAX, ..FetchSettings::default() };
     let fetch = Fetch::new(Arc::clone(&ground.host), &settings).map_err(|cause| vec![cause])?;
-    let mut opened = BTreeMap::new();
+    let mut opened: BTreeMap<&str, Objects> = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, settings) in &config.objects {
         match objects::open(settings, &fetch, ground.secrets.as_ref()) {
-            Ok(objects) => drop(opened.insert(name.clone(), objects)),
+            Ok(objects) => drop(opened.insert(name, objects)),
             Err(cause) => problems.push(format!("`objects.{name}`: {cause}")),
         }
     }
-    if problems.is_empty() { Ok(opened) } else { Err(problems) }
-}
-
-/// Makes the gates.
-///
-/// # Errors
-/// A sentence for each that cannot be made.
-pub(crate) fn gates(
-    config: &Config,
-    ground: &Ground,
-    objects: &BTreeMap<String, Objects>,
-    tokens: Option<&Tokens>,
-) -> Result<ArtifactGates, Vec<String>> {
-    let mut gates = ArtifactGates::new();
-    let mut problems = Vec::new();
+    let mut gates = BTreeMap::new();
     for (name, settings) in &config.artifacts {
-        let origins = settings.origins.iter().filter_map(|name| Some((name.clone(), objects.get(name)?.clone())));
-        let made = Artifacts::open(name, settings, origins.collect(), Arc::clone(&ground.host));
-        let access = tokens.and_then(|tokens| tokens.family(&settings.tokens)).ok_or("there are no tokens".to_owned());
-        match made.and_then(|made| Ok(ArtifactGate::new(made, Arc::new(access?)))) {
-            Ok(gate) => drop(gates.insert(name.clone(), Arc::new(gate))),
+        let origins = settings.origins.iter();
+        let origins = origins.filter_map(|name| Some((name.clone(), opened.get(name.as_str())?.clone())));
+        match Artifacts::open(name, settings, origins.collect(), Arc::clone(&ground.host)) {
+            Ok(made) => drop(gates.insert(name.clone(), made)),
             Err(cause) => problems.push(format!("`gate.{name}`: {cause}")),
         }
     }
     if problems.is_empty() { Ok(gates) } else { Err(problems) }
+}
+
+/// Puts the artifacts of each gate behind its tokens.
+pub(crate) fn gates(
+    config: &Config,
+    artifacts: BTreeMap<String, Arc<Artifacts>>,
+    tokens: Option<&Tokens>,
+) -> ArtifactGates {
+    let gate = |(name, artifacts)| {
+        // The configuration has its family, or it would have been refused.
+        let access = tokens?.family(&config.artifacts.get(&name)?.tokens)?;
+        Some((name, Arc::new(ArtifactGate::new(artifacts, Arc::new(access)))))
+    };
+    artifacts.into_iter().filter_map(gate).collect()
 }

@@ -8,6 +8,7 @@ use keyreeve::access::{self, Tokens};
 use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
+use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
@@ -17,6 +18,7 @@ use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
+use keyreeve::revocation::{self, Revocations};
 use keyreeve::seal::seal_keys;
 use keyreeve::source::{self, Tools};
 
@@ -111,6 +113,7 @@ pub(crate) struct Loaded {
     pub(crate) issuing: Option<Issuing>,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) artifacts: ArtifactGates,
+    pub(crate) revocations: Option<Revocations>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -216,7 +219,7 @@ pub(crate) async fn load(
         problems.extend(found);
         Clients::default()
     });
-    let objects = artifacts::open(&config, ground).unwrap_or_else(|found| {
+    let artifacts = artifacts::open(&config, ground).unwrap_or_else(|found| {
         problems.extend(found);
         BTreeMap::new()
     });
@@ -231,14 +234,27 @@ pub(crate) async fn load(
         }),
     };
     // Last, because it starts something.
-    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()))?;
-    let artifacts = artifacts::gates(&config, ground, &objects, tokens.as_ref())
-        .map_err(|problems| Failure::new(Code::Usage, problems.join("\nerror: ")))?;
+    let revocations = follow(&config, ground, signs, store.as_ref());
+    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()), revocations.as_ref())?;
+    let artifacts = artifacts::gates(&config, artifacts, tokens.as_ref());
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
-    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, artifacts })
+    let inbound = Inbound::revoking(trusted, &config.gates, config.policy.clone(), secret, revocations.clone());
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, artifacts, revocations })
+}
+
+/// Starts to follow what is revoked; not where the configuration says nothing of it.
+fn follow(config: &Config, ground: &Ground, signs: &Signs<'_>, store: Option<&Store>) -> Option<Revocations> {
+    let (settings, store) = (config.revocation?, store?);
+    let parts = revocation::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(LocalCrypto),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Some(Revocations::start(parts, settings, signs.followed))
 }
 
 /// Starts the access tokens of a configuration; none where it has none.
@@ -247,19 +263,22 @@ fn start_tokens(
     ground: &Ground,
     signs: &Signs<'_>,
     (store, keys): (Option<&Store>, Option<&KeyRing>),
+    revocations: Option<&Revocations>,
 ) -> Result<Option<Tokens>, Failure> {
     if config.tokens.is_empty() {
         return Ok(None);
     }
-    let (Some(store), Some(keys)) = (store, keys) else {
+    let (Some(store), Some(keys), Some(revocations)) = (store, keys, revocations) else {
         return Err(Failure::new(Code::Usage, "access tokens need `store` and `seal.keys`"));
     };
     let parts = access::Parts {
         node: signs.node.clone(),
         host: Arc::clone(&ground.host),
         register: Arc::clone(&store.register),
-        crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+        crypto: Arc::new(LocalCrypto),
         keys: keys.clone(),
+        revocations: revocations.clone(),
+        imported: BTreeMap::new(),
         bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
         store_ms: ground.host_ms(config.store_ms),
     };

@@ -18,5 +18,6 @@ mod rules;
 mod schedule;
 mod seal;
 mod slots;
+mod token;
 mod view;
 mod waiting;

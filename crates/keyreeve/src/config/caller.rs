@@ -15,7 +15,7 @@ use super::types::{Action, Bind, CallerConfig, CredentialConfig, Listener, Proof
 
 /// The most callers.
 const CALLERS_MAX: usize = 4096;
-const ACTIONS: [(&str, Action); 16] = [
+const ACTIONS: [(&str, Action); 17] = [
     ("list", Action::List),
     ("token", Action::Token),
     ("report", Action::Report),
@@ -30,6 +30,7 @@ const ACTIONS: [(&str, Action); 16] = [
     ("verify", Action::Verify),
     ("tokens", Action::Tokens),
     ("grant", Action::Grant),
+    ("revoke", Action::Revoke),
     ("artifacts", Action::Artifacts),
     ("publish", Action::Publish),
 ];
@@ -138,8 +139,11 @@ fn patterns(
     can: &BTreeSet<Action>,
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
 ) -> Vec<String> {
-    let is_elsewhere =
-        |action: &Action| ON_ISSUERS.contains(action) || ON_TOKENS.contains(action) || matches!(action, Action::Metrics | Action::Verify);
+    let is_elsewhere = |action: &Action| {
+        ON_ISSUERS.contains(action)
+            || ON_TOKENS.contains(action)
+            || matches!(action, Action::Metrics | Action::Verify | Action::Revoke)
+    };
     let needs_some = can.iter().any(|action| !is_elsewhere(action));
     let Some(texts) = scope.texts("credentials") else {
         if needs_some && !scope.is_written("credentials") {

@@ -3,6 +3,7 @@
 mod artifacts;
 mod hand_out;
 mod issuers;
+mod revocations;
 mod tokens;
 
 use keyreeve_core::lifecycle::Why;
@@ -70,6 +71,8 @@ fn path_item(path: &str) -> Value {
         }] })
     } else if path.contains("{artifact}") {
         artifacts::parameters(path)
+    } else if path.contains("{id}") {
+        json!({ "parameters": [revocations::id_parameter()] })
     } else if path.contains("{gate}") {
         json!({ "parameters": [{ "$ref": "#/components/parameters/gate" }] })
     } else {
@@ -166,7 +169,8 @@ fn said(endpoint: Endpoint) -> Said {
         Endpoint::Jwks | Endpoint::Discovery | Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => {
             issuers::said_to_clients(endpoint)
         }
-        Endpoint::CreateToken | Endpoint::ShowToken | Endpoint::RevokeToken | Endpoint::CheckToken => tokens::said(endpoint),
+        Endpoint::AccessToken(asked) => tokens::said(asked),
+        Endpoint::RevokeAny | Endpoint::Receipts => revocations::said(endpoint),
         Endpoint::Artifact | Endpoint::ReadArtifact | Endpoint::PublishArtifact => artifacts::said(endpoint),
         _ => said_of_node(endpoint),
     }
@@ -378,6 +382,7 @@ fn schemas() -> Value {
         schemas.extend(issuers::schemas());
         schemas.extend(hand_out::schemas());
         schemas.extend(tokens::schemas());
+        schemas.extend(revocations::schemas());
         schemas.extend(artifacts::schemas());
     }
     schemas
@@ -416,6 +421,7 @@ fn schemas_of_credentials() -> Value {
             ("status", one_of(&["alive", "ready", "degraded"])),
             ("version", text()),
             ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
+            ("revocation", revocations::health()),
         ]),
         "Verify": closed(object(1, &[("token", text()), ("on", text()), ("method", text()), ("path", text())])),
         "Verdict": object(1, &[
@@ -550,6 +556,7 @@ fn problem() -> Value {
             ),
             ("version", text()),
             ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
+            ("revocation", revocations::health()),
             ("unserved", list(&unserved)),
         ],
     )
