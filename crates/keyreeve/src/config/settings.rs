@@ -78,8 +78,8 @@ const WITH_PARAMS: &[&str] = &[
 const CALLED: &[&str] = SOURCES.split_at(2).1;
 
 const STORE: Text = Text::new(
-    "`sqlite:PATH`, `https://HOST` or `memory:`; on a Worker `do:BINDING` or `r2:BINDING`",
-    "^(sqlite:.+|memory:|https?://[^/?#@]+/?|(do|r2):[A-Za-z_][A-Za-z0-9_]*)$",
+    "`sqlite:PATH`, `postgres://USER@HOST/DATABASE`, `https://HOST` or `memory:`; on a Worker `do:BINDING` or `r2:BINDING`",
+    "^(sqlite:.+|postgres(ql)?://[^/?#@:]+@.+|memory:|https?://[^/?#@]+/?|(do|r2):[A-Za-z_][A-Za-z0-9_]*)$",
     4096,
 )
 .quiet();
@@ -145,7 +145,7 @@ static OUTBOUND: &[Setting] = &[
         ("store", "url"),
         Kind::Text(STORE),
         Computed("`sqlite:/var/lib/keyreeve/state.db`; `do:KEYREEVE` on a Worker"),
-        "Where the register is. For a native node: a SQLite file that all processes of one machine share, the Worker at an `https` address (its register is shared by all that know `key`), or the memory of one process. For a Worker: its Durable Objects or a bucket, by their binding.",
+        "Where the register is. For a native node: a SQLite file that all processes of one machine share, a database of PostgreSQL 12 or newer, the Worker at an `https` address (its register is shared by all that know `key`), or the memory of one process. For a Worker: its Durable Objects or a bucket, by their binding.",
         "\"sqlite:/var/lib/keyreeve/state.db\"",
     ),
     row(
@@ -170,6 +170,24 @@ static OUTBOUND: &[Setting] = &[
         "\"binding:REGISTER_KEY_OLD\"",
     )
     .on(Worker, "a node has one key: change the Worker's first, with the old one as its `old_key`, then the nodes'"),
+    #[cfg(not(target_arch = "wasm32"))]
+    row(
+        ("store", "password"),
+        Kind::Secret,
+        Unset("none: the server knows this node by its Unix account or its address"),
+        "The password of the role in a `postgres:` URL. Read for each new connection, so whoever replaces it need not tell anybody.",
+        "\"file:/etc/keyreeve/postgres.password\"",
+    )
+    .on(Native, "remove it: a Worker's register has no password"),
+    #[cfg(not(target_arch = "wasm32"))]
+    row(
+        ("store", "ca"),
+        Kind::Text(FILE),
+        Computed("the system's"),
+        "The authorities, certificates in PEM, that a `postgres:` server's certificate has to come from. TLS is always on, and the certificate always checked, except on loopback (without this setting) and Unix sockets.",
+        "\"file:/etc/keyreeve/postgres-ca.pem\"",
+    )
+    .on(Native, "remove it: a Worker's register needs no certificate"),
     row(
         ("store", "caches"),
         Kind::Texts(CACHE, 2),
