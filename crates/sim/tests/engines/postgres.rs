@@ -261,12 +261,17 @@ async fn a_writer_counts_in_postgres_only_when_it_is_told_to() {
     let Ok(task) = std::env::var(TASK) else { return };
     let register = open(settings(socket_of(&serde_json::from_str(&task).unwrap()), 3000));
     let mut out = std::io::stdout();
+    let mut heard = Instant::now();
     loop {
+        assert!(heard.elapsed() < DEADLINE, "no swap is made any more");
         let Ok(found) = register.read(&counter()).await else { continue };
         let bytes = Bytes::from((count_in(found.as_ref()) + 1).to_string());
         let next = Entry { op: fresh_op(), bytes };
         let word = match register.swap(&counter(), found.map(|entry| entry.op), next).await {
-            Ok(Swap::Done) => "acknowledged",
+            Ok(Swap::Done) => {
+                heard = Instant::now();
+                "acknowledged"
+            }
             Err(StoreError::Unknown(_)) => "unknown",
             _ => continue,
         };
