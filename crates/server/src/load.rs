@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keyreeve::access::{self, Tokens};
 use keyreeve::config::{
     Config, ConfigRead, Home, PostgresUrl, Problem, Problems, ReadOptions, SecretRef, Severity, StoreUrl,
 };
@@ -111,6 +112,7 @@ pub(crate) struct Loaded {
     pub(crate) store: Option<Store>,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
+    pub(crate) tokens: Option<Tokens>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -227,11 +229,37 @@ pub(crate) async fn load(
         }),
     };
     // Last, because it starts something.
+    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()))?;
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
     let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing })
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens })
+}
+
+/// Starts the access tokens of a configuration; none where it has none.
+fn start_tokens(
+    config: &Config,
+    ground: &Ground,
+    signs: &Signs<'_>,
+    (store, keys): (Option<&Store>, Option<&KeyRing>),
+) -> Result<Option<Tokens>, Failure> {
+    if config.tokens.is_empty() {
+        return Ok(None);
+    }
+    let (Some(store), Some(keys)) = (store, keys) else {
+        return Err(Failure::new(Code::Usage, "access tokens need `store` and `seal.keys`"));
+    };
+    let parts = access::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+        keys: keys.clone(),
+        bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Ok(Some(Tokens::start(parts, &config.tokens, signs.tokens)))
 }
 
 /// Opens the register.
@@ -258,10 +286,10 @@ pub(crate) async fn open_store(config: &Config, ground: &Ground) -> Result<Store
             return Err(Failure::new(Code::Usage, format!("`{}` is a binding of a Worker", config.store)));
         }
     };
-    Ok(Store { url: config.store.clone(), access: access(config), answer_ms: config.store_ms, register })
+    Ok(Store { url: config.store.clone(), access: asked_with(config), answer_ms: config.store_ms, register })
 }
 
-fn access(config: &Config) -> (Option<SecretRef>, Option<PathBuf>) {
+fn asked_with(config: &Config) -> (Option<SecretRef>, Option<PathBuf>) {
     (config.store_password.clone(), config.store_ca.clone())
 }
 
@@ -297,7 +325,7 @@ impl Store {
         let is_usable = match &self.url {
             StoreUrl::Memory => true,
             StoreUrl::Sqlite(_) => self.answer_ms == config.store_ms,
-            StoreUrl::Postgres(_) => self.answer_ms == config.store_ms && self.access == access(config),
+            StoreUrl::Postgres(_) => self.answer_ms == config.store_ms && self.access == asked_with(config),
             // Nothing is held open, and the key behind its reference may be another one.
             _ => false,
         };
