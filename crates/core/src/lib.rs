@@ -18,6 +18,7 @@
 //! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
 //! - [`json`]: JSON from strangers, read once and strictly
 //! - [`revoked`]: which tokens of an issuer are refused before their time
+//! - [`token`]: opaque access tokens: their text, their record, what they are good for
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
@@ -39,4 +40,5 @@ pub mod schedule;
 pub mod seal;
 pub mod secret;
 pub mod time;
+pub mod token;
 pub mod view;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keyreeve::access::Tokens;
 use keyreeve::core::id::NodeId;
 use keyreeve::core::jwt::{Algorithm, Expected};
 use keyreeve::core::policy::Source;
@@ -18,10 +19,11 @@ use keyreeve::port::Host;
 use crate::exit::{Code, Failure};
 use crate::load::{Ground, Store};
 
-/// Who starts issuers, and those it had before.
+/// Who starts issuers and access tokens, and those it had before.
 pub(crate) struct Signs<'a> {
     pub(crate) node: &'a NodeId,
     pub(crate) previous: Option<&'a Issuers>,
+    pub(crate) tokens: Option<&'a Tokens>,
 }
 
 /// Generates keys on a thread of their own: an RSA key takes a fraction of a second.

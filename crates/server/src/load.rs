@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use keyreeve::access::{self, Tokens};
 use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
@@ -106,6 +107,7 @@ pub(crate) struct Loaded {
     pub(crate) store: Option<Store>,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
+    pub(crate) tokens: Option<Tokens>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -222,11 +224,37 @@ pub(crate) async fn load(
         }),
     };
     // Last, because it starts something.
+    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()))?;
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
     let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing })
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens })
+}
+
+/// Starts the access tokens of a configuration; none where it has none.
+fn start_tokens(
+    config: &Config,
+    ground: &Ground,
+    signs: &Signs<'_>,
+    (store, keys): (Option<&Store>, Option<&KeyRing>),
+) -> Result<Option<Tokens>, Failure> {
+    if config.tokens.is_empty() {
+        return Ok(None);
+    }
+    let (Some(store), Some(keys)) = (store, keys) else {
+        return Err(Failure::new(Code::Usage, "access tokens need `store` and `seal.keys`"));
+    };
+    let parts = access::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+        keys: keys.clone(),
+        bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Ok(Some(Tokens::start(parts, &config.tokens, signs.tokens)))
 }
 
 /// Opens the register.

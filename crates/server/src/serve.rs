@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use keyreeve::access::Tokens;
 use keyreeve::config::{Bind, ClientConfig, ClientProof, Config, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::crypto::LocalCrypto;
@@ -71,6 +72,7 @@ pub(crate) struct Node {
     api: Arc<Api>,
     outbound: Outbound,
     issuers: Option<Issuers>,
+    tokens: Option<Tokens>,
     listeners: Vec<Listening>,
     store: Option<Store>,
     fetched: BTreeMap<String, Fetched>,
@@ -100,7 +102,7 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let signs = Signs { node: &name, previous: None };
+        let signs = Signs { node: &name, previous: None, tokens: None };
         let loaded = load::load(config, &ground, None, BTreeMap::new(), &signs).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
@@ -120,6 +122,7 @@ impl Node {
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
         let issuers = loaded.issuing.map(|issuing| issuing.issuers);
+        let tokens = loaded.tokens;
         let files = Files::keep(&loaded.config, &outbound, &ground.host);
         let mut node = Self {
             settings,
@@ -128,6 +131,7 @@ impl Node {
             api,
             outbound,
             issuers,
+            tokens,
             listeners,
             store,
             fetched,
@@ -189,7 +193,8 @@ impl Node {
                 added.push((door.clone(), bind(door).await?));
             }
         }
-        let signs = Signs { node: &self.name, previous: self.issuers.as_ref() };
+        let signs =
+            Signs { node: &self.name, previous: self.issuers.as_ref(), tokens: self.tokens.as_ref() };
         let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
@@ -200,6 +205,9 @@ impl Node {
         std::mem::replace(&mut self.outbound, outbound).stop();
         let issuers = loaded.issuing.as_ref().map(|issuing| issuing.issuers.clone());
         if let Some(earlier) = std::mem::replace(&mut self.issuers, issuers) {
+            earlier.stop();
+        }
+        if let Some(earlier) = std::mem::replace(&mut self.tokens, loaded.tokens.clone()) {
             earlier.stop();
         }
         self.store.clone_from(&loaded.store);
@@ -269,6 +277,9 @@ impl Node {
         if let Some(issuers) = &self.issuers {
             issuers.stop();
         }
+        if let Some(tokens) = &self.tokens {
+            tokens.stop();
+        }
         let listeners = self.listeners.into_iter().map(Listening::stop);
         let connections = tokio::time::timeout(DRAIN, futures::future::join_all(listeners));
         let host = &self.ground.host;
@@ -303,6 +314,7 @@ fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
         forward: None,
         inbound: Arc::clone(&loaded.inbound),
         issuing: loaded.issuing.clone(),
+        tokens: loaded.tokens.clone(),
     }
 }
 

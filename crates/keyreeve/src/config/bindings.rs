@@ -45,7 +45,7 @@ impl Config {
     #[must_use]
     pub fn needs_store(&self) -> bool {
         let is_shared = |credential: &CredentialConfig| matches!(credential.plan, Plan::Fleet(_));
-        !self.issuers.is_empty() || self.credentials.values().any(is_shared)
+        !self.issuers.is_empty() || !self.tokens.is_empty() || self.credentials.values().any(is_shared)
     }
 
     /// Every binding that this configuration needs on a Worker.

@@ -12,6 +12,7 @@ use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
 
+use super::access::FamilyConfig;
 use super::asked::{AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig, RefreshConfig, TokenConfig};
 use super::client::ClientConfig;
 use super::hand_out::{FileConfig, MetadataConfig};
@@ -58,6 +59,8 @@ pub struct Config {
     pub issuers: BTreeMap<IssuerName, IssuerConfig>,
     /// Who may ask an issuer, by `client_id`.
     pub clients: BTreeMap<String, ClientConfig>,
+    /// Families of access tokens, by name. Empty on a Worker.
+    pub tokens: BTreeMap<String, FamilyConfig>,
     /// Whose tokens are accepted, by name.
     pub verifiers: BTreeMap<String, VerifierConfig>,
     /// What lets requests through, by name.
@@ -342,6 +345,8 @@ pub struct CallerConfig {
     pub credentials: Vec<String>,
     /// To which issuers: names, or patterns with one trailing `*`.
     pub issuers: Vec<String>,
+    /// To which access tokens: `FAMILY/TARGET`, or patterns with one trailing `*`.
+    pub tokens: Vec<String>,
 }
 
 /// How a caller proves who it is.
@@ -380,6 +385,10 @@ pub enum Action {
     Retire,
     /// Have tokens of others verified.
     Verify,
+    /// See access tokens, and have them checked.
+    Tokens,
+    /// Make access tokens, roll them, take them back.
+    Grant,
 }
 
 /// Limits of the HTTP surface.

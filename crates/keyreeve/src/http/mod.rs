@@ -24,6 +24,7 @@ mod openapi;
 mod problem;
 mod route;
 mod token;
+mod tokens;
 mod verify;
 
 pub use api::{Api, Live, MetricsPage, Parts};

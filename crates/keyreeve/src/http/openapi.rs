@@ -2,6 +2,7 @@
 
 mod hand_out;
 mod issuers;
+mod tokens;
 
 use keyreeve_core::lifecycle::Why;
 use serde_json::{Map, Value, json};
@@ -162,6 +163,7 @@ fn said(endpoint: Endpoint) -> Said {
         Endpoint::Jwks | Endpoint::Discovery | Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => {
             issuers::said_to_clients(endpoint)
         }
+        Endpoint::CreateToken | Endpoint::ShowToken | Endpoint::RevokeToken | Endpoint::CheckToken => tokens::said(endpoint),
         _ => said_of_node(endpoint),
     }
 }
@@ -367,6 +369,7 @@ fn schemas() -> Value {
     if let Some(schemas) = schemas.as_object_mut() {
         schemas.extend(issuers::schemas());
         schemas.extend(hand_out::schemas());
+        schemas.extend(tokens::schemas());
     }
     schemas
 }

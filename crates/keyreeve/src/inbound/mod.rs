@@ -15,7 +15,6 @@ pub mod client;
 mod fetched;
 pub mod issuer;
 mod issuing;
-mod seen;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,11 +29,13 @@ use keyreeve_core::time::Timestamp;
 use crate::config::IDENTITY;
 pub use crate::config::{GateConfig, Proxy};
 use crate::jwt::{Verifier, VerifyError};
+use crate::seen::Seen;
 pub use build::{Parts, Problem, verifiers};
 pub use fetched::{Fetched, FetchedParts};
 pub use issuing::Issuing;
-use seen::Seen;
 
+/// The most tokens that are remembered.
+const TOKENS_MAX: usize = 65_536;
 /// The longest value of an identity header, in bytes.
 const IDENTITY_BYTES_MAX: usize = 4096;
 
@@ -170,6 +171,16 @@ fn usual_header(name: &str) -> Option<HeaderName> {
     usual.map(|(usual, _)| HeaderName::from_static(usual))
 }
 
+/// A verdict, and what it depends on.
+#[derive(Clone)]
+struct Entry {
+    accepted: Arc<Accepted>,
+    /// The index of who vouches for it.
+    trusted: usize,
+    /// The epoch of the keys it was verified with.
+    epoch: u64,
+}
+
 /// Everybody whose tokens are accepted, the gates, and the rules. Replaced as a whole when the configuration is read again.
 pub struct Inbound {
     trusted: Vec<Trusted>,
@@ -178,7 +189,7 @@ pub struct Inbound {
     by_issuer: BTreeMap<String, Vec<usize>>,
     gates: HashMap<Box<str>, Gate>,
     policy: Policy,
-    seen: Seen,
+    seen: Seen<Entry>,
 }
 
 impl Inbound {
@@ -200,7 +211,7 @@ impl Inbound {
         let gates =
             gates.iter().filter_map(|(name, gate)| Some((name.as_str().into(), Gate::new(name, gate.clone())?)));
         let asked_at = trusted.iter().map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { trusted, asked_at, by_issuer, gates: gates.collect(), policy, seen: Seen::new(&secret) })
+        Arc::new(Self { trusted, asked_at, by_issuer, gates: gates.collect(), policy, seen: Seen::new(&secret, TOKENS_MAX) })
     }
 
     /// Accepts nothing and has no gate.
@@ -224,7 +235,7 @@ impl Inbound {
     /// The verdict on a token that was accepted before and still is. Costs one keyed hash.
     #[must_use]
     pub fn seen(&self, token: &str, now: Timestamp) -> Option<Arc<Accepted>> {
-        let entry = self.seen.find(token, now)?;
+        let entry = self.seen.find(&self.seen.digest(&[token]), now)?;
         let keys = self.trusted.get(entry.trusted)?.verifier.keys();
         let is_same = keys.epoch() == entry.epoch && self.are_known(entry.trusted, now);
         is_same.then_some(entry.accepted)
@@ -288,7 +299,8 @@ impl Inbound {
         // Not the leeway: that is for clocks, and a verdict that is kept has been checked by this one.
         let ends_at = verified.expires_at();
         let accepted = Arc::new(Accepted { source: one.source.clone(), verified, rendered: OnceLock::new() });
-        self.seen.keep(token, seen::Entry { accepted: Arc::clone(&accepted), trusted, epoch }, ends_at, now);
+        let entry = Entry { accepted: Arc::clone(&accepted), trusted, epoch };
+        self.seen.keep(self.seen.digest(&[token]), entry, ends_at, now);
         accepted
     }
 

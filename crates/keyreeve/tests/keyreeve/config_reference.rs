@@ -225,6 +225,7 @@ fn sample(row: &Setting) -> String {
             let issuer = "[issuer.gateway]\nurl = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
             format!("seal.keys = [\"env:SEAL\"]\n{issuer}[client.c]\n{others}{line}")
         }
+        "token.*" => format!("seal.keys = [\"env:SEAL\"]\n[token.cdn]\n{line}"),
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
         "metadata.*" | "file.*" => sample_of_hand_out(row),
         "gate.*" if row.home.is_some() => sample_of_hand_out(row),

@@ -13,6 +13,7 @@ use axum::body::Body;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
+use keyreeve::access::{self, FamilyConfig, Tokens};
 use keyreeve::config::{Action, CallerConfig, Keep, Limits, Plan, Proof, Surface};
 use keyreeve::core::id::{CredentialName, NodeId, WriteId};
 use keyreeve::core::lifecycle::Order;
@@ -231,7 +232,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-pub(crate) const ALL_ACTIONS: [Action; 12] = [
+pub(crate) const ALL_ACTIONS: [Action; 14] = [
     Action::List,
     Action::Token,
     Action::Report,
@@ -244,6 +245,8 @@ pub(crate) const ALL_ACTIONS: [Action; 12] = [
     Action::Keys,
     Action::Rotate,
     Action::Retire,
+    Action::Tokens,
+    Action::Grant,
 ];
 
 /// The uid of the caller `local`.
@@ -251,7 +254,13 @@ pub(crate) const LOCAL_UID: u32 = 1001;
 
 fn caller(proof: Proof, can: impl IntoIterator<Item = Action>, credentials: &[&str]) -> CallerConfig {
     let credentials: Vec<String> = credentials.iter().map(|&name| name.to_owned()).collect();
-    CallerConfig { proof, can: can.into_iter().collect(), issuers: credentials.clone(), credentials }
+    CallerConfig {
+        proof,
+        can: can.into_iter().collect(),
+        issuers: credentials.clone(),
+        tokens: credentials.clone(),
+        credentials,
+    }
 }
 
 /// Callers: `ops` may do everything, `worker` takes and reports `push` and everything of tenant `acme`, `elsewhere` may
@@ -299,7 +308,23 @@ impl Node {
             forward: None,
             inbound: closed_gate(),
             issuing: None,
+            tokens: None,
         }
+    }
+
+    /// Access tokens: one family, `cdn`.
+    pub(crate) fn tokens(&self) -> Tokens {
+        let parts = access::Parts {
+            node: NodeId::parse("node-1").unwrap(),
+            host: Arc::<TestHost>::clone(&self.host),
+            register: Arc::<Wire>::clone(&self.wire),
+            crypto: Arc::new(LocalCrypto),
+            keys: KeyRing::new(SealKey::new(&LocalCrypto, [7; 32]), Vec::new()),
+            bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
+            store_ms: 2 * SECOND,
+        };
+        let cdn = FamilyConfig { life_ms: None, grace_ms: HOUR };
+        Tokens::start(parts, &BTreeMap::from([("cdn".to_owned(), cdn)]), None)
     }
 
     pub(crate) fn credentials(&self, keep: Keep) -> Vec<Credential> {
