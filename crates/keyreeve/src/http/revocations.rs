@@ -50,9 +50,16 @@ enum Asked {
 pub(super) async fn revoke(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
     input::query(head, [])?;
     let object = input::object(later, head, body, false).await?;
-    let [token, jti, subject, kid, issued_before, issuer] =
-        object.take(["token", "jti", "subject", "kid", "issued_before", "issuer"])?;
+    let [token, jti, subject, kid, issued_before, issuer, answer_loss] =
+        object.take(["token", "jti", "subject", "kid", "issued_before", "issuer", "answer_loss"])?;
     let revocations = following(later)?;
+    if let Some(answer_loss) = answer_loss {
+        let is_alone = [&token, &jti, &subject, &kid, &issued_before, &issuer].iter().all(|other| other.is_none());
+        if answer_loss != Value::Bool(true) || !is_alone {
+            return Err(Problem::new(MALFORMED, "`answer_loss` is `true`, and stands alone"));
+        }
+        return answer_to_loss(later, revocations).await;
+    }
     let token = token.map(|token| text(token, "token", usize::MAX)).transpose()?;
     let jti = jti.map(|jti| text(jti, "jti", NAME_BYTES_MAX)).transpose()?;
     let subject = subject.map(|subject| text(subject, "subject", NAME_BYTES_MAX)).transpose()?;
@@ -89,6 +96,14 @@ pub(super) async fn revoke(later: &Later, head: &Head, body: Body) -> Result<Ans
         "at": rfc3339(receipt.at),
         "bound_ms": revocations.config().max_staleness_ms,
     }));
+    *answer.status_mut() = StatusCode::ACCEPTED;
+    Ok(answer)
+}
+
+/// An operator has revoked again what a store had forgotten.
+async fn answer_to_loss(later: &Later, revocations: &Revocations) -> Result<Answer, Problem> {
+    let is_answered = revocations.answer_loss(later.who()).await.map_err(unavailable)?;
+    let mut answer = json_answer(&json!({ "answered": is_answered }));
     *answer.status_mut() = StatusCode::ACCEPTED;
     Ok(answer)
 }

@@ -131,6 +131,24 @@ impl Revocations {
         change.await
     }
 
+    /// Says that an operator knows that the store has forgotten revocations, and has revoked again what is concerned. True where
+    /// there was something to answer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StoreUnavailable`], [`ErrorKind::Conflict`].
+    pub async fn answer_loss(&self, by: &str) -> Result<bool, Error> {
+        let change = self.inner.change(|base, fresh, now| {
+            let next = base.and_then(|base| base.answered(fresh, now));
+            let is_answered = next.is_some();
+            Ok((next, is_answered))
+        });
+        let is_answered = change.await?;
+        if is_answered {
+            tracing::info!(target: "audit", who = by, what = "loss-of-revocations", "answered");
+        }
+        Ok(is_answered)
+    }
+
     /// Reads the log now, so that what somebody else has revoked before this call is known here after it.
     ///
     /// # Errors
