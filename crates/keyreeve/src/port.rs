@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use keyreeve_core::id::WriteId;
 use keyreeve_core::secret::Secret;
 use keyreeve_core::time::{Moment, Mono, Timestamp};
@@ -15,6 +16,8 @@ use keyreeve_core::time::{Moment, Mono, Timestamp};
 pub const KEY_BYTES_MAX: usize = 128;
 /// The largest page of [`Register::list`].
 pub const LIST_MAX: usize = 1000;
+/// The keys whose changes [`Register::changes`] tells: others change often, and nobody waits for them.
+pub const FOLLOWED: &str = "rl/";
 
 /// A register key: printable ASCII, at most [`KEY_BYTES_MAX`] bytes, made only by this crate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +162,15 @@ pub trait Register: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError>;
+
+    /// Keys under [`FOLLOWED`] soon after somebody has changed them, where the engine can tell; `None` where it cannot.
+    ///
+    /// A hint that saves waiting, never the truth: it may come late, twice, or not at all, so whoever follows also reads
+    /// from time to time. After every gap that the engine knows of, each key there is comes once. Ends never; whoever drops
+    /// it is done.
+    fn changes(&self) -> Option<BoxStream<'static, Key>> {
+        None
+    }
 }
 
 /// A cache that several copies of this program share. It may forget, lag, or lie: what it holds is sealed, and decides

@@ -25,7 +25,8 @@ pub(crate) struct Signs<'a> {
     pub(crate) node: &'a NodeId,
     pub(crate) previous: Option<&'a Issuers>,
     pub(crate) tokens: Option<&'a Tokens>,
-    pub(crate) revocations: Option<&'a Revocations>,
+    /// What it follows already.
+    pub(crate) followed: Option<&'a Revocations>,
 }
 
 /// Generates keys on a thread of their own: an RSA key takes a fraction of a second.

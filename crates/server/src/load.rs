@@ -8,6 +8,7 @@ use keyreeve::access::{self, Tokens};
 use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
+use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
@@ -226,32 +227,26 @@ pub(crate) async fn load(
         }),
     };
     // Last, because it starts something.
-    let revocations = start_revocations(&config, ground, signs, store.as_ref())?;
+    let revocations = follow(&config, ground, signs, store.as_ref());
     let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()), revocations.as_ref())?;
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
-    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
+    let inbound = Inbound::revoking(trusted, &config.gates, config.policy.clone(), secret, revocations.clone());
     Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, revocations })
 }
 
-/// Starts to follow what is revoked; not where nothing is.
-fn start_revocations(
-    config: &Config,
-    ground: &Ground,
-    signs: &Signs<'_>,
-    store: Option<&Store>,
-) -> Result<Option<Revocations>, Failure> {
-    let Some(settings) = config.revocation else { return Ok(None) };
-    let store = store.ok_or_else(|| Failure::new(Code::Usage, "revocations need `store`"))?;
+/// Starts to follow what is revoked; not where the configuration says nothing of it.
+fn follow(config: &Config, ground: &Ground, signs: &Signs<'_>, store: Option<&Store>) -> Option<Revocations> {
+    let (settings, store) = (config.revocation?, store?);
     let parts = revocation::Parts {
         node: signs.node.clone(),
         host: Arc::clone(&ground.host),
         register: Arc::clone(&store.register),
-        crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+        crypto: Arc::new(LocalCrypto),
         store_ms: ground.host_ms(config.store_ms),
     };
-    Ok(Some(Revocations::start(parts, settings, signs.revocations)))
+    Some(Revocations::start(parts, settings, signs.followed))
 }
 
 /// Starts the access tokens of a configuration; none where it has none.
@@ -272,7 +267,7 @@ fn start_tokens(
         node: signs.node.clone(),
         host: Arc::clone(&ground.host),
         register: Arc::clone(&store.register),
-        crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+        crypto: Arc::new(LocalCrypto),
         keys: keys.clone(),
         revocations: revocations.clone(),
         imported: BTreeMap::new(),

@@ -34,8 +34,6 @@ use crate::timekeeping::Timekeeping;
 const TICK_MS: u64 = 20;
 /// How long the end of the process waits for requests and renewals under way.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long the end of the process waits to say in the store that this node has ended.
-const LEAVE: Duration = Duration::from_secs(1);
 /// How often stored secrets are looked through for older seal keys.
 const RESEAL_EVERY: Duration = Duration::from_secs(3600);
 /// How soon a failed look is repeated.
@@ -106,7 +104,7 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let signs = Signs { node: &name, previous: None, tokens: None, revocations: None };
+        let signs = Signs { node: &name, previous: None, tokens: None, followed: None };
         let loaded = load::load(config, &ground, None, BTreeMap::new(), &signs).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
@@ -202,7 +200,7 @@ impl Node {
             node: &self.name,
             previous: self.issuers.as_ref(),
             tokens: self.tokens.as_ref(),
-            revocations: self.revocations.as_ref(),
+            followed: self.revocations.as_ref(),
         };
         let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
@@ -219,6 +217,7 @@ impl Node {
         if let Some(earlier) = std::mem::replace(&mut self.tokens, loaded.tokens.clone()) {
             earlier.stop();
         }
+        // What is known is known to the next one already.
         if let Some(earlier) = std::mem::replace(&mut self.revocations, loaded.revocations.clone()) {
             earlier.stop();
         }
@@ -296,11 +295,10 @@ impl Node {
         let connections = tokio::time::timeout(DRAIN, futures::future::join_all(listeners));
         let host = &self.ground.host;
         let deadline = host.now().mono.plus(u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX));
-        let drained = self.outbound.drain(deadline);
-        let (connections, ()) = futures::future::join(connections, drained).await;
-        // Last: until here tokens were checked.
+        let (connections, ()) = futures::future::join(connections, self.outbound.drain(deadline)).await;
+        // Last: as long as anything is answered, revocations are followed.
         if let Some(revocations) = &self.revocations {
-            let _ = tokio::time::timeout(LEAVE, revocations.leave()).await;
+            revocations.leave().await;
         }
         if connections.is_err() {
             tracing::warn!("some requests were not finished within {} s", DRAIN.as_secs());

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use futures::StreamExt as _;
 use futures::future::{Either, select};
 use keyreeve_core::id::WriteId;
 use keyreeve_core::revocation::{Log, Node};
@@ -45,6 +46,26 @@ pub(super) async fn run(weak: Weak<Inner>) {
         });
         if let Either::Left(_) = select(wished, host.sleep_until(began.plus(every_ms))).await {
             host.sleep_until(began.plus(every_ms.min(GAP_MS))).await;
+        }
+    }
+}
+
+/// Wishes for a read whenever the store says that the log changed, where it can say that.
+pub(super) async fn listen(weak: Weak<Inner>) {
+    let Some(inner) = weak.upgrade() else { return };
+    let Some(mut changes) = inner.register.changes() else { return };
+    let (mut stop, state, key) = (inner.stop.subscribe(), Arc::clone(&inner.state), Inner::key());
+    drop(inner);
+    let mut stopped = Box::pin(stop.wait_for(|is| *is));
+    loop {
+        match select(changes.next(), stopped).await {
+            Either::Left((Some(changed), still)) => {
+                if changed == key {
+                    state.wish.notify_one();
+                }
+                stopped = still;
+            }
+            Either::Left((None, _)) | Either::Right(_) => return,
         }
     }
 }

@@ -118,6 +118,7 @@ impl Revocations {
             stop: tokio::sync::watch::Sender::new(false),
         });
         inner.host.spawn(Box::pin(follow::run(Arc::downgrade(&inner))));
+        inner.host.spawn(Box::pin(follow::listen(Arc::downgrade(&inner))));
         Self { inner }
     }
 
@@ -171,6 +172,12 @@ impl Revocations {
     #[must_use]
     pub fn is_revoked(&self, token: &Credentials<'_>) -> Option<u64> {
         self.inner.state.held().log.as_ref()?.finds(self.inner.crypto.as_ref(), token)
+    }
+
+    /// Both clocks of this node.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.inner.host.now()
     }
 
     /// How the follower is.
