@@ -19,6 +19,7 @@
 //! - [`json`]: JSON from strangers, read once and strictly
 //! - [`revocation`]: what has been taken back before its time, and what each node has applied
 //! - [`revoked`]: which tokens of an issuer are refused before their time
+//! - [`token`]: opaque access tokens: their text, their record, what they are good for
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
@@ -41,4 +42,5 @@ pub mod schedule;
 pub mod seal;
 pub mod secret;
 pub mod time;
+pub mod token;
 pub mod view;

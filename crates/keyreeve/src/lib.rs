@@ -4,6 +4,7 @@
 //! knows ports, not platforms: time, chance, tasks, processes and sockets come in through [`port`].
 //!
 //! - [`port`]: the traits that touch the world
+//! - [`access`]: opaque access tokens: made, checked, taken back
 //! - [`engine`]: stores behind the [`port::Register`]
 //! - [`source`]: how credentials are minted
 //! - [`inbound`]: tokens that are signed for others
@@ -17,6 +18,7 @@
 //! - [`http`]: the HTTP API, on any home
 //! - `system`: the operating system behind the ports, where the feature of that name is on
 
+pub mod access;
 pub mod clock;
 pub mod config;
 pub mod crypto;
@@ -30,6 +32,7 @@ pub mod outbound;
 pub mod port;
 pub mod revocation;
 pub mod seal;
+mod seen;
 pub mod source;
 #[cfg(feature = "system")]
 pub mod system;

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use keyreeve_core::id::WriteId;
 use keyreeve_core::secret::Secret;
-use keyreeve_core::time::{Moment, Mono};
+use keyreeve_core::time::{Moment, Mono, Timestamp};
 
 /// The longest register key, in bytes.
 pub const KEY_BYTES_MAX: usize = 128;
@@ -45,6 +45,26 @@ impl Key {
     /// The key of an issuer's revoked tokens.
     pub(crate) fn of_revoked(digest: &str) -> Self {
         Self(format!("rv/{digest}"))
+    }
+
+    /// The key of an access token's record, from the digits of its id.
+    pub(crate) fn of_token(id: &str) -> Self {
+        Self(format!("tk/{id}"))
+    }
+
+    /// The place of an access token in the list of its target. Newer ones come first.
+    pub(crate) fn of_place(target: &str, created_at: Timestamp, id: &str) -> Self {
+        Self(format!("{}{:016x}{id}", Self::places(target), u64::MAX - created_at.0))
+    }
+
+    /// What the places of a target's tokens begin with, from the hex digest of the target.
+    pub(crate) fn places(target: &str) -> String {
+        format!("tl/{target}/")
+    }
+
+    /// The key of the key of token hashes.
+    pub(crate) fn of_hash_key() -> Self {
+        Self("th/1".to_owned())
     }
 
     /// Where the keys of nodes begin.

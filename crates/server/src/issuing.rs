@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keyreeve::access::Tokens;
 use keyreeve::core::id::NodeId;
 use keyreeve::core::jwt::{Algorithm, Expected};
 use keyreeve::core::policy::Source;
@@ -19,10 +20,11 @@ use keyreeve::revocation::Revocations;
 use crate::exit::{Code, Failure};
 use crate::load::{Ground, Store};
 
-/// Who starts issuers, and what it had before.
+/// Who starts what goes on in the background, and what it had before.
 pub(crate) struct Signs<'a> {
     pub(crate) node: &'a NodeId,
     pub(crate) previous: Option<&'a Issuers>,
+    pub(crate) tokens: Option<&'a Tokens>,
     /// What it follows already.
     pub(crate) followed: Option<&'a Revocations>,
 }

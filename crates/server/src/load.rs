@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use keyreeve::access::{self, Tokens};
 use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
@@ -108,6 +109,7 @@ pub(crate) struct Loaded {
     pub(crate) store: Option<Store>,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) revocations: Option<Revocations>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
@@ -225,12 +227,13 @@ pub(crate) async fn load(
         }),
     };
     // Last, because it starts something.
+    let revocations = follow(&config, ground, signs, store.as_ref());
+    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()), revocations.as_ref())?;
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
-    let revocations = follow(&config, ground, signs, store.as_ref());
     let inbound = Inbound::revoking(trusted, &config.gates, config.policy.clone(), secret, revocations.clone());
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, revocations })
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, revocations })
 }
 
 /// Starts to follow what is revoked; not where the configuration says nothing of it.
@@ -244,6 +247,34 @@ fn follow(config: &Config, ground: &Ground, signs: &Signs<'_>, store: Option<&St
         store_ms: ground.host_ms(config.store_ms),
     };
     Some(Revocations::start(parts, settings, signs.followed))
+}
+
+/// Starts the access tokens of a configuration; none where it has none.
+fn start_tokens(
+    config: &Config,
+    ground: &Ground,
+    signs: &Signs<'_>,
+    (store, keys): (Option<&Store>, Option<&KeyRing>),
+    revocations: Option<&Revocations>,
+) -> Result<Option<Tokens>, Failure> {
+    if config.tokens.is_empty() {
+        return Ok(None);
+    }
+    let (Some(store), Some(keys), Some(revocations)) = (store, keys, revocations) else {
+        return Err(Failure::new(Code::Usage, "access tokens need `store` and `seal.keys`"));
+    };
+    let parts = access::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(LocalCrypto),
+        keys: keys.clone(),
+        revocations: revocations.clone(),
+        imported: BTreeMap::new(),
+        bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Ok(Some(Tokens::start(parts, &config.tokens, signs.tokens)))
 }
 
 /// Opens the register.

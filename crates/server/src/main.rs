@@ -71,6 +71,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(args) => on_all_cores(dev::run(args)),
         Command::Serve(args) => on_all_cores(serve::run(args)),
         Command::Credential(args) => on_one_core(client::run(args)),
+        Command::Token(command) => on_one_core(client::run_token(command)),
         Command::Run(args) => on_one_core(run_cmd::run(args)).map(drop),
         Command::AwsCredentialProcess(args) => on_one_core(client::run_aws_process(args)),
         Command::GitCredential(args) => on_one_core(client::run_git(args)),

@@ -45,6 +45,7 @@ impl Config {
     #[must_use]
     pub fn needs_store(&self) -> bool {
         let is_shared = |credential: &CredentialConfig| matches!(credential.plan, Plan::Fleet(_));
+        // Access tokens imply revocations.
         !self.issuers.is_empty() || self.revocation.is_some() || self.credentials.values().any(is_shared)
     }
 

@@ -6,6 +6,7 @@
 //!
 //! This module opens no file and no secret: it knows where secrets are, and never what they are.
 
+mod access;
 mod asked;
 mod bindings;
 mod caller;
@@ -37,6 +38,7 @@ mod value;
 mod verifier;
 mod via;
 
+pub use access::FamilyConfig;
 pub use asked::{
     AskingClient, AskingProof, AssertionConfig, AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,
     RefreshConfig, SignedAssertion, TokenConfig,
@@ -59,3 +61,4 @@ pub use schema::schema;
 pub use settings::settings;
 pub use sheet::Explained;
 pub use types::*;
+pub(crate) use units::duration;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use keyreeve_core::id::{CredentialName, IssuerName};
 use toml::de::DeTable;
 
+use super::access::{self, FamilyConfig};
 use super::bindings;
 use super::caller;
 use super::client;
@@ -136,7 +137,8 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let listeners = listeners(sheet);
     let credentials = credential::all(sheet, store.as_ref());
     let issuers = issuer::all(sheet, store_ms);
-    let callers = caller::all(sheet, &listeners, &credentials, &issuers);
+    let tokens = if cfg!(target_arch = "wasm32") { BTreeMap::new() } else { access::all(sheet) };
+    let callers = caller::all(sheet, &listeners, &credentials, &issuers, &tokens);
     served(sheet, &listeners, &issuers);
     let verifiers = verifier::all(sheet);
     let clients = client::all(sheet, (&issuers, &listeners), &verifiers.keys().cloned().collect());
@@ -150,11 +152,11 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     };
     let policy = gate::policy(sheet, &verifiers, &gates.auth);
     // As above: what only a native node can have.
-    let revocation = if cfg!(target_arch = "wasm32") { None } else { revocation::one(sheet, false) };
+    let revocation = if cfg!(target_arch = "wasm32") { None } else { revocation::one(sheet, !tokens.is_empty()) };
     let limits = limits(sheet);
-    seals(sheet, &seal_keys, &credentials, &issuers);
+    seals(sheet, &seal_keys, &credentials, &issuers, &tokens);
     let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.auth.is_empty();
-    if is_empty && !sheet.is_written("credential") && !sheet.is_written("issuer") {
+    if is_empty && tokens.is_empty() && !sheet.is_written("token") && !sheet.is_written("credential") && !sheet.is_written("issuer") {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }
@@ -171,6 +173,7 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         callers,
         issuers,
         clients,
+        tokens,
         verifiers,
         gates: gates.auth,
         injects: gates.inject,
@@ -242,6 +245,7 @@ fn seals(
     keys: &[SecretRef],
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
     issuers: &BTreeMap<IssuerName, IssuerConfig>,
+    tokens: &BTreeMap<String, FamilyConfig>,
 ) {
     let mut seen = BTreeSet::new();
     for (at, key) in keys.iter().enumerate() {
@@ -254,6 +258,7 @@ fn seals(
     }
     let needs = credentials.iter().find(|(_, credential)| matches!(credential.plan, Plan::Fleet(_)));
     let needs = needs.map(|(name, _)| name.as_str()).or(issuers.keys().next().map(IssuerName::as_str));
+    let needs = needs.or(tokens.keys().next().map(String::as_str));
     if let Some(name) = needs
         && keys.is_empty()
         && !sheet.is_broken("seal")
@@ -380,5 +385,9 @@ fn tls(scope: &mut Scope<'_>, bind: Option<&Bind>) -> Option<TlsConfig> {
     }
     let mut tls = scope.inner("tls");
     let (certificate, key, client_ca) = (tls.secret("certificate"), tls.secret("key"), tls.secret("client_ca"));
-    Some(TlsConfig { certificate: certificate?, key: key?, client_ca })
+    let crl = tls.secrets("crl");
+    if !crl.is_empty() && client_ca.is_none() {
+        tls.fault("crl", &Fault::new("does nothing without `client_ca`", "name the authorities whose lists these are"));
+    }
+    Some(TlsConfig { certificate: certificate?, key: key?, client_ca, crl })
 }

@@ -1,5 +1,6 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
+mod access;
 mod asked;
 mod hand_out;
 mod inbound;
@@ -98,6 +99,7 @@ const KEY_HASH: Text = Text::new("the SHA-256 of the key, 64 hexadecimal digits"
 const NAME_PATTERN: Text = Text::new("a name, or a start of names with `*` at its end", "^[a-z0-9._/-]*\\*?$", 128);
 const APPLE_ID: Text = Text::new("exactly 10 characters of A-Z and 0-9", "^[A-Z0-9]{10}$", 256);
 const ISSUER_ID: Text = Text::new("the issuer id, a UUID", "^[0-9a-fA-F-]{36}$", 256);
+const FAMILY_PATTERN: Text = Text::new("`FAMILY/TARGET`, or the start of such with `*` at its end", "^[A-Za-z0-9._/-]*\\*?$", 200);
 const APP_ID: Text = Text::new("the app id or client id", "^[A-Za-z0-9._-]+$", 64).or_number();
 const SCOPE: Text = Text::new("a method and path", "^[A-Z]+ /.*$", 512);
 const ARGUMENT: Text = Text::new("text without NUL", "^[^\\u0000]*$", 4096).quiet();
@@ -126,7 +128,7 @@ const fn param(name: &'static str) -> (&'static str, &'static str) {
 }
 
 /// Tables and keys that the design names and this version does not have, by their table.
-pub(super) const LATER: &[(&str, &str)] = &[("", "token"), ("", "tenant"), ("", "audit"), ("", "observe")];
+pub(super) const LATER: &[(&str, &str)] = &[("", "tenant"), ("", "audit"), ("", "observe")];
 
 /// What only a native node can have is not in a Worker's wasm, which nobody writes settings for without having them checked.
 const fn hand_out() -> &'static [Setting] {
@@ -138,6 +140,11 @@ const fn revoking() -> &'static [Setting] {
     if cfg!(target_arch = "wasm32") { &[] } else { revoking::SETTINGS }
 }
 
+/// As [`hand_out`].
+const fn access() -> &'static [Setting] {
+    if cfg!(target_arch = "wasm32") { &[] } else { access::SETTINGS }
+}
+
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
     OUTBOUND
@@ -145,6 +152,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
         .chain(asked::SETTINGS)
         .chain(inbound::SETTINGS)
         .chain(issuing::SETTINGS)
+        .chain(access())
         .chain(revoking())
         .chain(hand_out())
 }
@@ -266,8 +274,15 @@ static OUTBOUND: &[Setting] = &[
         ("listener[].tls", "client_ca"),
         Kind::Secret,
         Unset("nobody: clients are known by `certificate_sha256` only"),
-        "The authorities that vouch for the names in certificates of clients (`certificate_name`), in PEM.",
+        "The authorities that vouch for the names in certificates of clients (`certificate_name`), in PEM. Read again with the configuration. A name ends with its certificate, and with its authority at the reload that takes it out, on open connections too.",
         "\"file:/etc/keyreeve/clients.pem\"",
+    ),
+    row(
+        ("listener[].tls", "crl"),
+        Kind::Secrets(16),
+        Unset("nothing is revoked: certificates end by themselves"),
+        "Revocation lists of the authorities under `client_ca`, in PEM, 64KiB each at most. Read again with the configuration. Where there is one, every authority of a chain needs its own; without one, or after the `nextUpdate` of it, it vouches for nobody.",
+        "[\"file:/etc/keyreeve/clients.crl\"]",
     ),
     row(("", "caller"), Kind::Named("caller.*"), Unset("nobody may call"), "Who may call, by name.", "[caller.push]"),
     row(
@@ -290,7 +305,7 @@ static OUTBOUND: &[Setting] = &[
         Kind::Choices(
             &[
                 "list", "token", "report", "renew", "resolve", "history", "events", "metrics", "verify", "keys", "rotate",
-                "retire", "revoke",
+                "retire", "tokens", "grant", "revoke",
             ],
             &[],
         ),
@@ -312,6 +327,14 @@ static OUTBOUND: &[Setting] = &[
         "To which issuers: names, or the start of names with `*` at its end.",
         "[\"gateway\"]",
     ),
+    row(
+        ("caller.*", "tokens"),
+        Kind::Texts(FAMILY_PATTERN, 256),
+        Unset("needed for `tokens` and `grant`"),
+        "To which access tokens: `FAMILY/TARGET`, or the start of such with `*` at its end.",
+        "[\"cdn/*\"]",
+    )
+    .on(Native, "remove it: in this version access tokens are made and checked by native nodes"),
     row(("", "limits"), Kind::Group("limits"), Unset(""), "Limits of the HTTP surface.", "[limits]"),
     row(
         ("limits", "body"),

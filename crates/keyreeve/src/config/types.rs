@@ -12,6 +12,7 @@ use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
 
+use super::access::FamilyConfig;
 use super::asked::{AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig, RefreshConfig, TokenConfig};
 use super::client::ClientConfig;
 use super::hand_out::{FileConfig, MetadataConfig};
@@ -59,6 +60,8 @@ pub struct Config {
     pub issuers: BTreeMap<IssuerName, IssuerConfig>,
     /// Who may ask an issuer, by `client_id`.
     pub clients: BTreeMap<String, ClientConfig>,
+    /// Families of access tokens, by name. Empty on a Worker.
+    pub tokens: BTreeMap<String, FamilyConfig>,
     /// Whose tokens are accepted, by name.
     pub verifiers: BTreeMap<String, VerifierConfig>,
     /// What lets requests through, by name.
@@ -159,6 +162,8 @@ pub struct TlsConfig {
     pub key: SecretRef,
     /// Who vouches for the names of clients.
     pub client_ca: Option<SecretRef>,
+    /// What they vouch for no longer.
+    pub crl: Vec<SecretRef>,
 }
 
 /// A socket address.
@@ -343,6 +348,8 @@ pub struct CallerConfig {
     pub credentials: Vec<String>,
     /// To which issuers: names, or patterns with one trailing `*`.
     pub issuers: Vec<String>,
+    /// To which access tokens: `FAMILY/TARGET`, or patterns with one trailing `*`.
+    pub tokens: Vec<String>,
 }
 
 /// How a caller proves who it is.
@@ -381,6 +388,10 @@ pub enum Action {
     Retire,
     /// Have tokens of others verified.
     Verify,
+    /// See access tokens, and have them checked.
+    Tokens,
+    /// Make access tokens, roll them, take them back.
+    Grant,
     /// Revoke tokens, and see which nodes refuse them.
     Revoke,
 }

@@ -25,6 +25,7 @@ mod problem;
 mod revocations;
 mod route;
 mod token;
+mod tokens;
 mod verify;
 
 pub use api::{Api, Live, MetricsPage, Parts};

@@ -3,6 +3,7 @@
 mod hand_out;
 mod issuers;
 mod revocations;
+mod tokens;
 
 use keyreeve_core::lifecycle::Why;
 use serde_json::{Map, Value, json};
@@ -165,6 +166,7 @@ fn said(endpoint: Endpoint) -> Said {
         Endpoint::Jwks | Endpoint::Discovery | Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => {
             issuers::said_to_clients(endpoint)
         }
+        Endpoint::AccessToken(asked) => tokens::said(asked),
         Endpoint::RevokeAny | Endpoint::Receipts => revocations::said(endpoint),
         _ => said_of_node(endpoint),
     }
@@ -371,6 +373,7 @@ fn schemas() -> Value {
     if let Some(schemas) = schemas.as_object_mut() {
         schemas.extend(issuers::schemas());
         schemas.extend(hand_out::schemas());
+        schemas.extend(tokens::schemas());
         schemas.extend(revocations::schemas());
     }
     schemas

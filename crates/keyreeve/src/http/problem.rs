@@ -111,6 +111,7 @@ const fn kind_of(kind: ErrorKind) -> Kind {
         ErrorKind::SealKeyMissing => SEAL_KEY_MISSING,
         ErrorKind::RecordRefused => RECORD_REFUSED,
         ErrorKind::Conflict => CONFLICT,
+        ErrorKind::Unacceptable => UNPROCESSABLE,
     }
 }
 

@@ -16,7 +16,6 @@ pub mod client;
 mod fetched;
 pub mod issuer;
 mod issuing;
-mod seen;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,11 +31,13 @@ use crate::config::IDENTITY;
 pub use crate::config::{GateConfig, Proxy};
 use crate::jwt::{Verifier, VerifyError};
 use crate::revocation::{Credentials, JwtId, Revocations, Stale};
+use crate::seen::Seen;
 pub use build::{Parts, Problem, verifiers};
 pub use fetched::{Fetched, FetchedParts};
 pub use issuing::Issuing;
-use seen::Seen;
 
+/// The most tokens that are remembered.
+const TOKENS_MAX: usize = 65_536;
 /// The longest value of an identity header, in bytes.
 const IDENTITY_BYTES_MAX: usize = 4096;
 
@@ -185,6 +186,18 @@ fn usual_header(name: &str) -> Option<HeaderName> {
     usual.map(|(usual, _)| HeaderName::from_static(usual))
 }
 
+/// A verdict, and what it depends on.
+#[derive(Clone)]
+struct Entry {
+    accepted: Arc<Accepted>,
+    /// The index of who vouches for it.
+    trusted: usize,
+    /// The epoch of the keys it was verified with.
+    epoch: u64,
+    /// The epoch of what was known to be revoked then.
+    followed: u64,
+}
+
 /// Everybody whose tokens are accepted, the gates, and the rules. Replaced as a whole when the configuration is read again.
 pub struct Inbound {
     trusted: Vec<Trusted>,
@@ -193,7 +206,7 @@ pub struct Inbound {
     by_issuer: BTreeMap<String, Vec<usize>>,
     gates: HashMap<Box<str>, Gate>,
     policy: Policy,
-    seen: Seen,
+    seen: Seen<Entry>,
     revocations: Option<Revocations>,
 }
 
@@ -228,7 +241,7 @@ impl Inbound {
         let gates =
             gates.iter().filter_map(|(name, gate)| Some((name.as_str().into(), Gate::new(name, gate.clone())?)));
         let asked_at = trusted.iter().map(|_| AtomicU64::new(0)).collect();
-        let (gates, seen) = (gates.collect(), Seen::new(&secret));
+        let (gates, seen) = (gates.collect(), Seen::new(&secret, TOKENS_MAX));
         Arc::new(Self { trusted, asked_at, by_issuer, gates, policy, seen, revocations })
     }
 
@@ -275,7 +288,7 @@ impl Inbound {
     #[must_use]
     pub fn seen(&self, token: &str, now: Moment) -> Option<Arc<Accepted>> {
         let (moment, now) = (now, now.latest());
-        let entry = self.seen.find(token, now)?;
+        let entry = self.seen.find(&self.seen.digest(&[token]), now)?;
         let keys = self.trusted.get(entry.trusted)?.verifier.keys();
         let is_same = keys.epoch() == entry.epoch && self.are_known(entry.trusted, now);
         if !is_same {
@@ -286,7 +299,8 @@ impl Inbound {
             if revocations.epoch() != entry.followed {
                 let verified = &entry.accepted.verified;
                 let followed = revocations.again(entry.followed, &credentials(token, verified)).ok()?;
-                self.seen.keep(token, seen::Entry { followed, ..entry.clone() }, verified.expires_at(), now);
+                let entry = Entry { followed, ..entry.clone() };
+                self.seen.keep(self.seen.digest(&[token]), entry, verified.expires_at(), now);
             }
         }
         Some(entry.accepted)
@@ -366,7 +380,8 @@ impl Inbound {
         // Not the leeway: that is for clocks, and a verdict that is kept has been checked by this one.
         let ends_at = verified.expires_at();
         let accepted = Arc::new(Accepted { source: one.source.clone(), verified, rendered: OnceLock::new() });
-        self.seen.keep(token, seen::Entry { accepted: Arc::clone(&accepted), trusted, epoch, followed }, ends_at, now);
+        let entry = Entry { accepted: Arc::clone(&accepted), trusted, epoch, followed };
+        self.seen.keep(self.seen.digest(&[token]), entry, ends_at, now);
         accepted
     }
 
