@@ -156,7 +156,12 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let limits = limits(sheet);
     seals(sheet, &seal_keys, &credentials, &issuers, &tokens);
     let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.auth.is_empty();
-    if is_empty && tokens.is_empty() && !sheet.is_written("token") && !sheet.is_written("credential") && !sheet.is_written("issuer") {
+    if is_empty
+        && tokens.is_empty()
+        && !sheet.is_written("token")
+        && !sheet.is_written("credential")
+        && !sheet.is_written("issuer")
+    {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }

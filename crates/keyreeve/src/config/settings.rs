@@ -99,7 +99,8 @@ const KEY_HASH: Text = Text::new("the SHA-256 of the key, 64 hexadecimal digits"
 const NAME_PATTERN: Text = Text::new("a name, or a start of names with `*` at its end", "^[a-z0-9._/-]*\\*?$", 128);
 const APPLE_ID: Text = Text::new("exactly 10 characters of A-Z and 0-9", "^[A-Z0-9]{10}$", 256);
 const ISSUER_ID: Text = Text::new("the issuer id, a UUID", "^[0-9a-fA-F-]{36}$", 256);
-const FAMILY_PATTERN: Text = Text::new("`FAMILY/TARGET`, or the start of such with `*` at its end", "^[A-Za-z0-9._/-]*\\*?$", 200);
+const FAMILY_PATTERN: Text =
+    Text::new("`FAMILY/TARGET`, or the start of such with `*` at its end", "^[A-Za-z0-9._/-]*\\*?$", 200);
 const APP_ID: Text = Text::new("the app id or client id", "^[A-Za-z0-9._-]+$", 64).or_number();
 const SCOPE: Text = Text::new("a method and path", "^[A-Z]+ /.*$", 512);
 const ARGUMENT: Text = Text::new("text without NUL", "^[^\\u0000]*$", 4096).quiet();

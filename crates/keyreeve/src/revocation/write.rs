@@ -101,7 +101,15 @@ impl Revocations {
             issued_by_ms = entry.issued_by.0, "revoked"
         );
         metrics::counter!("keyreeve_revocations_total", "kind" => entry.kind.as_str()).increment(1);
-        Ok(Receipt { id: entry.mark, kind: entry.kind, epoch: entry.epoch, at: entry.at, issued_by: entry.issued_by })
+        Ok(of_entry(&entry))
+    }
+
+    /// The receipt of what was revoked already, as far as this node knows.
+    #[must_use]
+    pub fn receipt(&self, what: &What<'_>) -> Option<Receipt> {
+        let held = self.inner.state.held();
+        let entry = held.log.as_ref()?.entry(what.kind(), what.mark(self.inner.crypto.as_ref()))?;
+        Some(of_entry(entry))
     }
 
     /// What has been revoked and still has to be followed by something, on whichever node it was asked for.
@@ -172,6 +180,10 @@ impl Revocations {
         }
         self.is_revoked(token).map_or(Ok(now), |epoch| Err(Some(epoch)))
     }
+}
+
+const fn of_entry(entry: &revocation::Entry) -> Receipt {
+    Receipt { id: entry.mark, kind: entry.kind, epoch: entry.epoch, at: entry.at, issued_by: entry.issued_by }
 }
 
 impl Inner {

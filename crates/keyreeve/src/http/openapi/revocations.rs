@@ -75,7 +75,10 @@ pub(super) fn schemas() -> Map<String, Value> {
                 json!({ "type": "string", "format": "date-time", "description": "JWTs of the issuer that were issued before this." }),
             ),
             ("issuer", issuer),
-            ("answer_loss", json!({ "const": true, "description": "Alone: what a store had forgotten has been revoked again." })),
+            (
+                "answer_loss",
+                json!({ "const": true, "description": "Alone: what a store had forgotten has been revoked again." }),
+            ),
         ],
     ));
     let node = object(

@@ -165,12 +165,16 @@ impl<'a> Acts<'a> {
     async fn cut_off(&mut self) -> io::Result<Act> {
         let (denying, allowing) = (self.fleet.denying(), self.fleet.allowing());
         let names = (self.fleet.name(denying), self.fleet.name(allowing));
-        let mut act =
-            Act { name: "two without the store", bound_ms: MAX_STALENESS_MS, cells: vec![Cell::default(); self.fleet.count()] };
+        let mut act = Act {
+            name: "two without the store",
+            bound_ms: MAX_STALENESS_MS,
+            cells: vec![Cell::default(); self.fleet.count()],
+        };
         let token = self.fleet.token("leaver").await?;
         self.traffic.probe_with(&token);
         let all = self.all();
-        self.until(|seen| all.iter().all(|node| seen.get(node).is_some_and(|seen| seen.last_accepted_ms.is_some()))).await;
+        self.until(|seen| all.iter().all(|node| seen.get(node).is_some_and(|seen| seen.last_accepted_ms.is_some())))
+            .await;
         self.tell(&format!("{} and {} cannot reach the store", names.0, names.1));
         for node in [denying, allowing] {
             self.fleet.switch(node, "store-cut", true)?;
@@ -206,7 +210,8 @@ impl<'a> Acts<'a> {
         for node in [denying, allowing] {
             self.fleet.switch(node, "store-cut", false)?;
         }
-        let back = |seen: &BTreeMap<usize, Seen>| seen.get(&allowing).is_some_and(|seen| seen.first_refused_ms.is_some());
+        let back =
+            |seen: &BTreeMap<usize, Seen>| seen.get(&allowing).is_some_and(|seen| seen.first_refused_ms.is_some());
         if !self.until(back).await {
             self.complaints.push(format!("{} accepts a revoked token although it reads again", names.1));
         }
