@@ -231,7 +231,9 @@ async fn opaque(later: &Later, token: &str) -> Result<Asked, Problem> {
     let tokens = later.live.tokens.as_ref().ok_or_else(no_such)?;
     let id = TokenId::parse(token).or_else(|| Presented::parse(token)?.id).ok_or_else(no_such)?;
     match tokens.find(id).await {
-        Ok((access, record)) if later.reaches_tokens(&record.family, &record.target) => Ok(Asked::Opaque { access, id }),
+        Ok((access, record)) if later.reaches_tokens(&record.family, &record.target) => {
+            Ok(Asked::Opaque { access, id })
+        }
         Err(error) if error.kind != ErrorKind::NotFound => Err(unavailable(error)),
         _ => Err(no_such()),
     }
