@@ -87,13 +87,15 @@ impl Processes {
 
     /// Gives every node this configuration, with a socket of its own that serves these surfaces, and starts it.
     pub(super) fn start(&self, config: &str, serve: &[&str]) -> io::Result<()> {
-        for node in 0..self.count() {
-            let socket = self.path(node, "sock");
-            let bind = format!("\n[[listener]]\nbind = \"unix:{}\"\nserve = {serve:?}\n", socket.display());
-            self.write_private(&format!("{}.toml", node_name(node)), format!("{config}{bind}").as_bytes())?;
-            self.spawn(node)?;
-        }
-        Ok(())
+        (0..self.count()).try_for_each(|node| self.start_one(node, config, serve))
+    }
+
+    /// The same for one node.
+    pub(super) fn start_one(&self, node: usize, config: &str, serve: &[&str]) -> io::Result<()> {
+        let socket = self.path(node, "sock");
+        let bind = format!("\n[[listener]]\nbind = \"unix:{}\"\nserve = {serve:?}\n", socket.display());
+        self.write_private(&format!("{}.toml", node_name(node)), format!("{config}{bind}").as_bytes())?;
+        self.spawn(node)
     }
 
     /// Starts one node, in a new life.
@@ -171,6 +173,23 @@ impl End {
     pub(super) async fn post(&self, path: &str, body: &Value) -> Option<Answer> {
         let request = self.request(http::Method::POST, path);
         Self::answer(request.header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    /// What a page says, where it is there.
+    pub(super) async fn text(&self, path: &str) -> Option<String> {
+        let answer = self.0.get(format!("http://node{path}")).send().await.ok()?;
+        answer.text().await.ok()
+    }
+
+    /// What a proxy is answered that has a request with this token before it.
+    pub(super) async fn pass(&self, gate: &str, token: &str) -> Option<u16> {
+        let request = self.0.get(format!("http://node{gate}")).bearer_auth(token);
+        let request = request.header("x-original-method", "GET").header("x-original-uri", "/");
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        // To its end, so that the connection can be used again.
+        answer.bytes().await.ok()?;
+        Some(status)
     }
 
     /// As [`get`](Self::get).
