@@ -13,6 +13,7 @@
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
 //! - [`seal`]: the keys that what is stored is sealed with
 //! - [`inbound`]: whose tokens are accepted, and what their holders may do
+//! - [`revocation`]: what is refused before its time, on every node
 //! - [`jwt`]: tokens signed and verified, for Rust programs too
 //! - [`http`]: the HTTP API, on any home
 //! - `system`: the operating system behind the ports, where the feature of that name is on
@@ -29,6 +30,7 @@ pub mod inbound;
 pub mod jwt;
 pub mod outbound;
 pub mod port;
+pub mod revocation;
 pub mod seal;
 mod seen;
 pub mod source;

@@ -62,14 +62,22 @@ impl Key {
         format!("tl/{target}/")
     }
 
-    /// The key of the record that a target was dropped, from its hex digest.
-    pub(crate) fn of_dropped(target: &str) -> Self {
-        Self(format!("td/{target}"))
-    }
-
     /// The key of the key of token hashes.
     pub(crate) fn of_hash_key() -> Self {
         Self("th/1".to_owned())
+    }
+
+    /// Where the keys of nodes begin.
+    pub(crate) const NODES: &'static str = "nr/";
+
+    /// The key of the log of revocations.
+    pub(crate) fn of_revocations() -> Self {
+        Self("rl/all".into())
+    }
+
+    /// The key of what a node has applied.
+    pub(crate) fn of_node(name: &str) -> Option<Self> {
+        Self::new(format!("{}{name}", Self::NODES))
     }
 
     /// The key.

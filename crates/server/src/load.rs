@@ -10,6 +10,7 @@ use keyreeve::config::{
 };
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
+use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::engine::postgres::{self, Postgres};
 use keyreeve::engine::remote::Remote;
@@ -19,6 +20,7 @@ use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
+use keyreeve::revocation::{self, Revocations};
 use keyreeve::seal::seal_keys;
 use keyreeve::source::{self, Tools};
 
@@ -113,6 +115,7 @@ pub(crate) struct Loaded {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
     pub(crate) tokens: Option<Tokens>,
+    pub(crate) revocations: Option<Revocations>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -229,12 +232,26 @@ pub(crate) async fn load(
         }),
     };
     // Last, because it starts something.
-    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()))?;
+    let revocations = follow(&config, ground, signs, store.as_ref());
+    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()), revocations.as_ref())?;
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
-    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens })
+    let inbound = Inbound::revoking(trusted, &config.gates, config.policy.clone(), secret, revocations.clone());
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, revocations })
+}
+
+/// Starts to follow what is revoked; not where the configuration says nothing of it.
+fn follow(config: &Config, ground: &Ground, signs: &Signs<'_>, store: Option<&Store>) -> Option<Revocations> {
+    let (settings, store) = (config.revocation?, store?);
+    let parts = revocation::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(LocalCrypto),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Some(Revocations::start(parts, settings, signs.followed))
 }
 
 /// Starts the access tokens of a configuration; none where it has none.
@@ -243,19 +260,22 @@ fn start_tokens(
     ground: &Ground,
     signs: &Signs<'_>,
     (store, keys): (Option<&Store>, Option<&KeyRing>),
+    revocations: Option<&Revocations>,
 ) -> Result<Option<Tokens>, Failure> {
     if config.tokens.is_empty() {
         return Ok(None);
     }
-    let (Some(store), Some(keys)) = (store, keys) else {
+    let (Some(store), Some(keys), Some(revocations)) = (store, keys, revocations) else {
         return Err(Failure::new(Code::Usage, "access tokens need `store` and `seal.keys`"));
     };
     let parts = access::Parts {
         node: signs.node.clone(),
         host: Arc::clone(&ground.host),
         register: Arc::clone(&store.register),
-        crypto: Arc::new(keyreeve::crypto::LocalCrypto),
+        crypto: Arc::new(LocalCrypto),
         keys: keys.clone(),
+        revocations: revocations.clone(),
+        imported: BTreeMap::new(),
         bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
         store_ms: ground.host_ms(config.store_ms),
     };

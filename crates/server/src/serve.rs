@@ -15,6 +15,7 @@ use keyreeve::http::{self, Api, Live};
 use keyreeve::inbound::Fetched;
 use keyreeve::inbound::issuer::Issuers;
 use keyreeve::outbound::{Outbound, Parts};
+use keyreeve::revocation::Revocations;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::task::AbortHandle;
 
@@ -73,6 +74,7 @@ pub(crate) struct Node {
     outbound: Outbound,
     issuers: Option<Issuers>,
     tokens: Option<Tokens>,
+    revocations: Option<Revocations>,
     listeners: Vec<Listening>,
     store: Option<Store>,
     fetched: BTreeMap<String, Fetched>,
@@ -102,7 +104,7 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let signs = Signs { node: &name, previous: None, tokens: None };
+        let signs = Signs { node: &name, previous: None, tokens: None, followed: None };
         let loaded = load::load(config, &ground, None, BTreeMap::new(), &signs).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
@@ -122,7 +124,7 @@ impl Node {
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
         let issuers = loaded.issuing.map(|issuing| issuing.issuers);
-        let tokens = loaded.tokens;
+        let (tokens, revocations) = (loaded.tokens, loaded.revocations);
         let files = Files::keep(&loaded.config, &outbound, &ground.host);
         let mut node = Self {
             settings,
@@ -132,6 +134,7 @@ impl Node {
             outbound,
             issuers,
             tokens,
+            revocations,
             listeners,
             store,
             fetched,
@@ -193,7 +196,12 @@ impl Node {
                 added.push((door.clone(), bind(door).await?));
             }
         }
-        let signs = Signs { node: &self.name, previous: self.issuers.as_ref(), tokens: self.tokens.as_ref() };
+        let signs = Signs {
+            node: &self.name,
+            previous: self.issuers.as_ref(),
+            tokens: self.tokens.as_ref(),
+            followed: self.revocations.as_ref(),
+        };
         let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
@@ -207,6 +215,10 @@ impl Node {
             earlier.stop();
         }
         if let Some(earlier) = std::mem::replace(&mut self.tokens, loaded.tokens.clone()) {
+            earlier.stop();
+        }
+        // What is known is known to the next one already.
+        if let Some(earlier) = std::mem::replace(&mut self.revocations, loaded.revocations.clone()) {
             earlier.stop();
         }
         self.store.clone_from(&loaded.store);
@@ -284,6 +296,10 @@ impl Node {
         let host = &self.ground.host;
         let deadline = host.now().mono.plus(u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX));
         let (connections, ()) = futures::future::join(connections, self.outbound.drain(deadline)).await;
+        // Last: as long as anything is answered, revocations are followed.
+        if let Some(revocations) = &self.revocations {
+            revocations.leave().await;
+        }
         if connections.is_err() {
             tracing::warn!("some requests were not finished within {} s", DRAIN.as_secs());
         }

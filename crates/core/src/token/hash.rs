@@ -61,7 +61,7 @@ pub fn legacy_id(crypto: &dyn Crypto, family: &str, target: &str) -> TokenId {
     TokenId(first(&digest))
 }
 
-/// What the places of a target's tokens, and the record that it was dropped, are found by.
+/// What the places of a target's tokens are found by.
 #[must_use]
 pub fn target_digest(crypto: &dyn Crypto, family: &str, target: &str) -> [u8; 16] {
     first(&crypto.sha256(&[family.as_bytes(), &[0], target.as_bytes()]))

@@ -7,15 +7,12 @@
 //! - [`record`]: what is stored of a token, never its secret
 //! - [`scope`]: what a token is good for
 //! - [`hash`]: the keyed hash that a record holds, and the key of it
-//! - [`dropped`]: targets whose tokens are all taken back
 
-pub mod dropped;
 pub mod hash;
 pub mod record;
 pub mod scope;
 pub mod text;
 
-pub use dropped::Dropped;
 pub use hash::{Bound, HashKey};
 pub use record::{Import, Record, Revocation, Rolled, State, Used};
 pub use scope::{Allowed, OutOfScope, Scope, ScopeError};

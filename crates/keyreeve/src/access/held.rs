@@ -1,7 +1,7 @@
 //! What a node remembers: verdicts, flights, uses. All of it bounded, and nothing in it decides anything for ever.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
@@ -41,8 +41,8 @@ pub(super) struct Held {
     refused: Seen<Kept>,
     flights: Mutex<HashMap<Digest, Flight>>,
     uses: Mutex<HashMap<TokenId, Timestamp>>,
-    /// Counts the times at which verdicts of this node became void.
-    epoch: AtomicU64,
+    /// The targets that are being dropped here, as `family/target`.
+    dropping: Mutex<BTreeSet<String>>,
 }
 
 impl Held {
@@ -52,17 +52,8 @@ impl Held {
             refused: Seen::new(secret, REFUSED_MAX),
             flights: Mutex::default(),
             uses: Mutex::default(),
-            epoch: AtomicU64::new(0),
+            dropping: Mutex::default(),
         }
-    }
-
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// Makes every verdict one to be looked at again.
-    pub(super) fn void_all(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Both have the same key, so what one finds by the other does as well.
@@ -74,6 +65,14 @@ impl Held {
         // The cache is told the monotonic clock: no step of the other one keeps a verdict for longer.
         let now = Timestamp(now.0);
         self.good.find(digest, now).or_else(|| self.refused.find(digest, now))
+    }
+
+    /// The good token that is remembered, however long ago it was looked at.
+    pub(super) fn good(&self, digest: &Digest, now: Mono) -> Option<Arc<Granted>> {
+        match self.good.find(digest, Timestamp(now.0))? {
+            Kept::Granted(granted) => Some(granted),
+            Kept::Denied(_) => None,
+        }
     }
 
     pub(super) fn keep(&self, digest: Digest, verdict: &Verdict, now: Mono) {
@@ -109,6 +108,10 @@ impl Held {
         if uses.len() < USES_MAX || uses.contains_key(&granted.id) {
             uses.insert(granted.id, now.wall);
         }
+    }
+
+    pub(super) fn dropping(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.dropping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_uses(&self) -> HashMap<TokenId, Timestamp> {

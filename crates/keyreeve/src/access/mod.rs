@@ -1,39 +1,58 @@
 //! Opaque access tokens: made here, shown once, checked at almost no cost, taken back at once.
 //!
 //! ```text
-//! token, target -> one spelling? -> seen lately? -> record -> keyed hash -> Granted -> scope -> through
-//!                   no read else     no wait          one flight a token
+//! token, target -> seen lately? -> revoked since? -> scope -> through
+//!                       | no, or long ago: one flight a token
+//!                       v
+//!                  one spelling? -> record -> keyed hash -> Granted
+//!                   no read else      | none of ours
+//!                                     v
+//!                                  imported hash -> bcrypt, once -> record
 //! ```
 //! [`Granted`] is made by a check only. A verdict is found by a keyed hash of family, target and token, never by the token;
-//! that a token is good is remembered until it has to be looked at again, that it is not for [`NEGATIVE_MS`]. Whoever shows a
-//! token that is unknown, wrong or taken back causes the same work, and hears the same.
+//! that a token is good holds until it is revoked or its record says otherwise, that it is not for [`NEGATIVE_MS`]. Whoever
+//! shows a token that is unknown, wrong or taken back causes the same work, and hears the same.
+//!
+//! - `look`: a token that was not seen lately; `imported`: a token whose hash is not ours
+//! - `change`, `list`, `target`: what people do to tokens
+//! - `held`: what a node remembers, all of it bounded
+//! - `follow`: what goes on in the background
 //!
 //! What is stored is in [`keyreeve_core::token`]. Nothing here reads a request or writes an answer: see `http::tokens`.
 
 mod change;
+mod denied;
+mod follow;
 mod held;
+mod imported;
 mod key;
+mod list;
 mod look;
 mod made;
-mod used;
+mod target;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use async_trait::async_trait;
 use keyreeve_core::crypto::Crypto;
 use keyreeve_core::id::NodeId;
 use keyreeve_core::seal::KeyRing;
 use keyreeve_core::secret::Secret;
-use keyreeve_core::time::{Moment, Mono, Timestamp};
-use keyreeve_core::token::{Allowed, Format, OutOfScope, TEXT_BYTES_MAX, TokenId, is_target};
+use keyreeve_core::time::{Moment, Timestamp};
+use keyreeve_core::token::{Allowed, Format, TEXT_BYTES_MAX, TokenId, is_target};
 
 pub use crate::config::FamilyConfig;
 use crate::port::{Host, Register};
+use crate::revocation::{Credentials, Revocations};
+pub use denied::Denied;
+pub use imported::{Bcrypt, Busy, Imported, Unavailable};
+pub use list::{Page, TOKENS_MAX};
 pub use made::{Made, New};
+pub use target::DroppedTarget;
 
+use denied::Counts;
 use held::{Held, Kept};
 
 /// How long it is remembered that a token is not good, in milliseconds: one that is made after somebody tried it is good
@@ -57,63 +76,6 @@ pub struct Ask<'a> {
     pub peer: Option<IpAddr>,
 }
 
-/// Why a token opens nothing. Displayed for the operator; strangers are told [`public`](Self::public).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// Not the spelling of any token. Nothing was read.
-    #[error("not the spelling of a token")]
-    Malformed,
-    /// No such token, or another secret, or for another target.
-    #[error("no such token for this target, or another secret")]
-    Unknown,
-    /// It was taken back.
-    #[error("the token was revoked")]
-    Revoked,
-    /// Its time, or that of its successor's grace, is over.
-    #[error("the token has expired")]
-    Expired,
-    /// It is good, and for something else.
-    #[error("{0}")]
-    OutOfScope(String),
-    /// This node has not heard for too long which tokens are revoked.
-    #[error("this node does not know which tokens are revoked by now")]
-    Stale,
-    /// Nobody can say now: never a refusal.
-    #[error("the token cannot be checked now")]
-    Unavailable {
-        /// When asking again may help, in milliseconds.
-        retry_ms: u64,
-    },
-}
-
-impl Denied {
-    /// What strangers are told: no more than whether another token, another request or patience may help.
-    #[must_use]
-    pub const fn public(&self) -> &'static str {
-        match self {
-            Self::Malformed | Self::Unknown | Self::Revoked | Self::Expired => {
-                "the token is not valid, or not for this target"
-            }
-            Self::OutOfScope(_) => "the token does not allow this request",
-            Self::Stale | Self::Unavailable { .. } => "the token cannot be checked now",
-        }
-    }
-
-    /// The name used in the API, logs and metrics.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Unknown => "unknown",
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-            Self::OutOfScope(_) => "out-of-scope",
-            Self::Stale => "stale",
-            Self::Unavailable { .. } => "unavailable",
-        }
-    }
-}
-
 /// A token that was found good. Only [`Access::check`] makes one.
 #[derive(Debug)]
 pub struct Granted {
@@ -127,32 +89,21 @@ pub struct Granted {
     pub format: Format,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it is over.
+    /// When it is over, as far as that is known.
     pub ends_at: Option<Timestamp>,
+    /// Its family and its id, as the log of revocations knows them.
+    family: String,
+    name: String,
     allowed: Allowed,
-    /// The epoch of revocations that it was checked in.
+    /// The epoch of revocations that it was last looked at in.
     epoch: AtomicU64,
-    /// Until when its record need not be looked at again, in monotonic milliseconds.
+    /// From when on its record is looked at again while nobody waits, in monotonic milliseconds.
+    refresh_at: AtomicU64,
+    /// Until when it is good without that, in monotonic milliseconds.
     fresh_until: AtomicU64,
     /// When its use was noted last, in monotonic milliseconds.
     noted_at: AtomicU64,
 }
-
-/// Compares a secret with a bcrypt hash. That takes tens of milliseconds of a core, so it belongs off the threads that answer
-/// requests.
-#[async_trait]
-pub trait Bcrypt: Send + Sync {
-    /// Whether `hash` is one of `secret`.
-    ///
-    /// # Errors
-    /// [`Busy`] where too many are being compared.
-    async fn is_of(&self, secret: Secret<Vec<u8>>, hash: String) -> Result<bool, Busy>;
-}
-
-/// Too much is being done at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many hashes are being compared")]
-pub struct Busy;
 
 /// What a driver is made of.
 pub struct Parts {
@@ -166,8 +117,12 @@ pub struct Parts {
     pub crypto: Arc<dyn Crypto>,
     /// The seal keys.
     pub keys: KeyRing,
-    /// Compares imported hashes.
+    /// What is revoked.
+    pub revocations: Revocations,
+    /// Computes bcrypt.
     pub bcrypt: Arc<dyn Bcrypt>,
+    /// Where families have hashes that were made elsewhere, by the names of the families.
+    pub imported: BTreeMap<String, Arc<dyn Imported>>,
     /// A store that has not answered after this long, in milliseconds, is taken not to have answered.
     pub store_ms: u64,
 }
@@ -188,6 +143,8 @@ pub struct Access {
 struct Family {
     name: String,
     config: FamilyConfig,
+    imported: Option<Arc<dyn Imported>>,
+    counts: Counts,
 }
 
 struct Inner {
@@ -196,6 +153,7 @@ struct Inner {
     register: Arc<dyn Register>,
     crypto: Arc<dyn Crypto>,
     keys: KeyRing,
+    revocations: Revocations,
     bcrypt: Arc<dyn Bcrypt>,
     store_ms: u64,
     families: BTreeMap<String, Arc<Family>>,
@@ -216,22 +174,26 @@ impl Tokens {
             Arc::new(Held::new(&secret))
         });
         let family = |(name, config): (&String, &FamilyConfig)| {
-            (name.clone(), Arc::new(Family { name: name.clone(), config: config.clone() }))
+            let imported = parts.imported.get(name).map(Arc::clone);
+            let counts = Counts::new(name);
+            (name.clone(), Arc::new(Family { name: name.clone(), config: config.clone(), imported, counts }))
         };
+        let families = families.iter().map(family).collect();
         let inner = Arc::new(Inner {
             node: parts.node,
             host: parts.host,
             register: parts.register,
             crypto: parts.crypto,
             keys: parts.keys,
+            revocations: parts.revocations,
             bcrypt: parts.bcrypt,
             store_ms: parts.store_ms,
-            families: families.iter().map(family).collect(),
+            families,
             held,
             hash_key: OnceLock::new(),
             is_stopped: AtomicBool::new(false),
         });
-        inner.host.spawn(Box::pin(used::follow(Arc::downgrade(&inner))));
+        inner.host.spawn(Box::pin(follow::run(Arc::downgrade(&inner))));
         Self { inner }
     }
 
@@ -258,6 +220,12 @@ impl Tokens {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.inner.families.keys().map(String::as_str)
     }
+
+    /// How many verdicts this node holds: of good tokens, and refusals. Both are bounded.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        self.inner.held.lens()
+    }
 }
 
 impl Access {
@@ -267,19 +235,12 @@ impl Access {
         &self.family.name
     }
 
-    /// The verdict on a token that was checked lately, without waiting. `None` where it has to be looked at:
+    /// The verdict on a token that was checked lately, without waiting. `None` where its record has to be looked at:
     /// [`check`](Self::check) does.
     #[must_use]
     pub fn seen(&self, ask: &Ask<'_>, now: Moment) -> Option<Result<Arc<Granted>, Denied>> {
-        if is_oversized(ask) {
-            return Some(Err(Denied::Malformed));
-        }
-        let held = &self.inner.held;
-        let verdict = match held.find(&held.digest(&self.family.name, ask), now.mono)? {
-            Kept::Denied(denied) => Err(denied),
-            Kept::Granted(granted) if self.inner.is_current(&granted, now.mono) => self.inner.judge(granted, ask, now),
-            Kept::Granted(_) => return None,
-        };
+        let verdict = self.remembered(ask, now)?;
+        self.family.counts.count(&verdict);
         Some(verdict)
     }
 
@@ -292,31 +253,73 @@ impl Access {
         if let Some(verdict) = self.seen(ask, now) {
             return verdict;
         }
-        let granted = look::shared(&self.inner, &self.family, ask, now).await?;
-        self.inner.judge(granted, ask, now)
+        let looked = look::shared(&self.inner, &self.family, ask, now).await;
+        // Time has passed, and the epoch may have.
+        let verdict = looked.and_then(|granted| {
+            let judged = self.inner.judge(granted, ask, self.inner.host.now());
+            judged.unwrap_or(Err(Denied::Unavailable { retry_ms: 0 }))
+        });
+        self.family.counts.count(&verdict);
+        verdict
+    }
+
+    fn remembered(&self, ask: &Ask<'_>, now: Moment) -> Option<Result<Arc<Granted>, Denied>> {
+        if is_oversized(ask) {
+            return Some(Err(Denied::Malformed));
+        }
+        let held = &self.inner.held;
+        let digest = held.digest(&self.family.name, ask);
+        match held.find(&digest, now.mono)? {
+            Kept::Denied(denied) => Some(Err(denied)),
+            Kept::Granted(granted) if granted.fresh_until.load(Ordering::Relaxed) <= now.mono.0 => None,
+            Kept::Granted(granted) => {
+                let refresh_at = granted.refresh_at.load(Ordering::Relaxed);
+                if refresh_at <= now.mono.0 {
+                    granted.refresh_at.store(now.mono.0.saturating_add(look::RETRY_MS), Ordering::Relaxed);
+                    look::begin(&self.inner, &self.family, ask, digest);
+                }
+                self.inner.judge(granted, ask, now)
+            }
+        }
     }
 }
 
 impl Inner {
-    /// Whether a verdict may be gone by without a look at the record.
-    fn is_current(&self, granted: &Granted, now: Mono) -> bool {
-        granted.fresh_until.load(Ordering::Relaxed) > now.0
-            && granted.epoch.load(Ordering::Relaxed) == self.held.epoch()
-    }
-
-    /// Whether a good token is good for this, now.
-    fn judge(&self, granted: Arc<Granted>, ask: &Ask<'_>, now: Moment) -> Result<Arc<Granted>, Denied> {
-        if granted.ends_at.is_some_and(|end| end <= now.latest()) {
-            return Err(Denied::Expired);
+    /// Whether a good token is good for this, now. `None` where only its record can tell.
+    fn judge(&self, granted: Arc<Granted>, ask: &Ask<'_>, now: Moment) -> Option<Result<Arc<Granted>, Denied>> {
+        if self.revocations.fresh(now).is_err() {
+            return Some(Err(Denied::Stale));
         }
-        let allowed = granted.allowed.check(ask.path, ask.kind, ask.peer);
-        allowed.map_err(|out: OutOfScope| Denied::OutOfScope(out.to_string()))?;
+        let epoch = granted.epoch.load(Ordering::Relaxed);
+        match self.revocations.again(epoch, &granted.credentials()) {
+            Ok(same) if same == epoch => {}
+            Ok(later) => granted.epoch.store(later, Ordering::Relaxed),
+            Err(Some(_)) => return Some(Err(Denied::Revoked)),
+            Err(None) => return None,
+        }
+        if granted.ends_at.is_some_and(|end| end <= now.latest()) {
+            return Some(Err(Denied::Expired));
+        }
+        if let Err(out) = granted.allowed.check(ask.path, ask.kind, ask.peer) {
+            return Some(Err(Denied::OutOfScope(out.to_string())));
+        }
         self.held.note_use(&granted, now);
-        Ok(granted)
+        Some(Ok(granted))
+    }
+}
+
+impl Granted {
+    fn credentials(&self) -> Credentials<'_> {
+        credentials(&self.family, &self.target, &self.name, self.created_at)
     }
 }
 
 /// What nobody needs to hash in order to know that it is refused.
 fn is_oversized(ask: &Ask<'_>) -> bool {
     ask.token.len() > TEXT_BYTES_MAX || !is_target(ask.target) || ask.path.len() > PATH_BYTES_MAX
+}
+
+/// A token, as the log of revocations knows it.
+fn credentials<'a>(family: &'a str, target: &'a str, id: &'a str, created_at: Timestamp) -> Credentials<'a> {
+    Credentials::Token { tenant: family, id, target, created_at }
 }

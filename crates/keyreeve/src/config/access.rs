@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keyreeve_core::id::CredentialName;
+use keyreeve_core::token::Format;
 
 use super::problem::shown;
 use super::scope::Scope;
@@ -11,6 +12,8 @@ use super::sheet::Sheet;
 /// One family of access tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FamilyConfig {
+    /// How new tokens are spelt.
+    pub format: Format,
     /// The longest and usual life of a token, in milliseconds; none where tokens end only if that was asked for.
     pub life_ms: Option<u64>,
     /// How long a token goes on after it was rolled, in milliseconds.
@@ -28,7 +31,12 @@ pub(super) fn all(sheet: &mut Sheet) -> BTreeMap<String, FamilyConfig> {
             continue;
         }
         let mut scope = Scope::of(sheet, &named, "token.*");
-        let family = FamilyConfig { life_ms: scope.maybe_number("life"), grace_ms: scope.number("grace") };
+        let formats = [Format::Native, Format::Hv2].map(|format| (format.as_str(), format));
+        let family = FamilyConfig {
+            format: scope.choice_or("format", &formats, Format::Native),
+            life_ms: scope.maybe_number("life"),
+            grace_ms: scope.number("grace"),
+        };
         families.insert(named.key, family);
     }
     families

@@ -41,11 +41,12 @@ const CERTIFICATE: &str = "a client certificate";
 const SECRET: &str = "a secret";
 
 impl Config {
-    /// Whether anything is coordinated through the store: a credential, or the keys of an issuer.
+    /// Whether anything is coordinated through the store: a credential, the keys of an issuer, or what is revoked.
     #[must_use]
     pub fn needs_store(&self) -> bool {
         let is_shared = |credential: &CredentialConfig| matches!(credential.plan, Plan::Fleet(_));
-        !self.issuers.is_empty() || !self.tokens.is_empty() || self.credentials.values().any(is_shared)
+        // Access tokens imply revocations.
+        !self.issuers.is_empty() || self.revocation.is_some() || self.credentials.values().any(is_shared)
     }
 
     /// Every binding that this configuration needs on a Worker.

@@ -15,7 +15,7 @@ use super::types::{Action, Bind, CallerConfig, CredentialConfig, Listener, Proof
 
 /// The most callers.
 const CALLERS_MAX: usize = 4096;
-const ACTIONS: [(&str, Action); 14] = [
+const ACTIONS: [(&str, Action); 15] = [
     ("list", Action::List),
     ("token", Action::Token),
     ("report", Action::Report),
@@ -30,6 +30,7 @@ const ACTIONS: [(&str, Action); 14] = [
     ("verify", Action::Verify),
     ("tokens", Action::Tokens),
     ("grant", Action::Grant),
+    ("revoke", Action::Revoke),
 ];
 /// What is done to issuers.
 const ON_ISSUERS: [Action; 3] = [Action::Keys, Action::Rotate, Action::Retire];
@@ -137,7 +138,9 @@ fn patterns(
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
 ) -> Vec<String> {
     let is_elsewhere = |action: &Action| {
-        ON_ISSUERS.contains(action) || ON_TOKENS.contains(action) || matches!(action, Action::Metrics | Action::Verify)
+        ON_ISSUERS.contains(action)
+            || ON_TOKENS.contains(action)
+            || matches!(action, Action::Metrics | Action::Verify | Action::Revoke)
     };
     let needs_some = can.iter().any(|action| !is_elsewhere(action));
     let Some(texts) = scope.texts("credentials") else {

@@ -18,6 +18,7 @@ use super::hand_out;
 use super::issuer::{self, IssuerConfig};
 use super::parse;
 use super::problem::{Fault, Origin, Problem, Problems};
+use super::revocation;
 use super::scope::Scope;
 use super::sheet::{Explained, Named, Sheet};
 use super::tree::{Lines, entries};
@@ -153,6 +154,8 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         (metadata, hand_out::files(sheet, &credentials))
     };
     let policy = gate::policy(sheet, &verifiers, &gates.auth);
+    // As above: what only a native node can have.
+    let revocation = if cfg!(target_arch = "wasm32") { None } else { revocation::one(sheet, !tokens.is_empty()) };
     let limits = limits(sheet);
     seals(sheet, &seal_keys, &credentials, &issuers, &tokens);
     let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.auth.is_empty();
@@ -187,6 +190,7 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         metadata,
         files,
         policy,
+        revocation,
         limits,
     };
     bindings::check(sheet, &config);

@@ -5,6 +5,7 @@ mod asked;
 mod hand_out;
 mod inbound;
 mod issuing;
+mod revoking;
 mod store;
 
 pub(super) use issuing::ALGORITHMS as ISSUER_ALGORITHMS;
@@ -122,27 +123,34 @@ const fn param(name: &'static str) -> (&'static str, &'static str) {
 }
 
 /// Tables and keys that the design names and this version does not have, by their table.
-pub(super) const LATER: &[(&str, &str)] = &[("", "revocation"), ("", "tenant"), ("", "audit"), ("", "observe")];
+pub(super) const LATER: &[(&str, &str)] = &[("", "tenant"), ("", "audit"), ("", "observe")];
 
 /// What only a native node can have is not in a Worker's wasm, which nobody writes settings for without having them checked.
 const fn hand_out() -> &'static [Setting] {
     if cfg!(target_arch = "wasm32") { &[] } else { hand_out::SETTINGS }
 }
 
+/// As [`hand_out`].
+const fn revoking() -> &'static [Setting] {
+    if cfg!(target_arch = "wasm32") { &[] } else { revoking::SETTINGS }
+}
+
+/// As [`hand_out`].
 const fn access() -> &'static [Setting] {
     if cfg!(target_arch = "wasm32") { &[] } else { access::SETTINGS }
 }
 
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    let native = [hand_out(), access()].into_iter().flatten();
     store::SETTINGS
         .iter()
         .chain(OUTBOUND)
         .chain(asked::SETTINGS)
         .chain(inbound::SETTINGS)
         .chain(issuing::SETTINGS)
-        .chain(native)
+        .chain(access())
+        .chain(revoking())
+        .chain(hand_out())
 }
 
 /// Everything but the store, tokens, and what is asked of others by their own protocols.
@@ -255,7 +263,7 @@ static OUTBOUND: &[Setting] = &[
         Kind::Choices(
             &[
                 "list", "token", "report", "renew", "resolve", "history", "events", "metrics", "verify", "keys", "rotate",
-                "retire", "tokens", "grant",
+                "retire", "tokens", "grant", "revoke",
             ],
             &[],
         ),

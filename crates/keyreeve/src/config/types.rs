@@ -19,7 +19,11 @@ use super::hand_out::{FileConfig, MetadataConfig};
 use super::inbound::{GateConfig, VerifierConfig};
 use super::inject::InjectConfig;
 use super::issuer::IssuerConfig;
+<<<<<<< HEAD
 use super::postgres::PostgresUrl;
+=======
+use super::revocation::RevocationConfig;
+>>>>>>> 7185ef8
 use crate::port::Via;
 
 /// Where keyreeve runs.
@@ -78,6 +82,8 @@ pub struct Config {
     pub files: BTreeMap<String, FileConfig>,
     /// Who may do what.
     pub policy: Policy,
+    /// How it is known what is revoked; none where nothing can be. None on a Worker.
+    pub revocation: Option<RevocationConfig>,
     /// Limits of the HTTP surface.
     pub limits: Limits,
 }
@@ -397,6 +403,8 @@ pub enum Action {
     Tokens,
     /// Make access tokens, roll them, take them back.
     Grant,
+    /// Revoke tokens, and see which nodes refuse them.
+    Revoke,
 }
 
 /// Limits of the HTTP surface.

@@ -8,8 +8,10 @@
 //! - `switched`: faults on purpose around any engine, for demonstrations (feature `native`)
 //!
 //! An engine stores and compares; it never looks into a value, decides nothing, and never retries a swap.
-//! `lane` is what engines with a blocking client share.
+//! `changes` tells who wrote to a SQLite file. `lane` is what engines with a blocking client share.
 
+#[cfg(feature = "native")]
+mod changes;
 #[cfg(feature = "native")]
 mod lane;
 pub mod memory;

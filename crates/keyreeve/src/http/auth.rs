@@ -101,6 +101,7 @@ const fn bit(action: Action) -> u32 {
         Action::Verify => 1 << 8,
         Action::Tokens => 1 << 12,
         Action::Grant => 1 << 13,
+        Action::Revoke => 1 << 14,
     }
 }
 
@@ -121,6 +122,7 @@ pub(super) const fn action_name(action: Action) -> &'static str {
         Action::Verify => "verify",
         Action::Tokens => "tokens",
         Action::Grant => "grant",
+        Action::Revoke => "revoke",
     }
 }
 

@@ -22,6 +22,7 @@ mod issuer;
 mod oauth2;
 mod openapi;
 mod problem;
+mod revocations;
 mod route;
 mod token;
 mod tokens;

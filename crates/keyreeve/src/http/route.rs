@@ -22,7 +22,7 @@ use super::hand_out::{Asked, Metadata};
 use super::inject::{self, Inject};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
-use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, tokens, verify};
+use super::{change, credentials, events, forward, gate, health, issuer, oauth2, revocations, token, tokens, verify};
 use crate::config::MetadataKind;
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
@@ -90,10 +90,9 @@ pub(super) enum Endpoint {
     Aws,
     Metadata(Asked),
     Inject,
-    CreateToken,
-    ShowToken,
-    RevokeToken,
-    CheckToken,
+    AccessToken(tokens::Asked),
+    RevokeAny,
+    Receipts,
 }
 
 /// One method of one path.
@@ -113,6 +112,10 @@ pub struct Route {
 
 const fn api(method: Method, path: &'static str, action: Action, endpoint: Endpoint) -> Route {
     Route { method, path, surface: Some(Surface::Api), access: Access::Callers(action), endpoint }
+}
+
+const fn opaque(method: Method, path: &'static str, action: Action, asked: tokens::Asked) -> Route {
+    api(method, path, action, Endpoint::AccessToken(asked))
 }
 
 const fn open(path: &'static str, endpoint: Endpoint) -> Route {
@@ -142,10 +145,14 @@ pub static ROUTES: &[Route] = &[
     api(Method::GET, "/v1/issuers/{name}", Action::Keys, Endpoint::Issuer),
     api(Method::POST, "/v1/issuers/{name}/rotate", Action::Rotate, Endpoint::Rotate),
     api(Method::POST, "/v1/issuers/{name}/retire", Action::Retire, Endpoint::Retire),
-    api(Method::POST, "/v1/tokens", Action::Grant, Endpoint::CreateToken),
-    api(Method::POST, "/v1/tokens/verify", Action::Tokens, Endpoint::CheckToken),
-    api(Method::GET, "/v1/tokens/{name}", Action::Tokens, Endpoint::ShowToken),
-    api(Method::POST, "/v1/tokens/{name}/revoke", Action::Grant, Endpoint::RevokeToken),
+    opaque(Method::POST, "/v1/tokens", Action::Grant, tokens::Asked::Create),
+    opaque(Method::GET, "/v1/tokens", Action::Tokens, tokens::Asked::List),
+    opaque(Method::POST, "/v1/tokens/drop-target", Action::Grant, tokens::Asked::DropTarget),
+    opaque(Method::POST, "/v1/tokens/verify", Action::Tokens, tokens::Asked::Verify),
+    opaque(Method::GET, "/v1/tokens/{name}", Action::Tokens, tokens::Asked::Show),
+    opaque(Method::POST, "/v1/tokens/{name}/roll", Action::Grant, tokens::Asked::Roll),
+    opaque(Method::POST, "/v1/tokens/{name}/duplicate", Action::Grant, tokens::Asked::Duplicate),
+    opaque(Method::POST, "/v1/tokens/{name}/revoke", Action::Grant, tokens::Asked::Revoke),
     open("/.well-known/jwks.json", Endpoint::Jwks),
     open("/.well-known/openid-configuration", Endpoint::Discovery),
     open("/.well-known/oauth-authorization-server", Endpoint::Discovery),
@@ -159,6 +166,8 @@ pub static ROUTES: &[Route] = &[
     client("/issuer/{name}/oauth2/introspect", Endpoint::Introspect),
     client("/issuer/{name}/oauth2/revoke", Endpoint::Revoke),
     api(Method::POST, "/v1/verify", Action::Verify, Endpoint::Verify),
+    api(Method::POST, "/v1/revocations", Action::Revoke, Endpoint::RevokeAny),
+    api(Method::GET, "/v1/revocations/{id}", Action::Revoke, Endpoint::Receipts),
     Route {
         method: Method::GET,
         path: "/auth/{gate}",
@@ -259,7 +268,7 @@ impl Site {
             if !(is_served && is_there) {
                 continue;
             }
-            let named = ["{name}", "{gate}", "{upstream}"].iter().find_map(|name| route.path.split_once(name));
+            let named = ["{name}", "{gate}", "{upstream}", "{id}"].iter().find_map(|name| route.path.split_once(name));
             let (before, after) = match named {
                 Some((before, after)) => (before, Some(after)),
                 None => (route.path, None),
@@ -492,6 +501,8 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
         }
         // Whose a token is stands in its record.
         name if route.path.starts_with(TOKENS) => Ok(name.unwrap_or_default()),
+        // It names nothing that belongs to some callers only.
+        name if route.endpoint == Endpoint::Receipts => Ok(name.unwrap_or_default()),
         Some(name) if caller.reaches(&name) => Ok(name),
         Some(name) => Err(Problem::unknown_name(&name)),
         None => Err(Problem::unknown_name("")),
@@ -595,9 +606,8 @@ impl Later {
             }
             Endpoint::Jwks | Endpoint::Discovery => self.issued(&head, body).await,
             Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => self.issued(&head, body).await,
-            Endpoint::CreateToken | Endpoint::ShowToken | Endpoint::RevokeToken | Endpoint::CheckToken => {
-                self.of_tokens(&head, body).await
-            }
+            Endpoint::AccessToken(asked) => self.of_tokens(&head, body, asked).await,
+            Endpoint::RevokeAny | Endpoint::Receipts => self.revoked(&head, body).await,
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
         let dressed = |problem| hand_out::dressed(problem, Some(self.route.endpoint));
@@ -651,11 +661,29 @@ impl Later {
         &'a self,
         head: &'a Head,
         body: axum::body::Body,
+        asked: tokens::Asked,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send + 'a>> {
         if !IS_NATIVE {
             return Box::pin(std::future::ready(Err(no_route(&[], head))));
         }
-        Box::pin(tokens::answer(self, head, body))
+        Box::pin(tokens::answer(self, head, body, asked))
+    }
+
+    /// What a node that follows revocations answers. A Worker follows none: its wasm leaves this out.
+    fn revoked<'a>(
+        &'a self,
+        head: &'a Head,
+        body: axum::body::Body,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send + 'a>> {
+        if !IS_NATIVE {
+            return Box::pin(std::future::ready(Err(no_route(&[], head))));
+        }
+        Box::pin(async move {
+            match self.route.endpoint {
+                Endpoint::RevokeAny => revocations::revoke(self, head, body).await,
+                _ => revocations::receipts(self, head).await,
+            }
+        })
     }
 
     /// The id of the request, for its log lines.

@@ -14,18 +14,38 @@ use serde_json::{Value, json};
 use super::credentials::json_answer;
 use super::input::{self, required, rfc3339, wrong_type};
 use super::problem::{Answer, MALFORMED, NOT_FOUND, Problem, STORE_UNAVAILABLE, UNPROCESSABLE};
-use super::route::{Endpoint, Later};
+use super::route::Later;
 use crate::access::{Access, Ask, Denied, Made, New, Tokens};
 use crate::config;
 use crate::error::{Error, ErrorKind};
 
+/// How many tokens are listed where nobody says how many.
+const TOKENS_USUAL: usize = 20;
+
+/// What is asked about access tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Asked {
+    Create,
+    List,
+    Show,
+    Roll,
+    Duplicate,
+    Revoke,
+    Verify,
+    DropTarget,
+}
+
 /// Answers whatever is about access tokens.
-pub(super) async fn answer(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
-    match later.route.endpoint {
-        Endpoint::CreateToken => create(later, head, body).await,
-        Endpoint::ShowToken => show(later, head).await,
-        Endpoint::RevokeToken => revoke(later, head, body).await,
-        _ => check(later, head, body).await,
+pub(super) async fn answer(later: &Later, head: &Head, body: Body, asked: Asked) -> Result<Answer, Problem> {
+    match asked {
+        Asked::Create => create(later, head, body).await,
+        Asked::List => list(later, head).await,
+        Asked::Show => show(later, head).await,
+        Asked::Roll => roll(later, head, body).await,
+        Asked::Duplicate => duplicate(later, head, body).await,
+        Asked::Revoke => revoke(later, head, body).await,
+        Asked::Verify => verify(later, head, body).await,
+        Asked::DropTarget => drop_target(later, head, body).await,
     }
 }
 
@@ -35,7 +55,8 @@ async fn create(later: &Later, head: &Head, body: Body) -> Result<Answer, Proble
     let object = input::object(later, head, body, false).await?;
     let [family, target, alias, scope, life] = object.take(["family", "target", "alias", "scope", "life"])?;
     let target = text(required(target, "target")?, "target")?;
-    let access = access(later, family, &target)?;
+    let family = family.map(|family| text(family, "family")).transpose()?;
+    let access = access(later, family.as_deref(), &target)?;
     let new = New {
         target,
         alias: text(required(alias, "alias")?, "alias")?,
@@ -45,6 +66,57 @@ async fn create(later: &Later, head: &Head, body: Body) -> Result<Answer, Proble
     let who = later.who().to_owned();
     let made = detached(later, Box::pin(async move { access.create(new, &who).await })).await?;
     Ok(made_answer(later, &made))
+}
+
+/// `GET /v1/tokens`
+async fn list(later: &Later, head: &Head) -> Result<Answer, Problem> {
+    let [family, target, cursor, limit] = input::query(head, ["family", "target", "cursor", "limit"])?;
+    let target = target.ok_or_else(|| Problem::new(MALFORMED, "the query parameter `target` is missing"))?;
+    let access = access(later, family.as_deref(), &target)?;
+    let limit = limit.map_or(Some(TOKENS_USUAL), |limit| limit.parse().ok());
+    let limit = limit.ok_or_else(|| Problem::new(MALFORMED, "`limit` must be a whole number"))?;
+    let page = access.list(&target, cursor.as_deref(), limit).await.map_err(|error| of_tokens(later, error))?;
+    let now = now(later);
+    let tokens: Vec<Value> = page.records.iter().map(|record| record_json(record, now)).collect();
+    let mut body = json!({ "tokens": tokens });
+    if let (Some(cursor), Some(members)) = (page.cursor, body.as_object_mut()) {
+        members.insert("next_cursor".into(), cursor.into());
+    }
+    Ok(json_answer(&body))
+}
+
+/// `POST /v1/tokens/{name}/roll`
+async fn roll(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
+    input::query(head, [])?;
+    let [grace] = input::object(later, head, body, true).await?.take(["grace"])?;
+    let grace_ms = grace.map(|grace| duration(grace, "grace")).transpose()?;
+    let (access, record) = found(later).await?;
+    let who = later.who().to_owned();
+    let made = detached(later, Box::pin(async move { access.roll(record.id, grace_ms, &who).await })).await?;
+    Ok(made_answer(later, &made))
+}
+
+/// `POST /v1/tokens/{name}/duplicate`
+async fn duplicate(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
+    input::query(head, [])?;
+    let [alias] = input::object(later, head, body, true).await?.take(["alias"])?;
+    let alias = alias.map(|alias| text(alias, "alias")).transpose()?;
+    let (access, record) = found(later).await?;
+    let who = later.who().to_owned();
+    let made = detached(later, Box::pin(async move { access.duplicate(record.id, alias, &who).await })).await?;
+    Ok(made_answer(later, &made))
+}
+
+/// `POST /v1/tokens/drop-target`
+async fn drop_target(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
+    input::query(head, [])?;
+    let [family, target] = input::object(later, head, body, false).await?.take(["family", "target"])?;
+    let target = text(required(target, "target")?, "target")?;
+    let family = family.map(|family| text(family, "family")).transpose()?;
+    let access = access(later, family.as_deref(), &target)?;
+    let (who, name) = (later.who().to_owned(), target.clone());
+    let dropped = detached(later, Box::pin(async move { access.drop_target(&name, &who).await })).await?;
+    Ok(json_answer(&json!({ "target": target, "revoked": dropped.revoked, "epoch": dropped.epoch })))
 }
 
 /// `GET /v1/tokens/{name}`
@@ -65,14 +137,15 @@ async fn revoke(later: &Later, head: &Head, body: Body) -> Result<Answer, Proble
 }
 
 /// `POST /v1/tokens/verify`
-async fn check(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
+async fn verify(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
     input::query(head, [])?;
     let object = input::object(later, head, body, false).await?;
     let [family, token, target, path, kind, peer] =
         object.take(["family", "token", "target", "path", "type", "address"])?;
     let token = text(required(token, "token")?, "token")?;
     let target = text(required(target, "target")?, "target")?;
-    let access = access(later, family, &target)?;
+    let family = family.map(|family| text(family, "family")).transpose()?;
+    let access = access(later, family.as_deref(), &target)?;
     let path = path.map_or_else(|| Ok("/".to_owned()), |path| text(path, "path"))?;
     let kind = kind.map_or_else(|| Ok(String::new()), |kind| text(kind, "type"))?;
     let peer = peer.map(|peer| text(peer, "address")).transpose()?;
@@ -88,8 +161,9 @@ async fn check(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem
             "format": granted.format.as_str(),
             "expires_at": granted.ends_at.map(rfc3339),
         })),
-        Err(Denied::Unavailable { retry_ms }) => {
-            let text = "the token cannot be checked now\nhint: try again; the log tells why";
+        Err(denied @ (Denied::Unavailable { .. } | Denied::Stale)) => {
+            let retry_ms = if let Denied::Unavailable { retry_ms } = denied { retry_ms } else { 1000 };
+            let text = format!("{denied}\nhint: try again; the log tells why");
             return Err(Problem::new(STORE_UNAVAILABLE, text).after(retry_ms));
         }
         Err(denied) => json_answer(&json!({ "valid": false, "code": denied.code(), "reason": denied.to_string() })),
@@ -97,14 +171,13 @@ async fn check(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem
 }
 
 /// The family that a request means, for a target that the caller may have to do with.
-fn access(later: &Later, family: Option<Value>, target: &str) -> Result<Access, Problem> {
+fn access(later: &Later, family: Option<&str>, target: &str) -> Result<Access, Problem> {
     let tokens = tokens(later)?;
-    let family = family.map(|family| text(family, "family")).transpose()?;
-    let found = match &family {
+    let found = match family {
         Some(name) => tokens.family(name),
         None => Some(tokens.only().ok_or_else(|| {
             let names: Vec<_> = tokens.names().map(|name| format!("`{name}`")).collect();
-            Problem::new(MALFORMED, format!("the field `family` is missing: there are {}", names.join(", ")))
+            Problem::new(MALFORMED, format!("`family` is missing: there are {}", names.join(", ")))
         })?),
     };
     let mine = found.filter(|access| later.reaches_tokens(access.family(), target));

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use keyreeve::access::{self, FamilyConfig, Tokens};
-use keyreeve::config::{Action, CallerConfig, Keep, Limits, Plan, Proof, Surface};
+use keyreeve::config::{Action, CallerConfig, Keep, Limits, OnStale, Plan, Proof, RevocationConfig, Surface};
 use keyreeve::core::id::{CredentialName, NodeId, WriteId};
 use keyreeve::core::lifecycle::Order;
 use keyreeve::core::record::FaultClass;
@@ -23,12 +23,14 @@ use keyreeve::core::schedule::Slots;
 use keyreeve::core::seal::{KeyRing, SealKey};
 use keyreeve::core::secret::Secret;
 use keyreeve::core::time::{Moment, Mono, Timestamp};
+use keyreeve::core::token::Format;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::http::{Api, Live, Parts, Peer, router};
 use keyreeve::inbound::Inbound;
 use keyreeve::outbound::{Credential, Outbound, Parts as OutboundParts};
 use keyreeve::port::{Capabilities, Entry, Host, Key, Register, StoreError, Swap};
+use keyreeve::revocation::{self, Revocations};
 use keyreeve::source::{Fields, Material, MintError, Minting, Nature, Source};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -232,7 +234,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-pub(crate) const ALL_ACTIONS: [Action; 14] = [
+pub(crate) const ALL_ACTIONS: [Action; 15] = [
     Action::List,
     Action::Token,
     Action::Report,
@@ -247,6 +249,7 @@ pub(crate) const ALL_ACTIONS: [Action; 14] = [
     Action::Retire,
     Action::Tokens,
     Action::Grant,
+    Action::Revoke,
 ];
 
 /// The uid of the caller `local`.
@@ -312,6 +315,19 @@ impl Node {
         }
     }
 
+    fn revocations(&self) -> Revocations {
+        let parts = revocation::Parts {
+            node: NodeId::parse("node-1").unwrap(),
+            host: Arc::<TestHost>::clone(&self.host),
+            register: Arc::<Wire>::clone(&self.wire),
+            crypto: Arc::new(LocalCrypto),
+            store_ms: 2 * SECOND,
+        };
+        let config =
+            RevocationConfig { max_staleness_ms: SECOND, on_stale: OnStale::Deny, keep_ms: 24 * HOUR, skew_ms: MINUTE };
+        Revocations::start(parts, config, None)
+    }
+
     /// Access tokens: one family, `cdn`.
     pub(crate) fn tokens(&self) -> Tokens {
         let parts = access::Parts {
@@ -320,10 +336,12 @@ impl Node {
             register: Arc::<Wire>::clone(&self.wire),
             crypto: Arc::new(LocalCrypto),
             keys: KeyRing::new(SealKey::new(&LocalCrypto, [7; 32]), Vec::new()),
+            revocations: self.revocations(),
             bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
+            imported: BTreeMap::new(),
             store_ms: 2 * SECOND,
         };
-        let cdn = FamilyConfig { life_ms: None, grace_ms: HOUR };
+        let cdn = FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR };
         Tokens::start(parts, &BTreeMap::from([("cdn".to_owned(), cdn)]), None)
     }
 

@@ -1,11 +1,11 @@
-//! `keyreeve token ..`: access tokens on a running node. A secret is printed by `create`, and by nothing that looks.
+//! `keyreeve token ..`: access tokens on a running node. A secret is printed by what makes one, and by nothing else.
 
 use std::io::Read as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use keyreeve::core::secret::Secret;
-use keyreeve::core::token::{TEXT_BYTES_MAX, TokenId};
+use keyreeve::core::token::{TEXT_BYTES_MAX, TokenId, is_target};
 use serde_json::{Map, Value, json};
 
 use super::ask::Node;
@@ -13,17 +13,36 @@ use super::show;
 use crate::cli::NodeArgs;
 use crate::exit::{Code, Failure, say, tell};
 
+/// The most pages of a list that are read.
+const PAGES_MAX: usize = 1000;
+const COLUMNS: [(&str, &str); 6] = [
+    ("id", "TOKEN"),
+    ("alias", "ALIAS"),
+    ("state", "STATE"),
+    ("created_at", "CREATED"),
+    ("expires_at", "EXPIRES"),
+    ("used_at", "USED"),
+];
+
 /// The commands on access tokens.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Make a token for a target, and print it: the only time that anybody sees it.
     Create(CreateArgs),
+    /// List the tokens of a target, the newest first, without their secrets.
+    Ls(LsArgs),
     /// Show a token, without its secret.
     Show(OneArgs),
+    /// Make a token that takes the place of another one, and print it; the old one goes on for a while.
+    Roll(RollArgs),
+    /// Make another token like this one, with a secret of its own, and print it.
+    Duplicate(DuplicateArgs),
     /// Take a token back: it is refused from now on.
     Revoke(OneArgs),
     /// Check a token on standard input: print what is known of it, or say why it is refused and end with 1.
     Verify(VerifyArgs),
+    /// Take all tokens of a target back, at once and in every store.
+    DropTarget(DropArgs),
 }
 
 /// `keyreeve token create`.
@@ -49,6 +68,54 @@ pub(crate) struct CreateArgs {
     /// Only from this network, such as `10.0.0.0/8`. May be given several times.
     #[arg(long = "network", value_name = "CIDR")]
     pub(crate) networks: Vec<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `keyreeve token ls`.
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// What they open.
+    pub(crate) target: String,
+    /// The family: the name of a `[token.NAME]` table; where there is only one, that.
+    #[arg(long)]
+    pub(crate) family: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `keyreeve token drop-target`.
+#[derive(Debug, Args)]
+pub(crate) struct DropArgs {
+    /// The target.
+    pub(crate) target: String,
+    /// The family: the name of a `[token.NAME]` table; where there is only one, that.
+    #[arg(long)]
+    pub(crate) family: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `keyreeve token roll`.
+#[derive(Debug, Args)]
+pub(crate) struct RollArgs {
+    /// The id of the old one.
+    pub(crate) id: String,
+    /// How long the old one goes on, such as `2h`, or `0s`; without it as long as its family says.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) grace: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// `keyreeve token duplicate`.
+#[derive(Debug, Args)]
+pub(crate) struct DuplicateArgs {
+    /// The id of the one it is to be like.
+    pub(crate) id: String,
+    /// What people call the new one; without it as the other.
+    #[arg(long)]
+    pub(crate) alias: Option<String>,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }
@@ -87,6 +154,27 @@ pub(crate) struct VerifyArgs {
 pub(crate) async fn run(command: TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::Create(args) => create(args).await,
+        TokenCommand::Ls(args) => ls(args).await,
+        TokenCommand::Roll(args) => {
+            let mut body = Map::new();
+            put(&mut body, "grace", args.grace);
+            let made = node(&args.node)?.post(&path(&args.id, "/roll")?, Some(body.into())).await?;
+            print_made(&made, args.node.json)
+        }
+        TokenCommand::Duplicate(args) => {
+            let mut body = Map::new();
+            put(&mut body, "alias", args.alias);
+            let made = node(&args.node)?.post(&path(&args.id, "/duplicate")?, Some(body.into())).await?;
+            print_made(&made, args.node.json)
+        }
+        TokenCommand::DropTarget(args) => {
+            let mut body = Map::new();
+            body.insert("target".into(), args.target.into());
+            put(&mut body, "family", args.family);
+            let answer = node(&args.node)?.post("/v1/tokens/drop-target", Some(body.into())).await?;
+            print(&answer, args.node.json);
+            Ok(())
+        }
         TokenCommand::Show(args) => {
             let answer = node(&args.node)?.get(&path(&args.id, "")?).await?;
             print(&answer, args.node.json);
@@ -110,6 +198,35 @@ async fn create(args: CreateArgs) -> Result<(), Failure> {
     body.insert("scope".into(), json!({ "paths": args.paths, "types": args.kinds, "networks": args.networks }));
     let answer = node(&args.node)?.post("/v1/tokens", Some(body.into())).await?;
     print_made(&answer, args.node.json)
+}
+
+async fn ls(args: LsArgs) -> Result<(), Failure> {
+    let node = node(&args.node)?;
+    if !is_target(&args.target) {
+        return Err(Failure::new(Code::Usage, format!("`{}` is no name of a target", args.target)));
+    }
+    let family = args.family.map_or_else(String::new, |family| format!("&family={family}"));
+    let mut all = Vec::new();
+    let mut cursor = String::new();
+    for _ in 0..PAGES_MAX {
+        let path = format!("/v1/tokens?target={}&limit=100{family}{cursor}", args.target);
+        let mut page = node.get(&path).await?;
+        if let Some(tokens) = page.get_mut("tokens").and_then(Value::as_array_mut) {
+            all.append(tokens);
+        }
+        match page.get("next_cursor").and_then(Value::as_str) {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    if args.node.json {
+        say(&json!({ "tokens": all }).to_string());
+        return Ok(());
+    }
+    let mut rows = vec![COLUMNS.map(|(_, title)| title.to_owned()).to_vec()];
+    rows.extend(all.iter().map(|one| COLUMNS.map(|(field, _)| show::text(one.get(field))).to_vec()));
+    say(show::table(&rows).trim_end());
+    Ok(())
 }
 
 async fn verify(args: VerifyArgs) -> Result<(), Failure> {

@@ -20,6 +20,13 @@ pub(super) static SETTINGS: &[Setting] = &[
     )
     .on(Native, "remove it: in this version access tokens are made and checked by native nodes"),
     row(
+        token("format"),
+        Kind::Choice(&["native", "hv2"], &[]),
+        Value("native"),
+        "How new tokens are spelt: our own way, or as the keys of GraphQL Hive. Both are read.",
+        "\"hv2\"",
+    ),
+    row(
         token("life"),
         Kind::Duration(MINUTE, 3650 * DAY),
         Unset("tokens end only where that was asked for"),

@@ -183,6 +183,11 @@ async fn trusted(asked: &Asked<'_>, token: &str, what: &str) -> Result<Verified<
         {
             return Err(refused("it was revoked".into()));
         }
+        match asked.later.live.inbound.is_revoked(token, &verified, asked.now) {
+            Ok(false) => {}
+            Ok(true) => return Err(refused("it was revoked".into())),
+            Err(stale) => return Err(super::Refusal::unavailable(&unavailable(&stale.into()))),
+        }
         // RFC 9449 7.1, RFC 8705 3: what is bound is worth nothing in other hands, and no key unbinds it.
         let claims = verified.claims();
         let is_held = claims.check_possession(None).and_then(|()| claims.check_certificate(asked.certificate));

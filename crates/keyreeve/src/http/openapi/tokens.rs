@@ -2,35 +2,74 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{PLAIN, Said, closed, flag, list, moment, object, one_of, or_null, reference, text};
-use crate::http::route::Endpoint;
+use super::{PLAIN, Said, closed, flag, list, moment, number, object, one_of, or_null, reference, text};
+use crate::http::tokens::Asked;
 
-pub(super) fn said(endpoint: Endpoint) -> Said {
-    match endpoint {
-        Endpoint::CreateToken => Said {
+pub(super) fn said(asked: Asked) -> Said {
+    match asked {
+        Asked::Create => Said {
             id: "createAccessToken",
             summary: "Makes an access token. Its text is in the answer, and never to be had again.",
             status: "201",
             answer: Ok("MadeAccessToken"),
             body: Some("NewAccessToken"),
+            problems: &["404", "408", "409", "413", "415", "422", "503"],
+            ..PLAIN
+        },
+        Asked::List => Said {
+            id: "listAccessTokens",
+            summary: "The access tokens of a target, the newest first, those that are over included. Never a secret.",
+            answer: Ok("AccessTokenList"),
+            query: &[
+                ("target", "The target. Needed."),
+                ("family", "The name of a `[token.NAME]` table; where there is only one, that."),
+                ("cursor", "Go on after the page that had this as its `next_cursor`."),
+                ("limit", "At most so many, 1 to 100; 20 without it."),
+            ],
+            problems: &["404", "422", "503"],
+            ..PLAIN
+        },
+        Asked::Roll => Said {
+            id: "rollAccessToken",
+            summary: "Makes an access token that takes the place of another one, which goes on for a while.",
+            status: "201",
+            answer: Ok("MadeAccessToken"),
+            body: Some("RollAccessToken"),
+            problems: &["404", "408", "409", "413", "415", "422", "503"],
+            ..PLAIN
+        },
+        Asked::Duplicate => Said {
+            id: "duplicateAccessToken",
+            summary: "Makes another access token like this one, with a secret of its own.",
+            status: "201",
+            answer: Ok("MadeAccessToken"),
+            body: Some("DuplicateAccessToken"),
+            problems: &["404", "408", "409", "413", "415", "422", "503"],
+            ..PLAIN
+        },
+        Asked::DropTarget => Said {
+            id: "dropTarget",
+            summary: "Takes all access tokens of a target back, at once and in every store. Where it is cut short a node finishes it.",
+            answer: Ok("DroppedTarget"),
+            body: Some("DropTarget"),
             problems: &["404", "408", "413", "415", "422", "503"],
             ..PLAIN
         },
-        Endpoint::ShowToken => Said {
+        Asked::Show => Said {
             id: "showAccessToken",
             summary: "An access token, without its secret.",
             answer: Ok("AccessToken"),
             problems: &["404", "503"],
             ..PLAIN
         },
-        Endpoint::RevokeToken => Said {
+        Asked::Revoke => Said {
             id: "revokeAccessToken",
             summary: "Takes an access token back.",
             answer: Ok("AccessToken"),
             problems: &["404", "408", "413", "415", "503"],
             ..PLAIN
         },
-        _ => Said {
+        Asked::Verify => Said {
             id: "verifyAccessToken",
             summary: "Whether an access token is good for something; where it is refused, why.",
             answer: Ok("AccessVerdict"),
@@ -46,6 +85,26 @@ pub(super) fn schemas() -> Map<String, Value> {
         ("AccessToken", token(false)),
         ("MadeAccessToken", token(true)),
         ("AccessScope", scope()),
+        (
+            "AccessTokenList",
+            object(
+                1,
+                &[
+                    ("tokens", list(&reference("AccessToken"))),
+                    (
+                        "next_cursor",
+                        json!({ "type": "string", "description": "There are more: ask again with `cursor` set to this." }),
+                    ),
+                ],
+            ),
+        ),
+        (
+            "RollAccessToken",
+            closed(object(0, &[("grace", said_of_duration("How long the old one goes on: `0s`, or 1m to 90d."))])),
+        ),
+        ("DuplicateAccessToken", closed(object(0, &[("alias", json!({ "type": "string", "maxLength": 100 }))]))),
+        ("DropTarget", closed(object(1, &[("target", text()), ("family", said_of_family())]))),
+        ("DroppedTarget", object(3, &[("target", text()), ("revoked", number()), ("epoch", number())])),
         (
             "NewAccessToken",
             closed(object(
