@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use crate::id::{Holder, WriteId};
-use crate::record::{Credential, Failure, FaultClass, HistoryKind, Intent, LastMint, Record, bounded};
+use crate::record::{Credential, Failure, FaultClass, HistoryKind, Intent, LastMint, OneUse, Record, bounded};
 use crate::rules::{Mode, OnDoubt, Rules};
 use crate::schedule;
 use crate::time::{Moment, Mono, Timestamp};
@@ -267,6 +267,14 @@ impl Renewer {
         }
     }
 
+    /// Says what the mint uses up that is about to be announced. Returns the record to swap in place of the one that
+    /// [`step`](Self::step) has just returned; `None` where that does not announce a mint.
+    pub fn announce(&mut self, uses: OneUse) -> Option<Arc<Record>> {
+        let Phase::Acquiring { record, .. } = &mut self.phase else { return None };
+        Arc::make_mut(record).intent.as_mut()?.uses = Some(uses);
+        Some(Arc::clone(record))
+    }
+
     fn swap(&mut self, base: &Record, record: Record) -> Step {
         self.swap_from(Some(base.op), record)
     }
@@ -455,6 +463,7 @@ impl Renewer {
             expires_at,
             doubt: None,
             is_spent: false,
+            uses: None,
         });
         let record = Arc::new(record);
         self.phase = Phase::Acquiring { asked_at: ctx.now.mono, record: Arc::clone(&record) };
@@ -544,6 +553,7 @@ fn published(ctx: Context<'_>, base: &Record, minted: Minted) -> Record {
     record.last = Some(LastMint { generation, at_most: ctx.now.latest().plus(rules.skew_ms) });
     record.failure = None;
     record.renew = None;
+    record.spent = None;
     record.note(rules.history_max, HistoryKind::Minted, generation, &ctx.me.node, "");
     record
 }

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::{Either, select};
 use keyreeve_core::crypto::Crypto;
 use keyreeve_core::id::{CredentialName, WriteId};
-use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Step, Why};
+use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Phase, Step, Why};
 use keyreeve_core::operator::status;
 use keyreeve_core::record::{FaultClass, Record};
 use keyreeve_core::rules::{OnDoubt, Rules};
@@ -21,7 +21,7 @@ use crate::config::Plan;
 use crate::error::{Error, ErrorKind};
 use crate::hex;
 use crate::port::{Entry, Key, Register, StoreError, Swap, fresh_write_id};
-use crate::source::{Identity, Kept, Material, MintError, Minting};
+use crate::source::{Before, Identity, Kept, Material, MintError, Minting};
 
 /// After this many unanswered calls a pass ends, and the next one begins a little later.
 const FAULTS_MAX: u32 = 3;
@@ -121,7 +121,10 @@ impl Pass<'_> {
                     event = self.read(&mut learnt).await;
                 }
                 Step::Read => event = self.read(&mut learnt).await,
-                Step::Swap { expected, record } => event = self.swap(expected, &record, &mut learnt).await,
+                Step::Swap { expected, record } => {
+                    let record = self.announced(record);
+                    event = self.swap(expected, &record, &mut learnt).await;
+                }
                 Step::Mint(order) => event = self.mint(&order, learnt.record.as_deref()).await,
                 Step::Rest { for_ms, why } => {
                     if self.rest(for_ms, why, &mut learnt) {
@@ -334,10 +337,13 @@ impl Pass<'_> {
             });
         }
         let result = match self.kept(record) {
-            Ok(before) => self.ask_source(order, before.as_ref()).await.map(|(minting, kept)| {
-                let is_moved = kept != before;
-                (minting, kept, is_moved)
-            }),
+            Ok(left) => {
+                let before = Before { kept: left.as_ref(), ..before(record) };
+                self.ask_source(order, before).await.map(|(minting, kept)| {
+                    let is_moved = kept != left;
+                    (minting, kept, is_moved)
+                })
+            }
             Err(error) => Err(error),
         };
         match result.and_then(|(minting, kept, is_moved)| self.accept(order, minting, kept.as_ref(), is_moved)) {
@@ -366,10 +372,22 @@ impl Pass<'_> {
         Kept::from_bytes(opened.map_err(|error| refuse(error.to_string()))?.expose()).map_err(refuse)
     }
 
-    async fn ask_source(&self, order: &Order, kept: Option<&Kept>) -> Result<(Minting, Option<Kept>), MintError> {
+    /// The record to swap in place of `record`: one that announces a mint says what that mint uses up.
+    fn announced(&self, record: Arc<Record>) -> Arc<Record> {
+        let is_acquiring = matches!(self.cell.lock().renewer.phase(), Phase::Acquiring { .. });
+        if !is_acquiring || !self.cell.source.is_chained() {
+            return record;
+        }
+        // What cannot be opened now cannot be opened for the mint either, and that one says so.
+        let Ok(kept) = self.kept(Some(&record)) else { return record };
+        let uses = self.cell.source.uses(Before { kept: kept.as_ref(), ..before(Some(&record)) });
+        uses.and_then(|uses| self.cell.lock().renewer.announce(uses)).unwrap_or(record)
+    }
+
+    async fn ask_source(&self, order: &Order, before: Before<'_>) -> Result<(Minting, Option<Kept>), MintError> {
         let key = self.inner.idempotency_key(self.cell, order);
         // A source that panics must not leave this node believing that its mint is still under way.
-        let call = AssertUnwindSafe(self.cell.source.mint_after(order, &key, kept)).catch_unwind().map(|result| {
+        let call = AssertUnwindSafe(self.cell.source.mint_after(order, &key, before)).catch_unwind().map(|result| {
             result.unwrap_or_else(|_| Err(MintError::in_doubt(FaultClass::Transient, "the source panicked")))
         });
         match select(Box::pin(call), self.inner.host.sleep_until(order.answer_by)).await {
@@ -410,6 +428,15 @@ impl Pass<'_> {
             .map_err(|error| MintError::in_doubt(FaultClass::Terminal, error.to_string()))?;
         let issued_at = minting.issued_at.unwrap_or(order.issued_at);
         Ok(Minted { sealed, issued_at, expires_at: minting.expires_at })
+    }
+}
+
+/// What `record` says of a chain, but for what is sealed.
+fn before(record: Option<&Record>) -> Before<'_> {
+    Before {
+        kept: None,
+        spent: record.and_then(|record| record.spent.as_deref()),
+        announced: record.and_then(|record| record.intent.as_ref()?.uses),
     }
 }
 

@@ -158,5 +158,6 @@ fn published(record: &Record) -> Record {
         renew: None,
         holder: None,
         history: Vec::new(),
+        spent: None,
     }
 }

@@ -5,7 +5,8 @@
 //! - the new refresh token is sealed with the access token and committed by the same write that publishes; nobody is
 //!   handed the one before the other is safe;
 //! - a refresh without an answer, or with one that does not say whether the token was used, is in doubt, and stays so until
-//!   an operator says what is true: the old token is not tried again;
+//!   an operator says what is true: the old token is not tried again, whichever file still holds it. A digest of it stands
+//!   in the intent, so that this is known also where nobody lived to tell;
 //! - `invalid_grant` is such a doubt too. It is written over the intent of this mint only: where somebody else has rotated
 //!   meanwhile that write is lost, and what is newer is read and used;
 //! - an answer with a new refresh token is never thrown away, whatever its access token looks like.
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keyreeve_core::lifecycle::Order;
-use keyreeve_core::record::FaultClass;
+use keyreeve_core::record::{FaultClass, OneUse};
 use keyreeve_core::secret::Secret;
 use keyreeve_core::time::Timestamp;
 use serde_json::Value;
@@ -28,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use super::build::Made;
 use super::life::LifeError;
 use super::token_endpoint::{Granted, Refusal, TokenEndpoint};
-use super::{Kept, Material, MintError, Minting, Nature, Source, answer};
+use super::{Before, Kept, Material, MintError, Minting, Nature, Source, answer};
 use crate::config::{RefreshConfig, SecretRef};
 use crate::hex;
 use crate::port::Secrets;
@@ -56,6 +57,10 @@ struct Chain {
     seeds: Vec<String>,
 }
 
+fn one_use(token: &str) -> OneUse {
+    OneUse(Sha256::digest(token.as_bytes()).into())
+}
+
 impl Oauth2Refresh {
     pub(super) fn new(config: &RefreshConfig, made: &Made<'_>) -> Result<Self, String> {
         // Read once here, so that a file that is not there is found at start and not at the first renewal.
@@ -70,7 +75,7 @@ impl Oauth2Refresh {
 
     /// The refresh token to use: the one that the last mint left, unless the configuration has one that no chain has
     /// started from yet.
-    fn chain(&self, kept: Option<&Kept>) -> Result<Chain, MintError> {
+    fn chain(&self, before: Before<'_>) -> Result<Chain, MintError> {
         let misconfigured = |cause: String| {
             MintError::nothing_minted(FaultClass::Misconfigured, format!("`params.refresh_token`: {cause}"))
         };
@@ -79,19 +84,30 @@ impl Oauth2Refresh {
         if text.is_empty() {
             return Err(misconfigured("it is not text".into()));
         }
-        let digest = hex::encode(&Sha256::digest(text.as_bytes()));
-        let text_of = |name: &str| kept.and_then(|kept| kept.0.get(name)).map(|value| value.expose().as_str());
+        let digest = hex::encode(&one_use(text).0);
+        let text_of = |name: &str| before.kept.and_then(|kept| kept.0.get(name)).map(|value| value.expose().as_str());
         let mut seeds: Vec<String> = text_of(SEEDS).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        match text_of(TOKEN) {
-            // One that a chain has started from is used up, also on a node whose file is the old one.
-            Some(token) if seeds.contains(&digest) => Ok(Chain { token: Secret::new(token.to_owned()), seeds }),
-            _ => {
-                seeds.push(digest);
-                let excess = seeds.len().saturating_sub(SEEDS_MAX);
-                seeds.drain(..excess);
-                Ok(Chain { token: Secret::new(text.to_owned()), seeds })
+        // What was used up in doubt no chain starts from again.
+        for used in before.spent.into_iter().flatten().map(|used| hex::encode(&used.0)) {
+            if !seeds.contains(&used) {
+                seeds.push(used);
             }
         }
+        let is_new = !seeds.contains(&digest);
+        match text_of(TOKEN).filter(|_| before.spent.is_none()) {
+            // One that a chain has started from is used up, also on a node whose file is the old one.
+            Some(token) if !is_new => return Ok(Chain { token: Secret::new(token.to_owned()), seeds }),
+            None if !is_new && self.rotates => {
+                return Err(misconfigured("it is used up\nhint: put a new one where it is read from".into()));
+            }
+            _ => {}
+        }
+        // The latest last: it is what the chain goes on from.
+        seeds.retain(|seed| *seed != digest);
+        seeds.push(digest);
+        let excess = seeds.len().saturating_sub(SEEDS_MAX);
+        seeds.drain(..excess);
+        Ok(Chain { token: Secret::new(text.to_owned()), seeds })
     }
 
     /// What a refusal means where the refresh token may be good for one use.
@@ -166,16 +182,26 @@ impl Source for Oauth2Refresh {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
-        self.mint_after(order, idempotency_key, None).await.map(|(minting, _)| minting)
+        let before = Before { announced: self.uses(Before::default()), ..Before::default() };
+        self.mint_after(order, idempotency_key, before).await.map(|(minting, _)| minting)
+    }
+
+    fn uses(&self, before: Before<'_>) -> Option<OneUse> {
+        let chain = self.chain(before).ok().filter(|_| self.rotates)?;
+        Some(one_use(chain.token.expose()))
     }
 
     async fn mint_after(
         &self,
         order: &Order,
         idempotency_key: &str,
-        kept: Option<&Kept>,
+        before: Before<'_>,
     ) -> Result<(Minting, Option<Kept>), MintError> {
-        let chain = self.chain(kept)?;
+        let chain = self.chain(before)?;
+        if self.rotates && before.announced != Some(one_use(chain.token.expose())) {
+            let text = "`params.refresh_token` has changed since the lease was taken";
+            return Err(MintError::nothing_minted(FaultClass::Transient, text));
+        }
         let grant = [("grant_type", Secret::new("refresh_token".to_owned())), (TOKEN, chain.token.clone())];
         let granted =
             self.endpoint.ask(order, idempotency_key, &grant).await.map_err(|refusal| self.refused(refusal))?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use keyreeve::core::id::{CredentialName, NodeId, WriteId};
 use keyreeve::core::operator::{Status, Verdict};
-use keyreeve::core::record::Record;
+use keyreeve::core::record::{FaultClass, Record};
 use keyreeve::core::seal::{KeyRing, SealKey};
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
@@ -116,7 +116,11 @@ impl World {
 
     /// A user agrees, and an operator puts the refresh token where it is read from.
     fn consent(&self) {
-        std::fs::write(self.file(), self.server.consent()).unwrap();
+        self.put(&self.server.consent());
+    }
+
+    fn put(&self, token: &str) {
+        std::fs::write(self.file(), token).unwrap();
         std::fs::set_permissions(self.file(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     }
 
@@ -125,10 +129,13 @@ impl World {
     }
 
     fn node_on(&self, number: usize, death: Option<Death>) -> (Outbound, Arc<Wire>) {
+        self.node_at(number, &self.server.token_url(), "agent", death)
+    }
+
+    fn node_at(&self, number: usize, url: &str, client: &str, death: Option<Death>) -> (Outbound, Arc<Wire>) {
         let host = Arc::new(OsHost::new());
         let config = config(&format!(
-            "[credential.c]\nsource = \"oauth2-refresh\"\nkeep = \"always\"\n[credential.c.params]\ntoken_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n[credential.c.life]\nmin_interval = \"1ms\"\nsend = \"300ms\"\ntimeout = \"400ms\"\nlease = \"700ms\"\ntakeover = \"900ms\"\npoll = \"50ms\"\nhold = \"20ms\"\nhard_hold = \"20ms\"\nskew = \"{}\"\n",
-            self.server.token_url(),
+            "[credential.c]\nsource = \"oauth2-refresh\"\nkeep = \"always\"\n[credential.c.params]\ntoken_url = \"{url}\"\nclient_id = \"{client}\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n[credential.c.life]\nmin_interval = \"1ms\"\nsend = \"300ms\"\ntimeout = \"400ms\"\nlease = \"700ms\"\ntakeover = \"900ms\"\npoll = \"50ms\"\nhold = \"20ms\"\nhard_hold = \"20ms\"\nskew = \"{}\"\n",
             self.file().display(),
             self.rotates,
             self.skew
@@ -368,4 +375,81 @@ async fn a_server_that_does_not_rotate_is_asked_again_with_the_same_token() {
     world.server.set_faults(Faults::next(1, Fault::DropAfterIssue)).unwrap();
     renewed(&node, 3).await;
     assert_eq!(world.server.score().families_revoked, 0);
+}
+
+/// Waits until `node` says that somebody has to change something, with this in the sentence.
+async fn misconfigured(world: &World, node: &Outbound, what: &str) {
+    let started = Instant::now();
+    loop {
+        let failure = world.record().await.and_then(|record| record.failure);
+        if failure.is_some_and(|failure| failure.class == FaultClass::Misconfigured && failure.message.contains(what)) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", world.record().await);
+        let _ = node.renew("c").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// After a verdict that the token in doubt is used up, nothing is sent until there is a new one, and then it goes on.
+async fn is_not_spent_again(world: &World, node: &Outbound, verdict: Verdict) {
+    let calls = world.server.score().calls;
+    resolved(node, verdict).await;
+    misconfigured(world, node, "put a new one").await;
+    assert_eq!(world.server.score().calls, calls, "nothing was sent");
+    let generation = world.record().await.unwrap().generation;
+    world.consent();
+    renewed(node, generation + 1).await;
+    let generation = node.get("c").unwrap().generation;
+    renewed(node, generation + 1).await;
+    let score = world.server.score();
+    assert_eq!((score.reuses, score.families_revoked), (0, 0), "{score:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_the_token_is_used_up_keeps_nodes_with_the_old_file_from_using_it_again() {
+    for verdict in [Verdict::Reauthorize, Verdict::Adopt] {
+        let world = World::new(Rotation::Strict).await;
+        let node = world.node(1);
+        renewed(&node, 2).await;
+        spoiled(&world, &node, Fault::DropAfterIssue).await;
+        is_not_spent_again(&world, &node, verdict).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_token_in_doubt_is_not_used_again_either_after_an_answer_was_lost_or_a_node() {
+    let world = World::new(Rotation::Strict).await;
+    world.server.set_faults(Faults::next(1, Fault::DropAfterIssue)).unwrap();
+    let node = world.node(1);
+    assert!(matches!(world.outcome(&node).await, Outcome::NeedsReauth(_)));
+    is_not_spent_again(&world, &node, Verdict::Reauthorize).await;
+
+    // This node dies between the answer and its commit, and leaves nothing but its intent.
+    let world = World::new(Rotation::Strict).await;
+    let (first, wire) = world.node_on(1, Some(Death { at: 2, is_made: false }));
+    crate::support::until("the node is dead", || wire.is_dead()).await;
+    first.stop();
+    let second = world.node(2);
+    assert!(matches!(world.outcome(&second).await, Outcome::NeedsReauth(_)));
+    is_not_spent_again(&world, &second, Verdict::Reauthorize).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_that_was_in_doubt_is_not_used_again_and_neither_is_the_chain_before_it() {
+    let world = World::new(Rotation::Strict).await;
+    let first_file = std::fs::read_to_string(world.file()).unwrap();
+    let node = world.node(1);
+    renewed(&node, 1).await;
+    world.consent();
+    spoiled(&world, &node, Fault::DropAfterIssue).await;
+    let second_file = std::fs::read_to_string(world.file()).unwrap();
+    is_not_spent_again(&world, &node, Verdict::Reauthorize).await;
+    // And once the chain has gone on, none of the old files does any harm.
+    for old in [first_file, second_file] {
+        world.put(&old);
+        let generation = node.get("c").unwrap().generation;
+        renewed(&node, generation + 1).await;
+        assert_eq!(world.server.score().reuses, 0);
+    }
 }
