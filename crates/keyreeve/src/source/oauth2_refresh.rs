@@ -12,7 +12,8 @@
 //! - an answer with a new refresh token is never thrown away, whatever its access token looks like.
 //!
 //! The first refresh token comes from the configuration, and is read for each mint: when it is one that was never seen
-//! before, the chain starts over with it. Where a server does not rotate (`rotates = false`), all this is harmless, and a
+//! before, the chain starts over with it. A chain is shown to the server that it came from, by the client that it was given to,
+//! and to nobody else: with another `token_url` or `client_id` there has to be a new token as well. Where a server does not rotate (`rotates = false`), all this is harmless, and a
 //! failed refresh is tried again as any other mint.
 
 use std::collections::BTreeMap;
@@ -23,7 +24,7 @@ use keyreeve_core::lifecycle::Order;
 use keyreeve_core::record::{FaultClass, OneUse};
 use keyreeve_core::secret::Secret;
 use keyreeve_core::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::build::Made;
@@ -40,6 +41,8 @@ const TOKEN: &str = "refresh_token";
 const SEEDS: &str = "seeds";
 /// How many such digests are remembered.
 const SEEDS_MAX: usize = 32;
+/// A digest of the server and the client that the chain is of; absent in what was kept by an older keyreeve.
+const OF: &str = "of";
 /// How long an access token is taken to live whose answer says nothing usable, but brings a new refresh token.
 const LIFE_MS_UNSAID: u64 = 5 * 60_000;
 
@@ -47,6 +50,8 @@ const LIFE_MS_UNSAID: u64 = 5 * 60_000;
 pub struct Oauth2Refresh {
     endpoint: TokenEndpoint,
     seed: SecretRef,
+    /// As under [`OF`].
+    of: String,
     rotates: bool,
     secrets: Arc<dyn Secrets>,
 }
@@ -68,6 +73,7 @@ impl Oauth2Refresh {
         Ok(Self {
             endpoint: TokenEndpoint::new(&config.token, made)?,
             seed: config.seed.clone(),
+            of: hex::encode(&Sha256::digest(json!([config.token.url, config.token.client.id]).to_string())),
             rotates: config.rotates,
             secrets: Arc::clone(&made.tools.secrets),
         })
@@ -94,6 +100,10 @@ impl Oauth2Refresh {
             }
         }
         let is_new = !seeds.contains(&digest);
+        if !is_new && text_of(OF).is_some_and(|of| of != self.of) {
+            let text = "it is one for another `token_url` or `client_id` than these\nhint: put one there that these have given, or set both back";
+            return Err(misconfigured(text.into()));
+        }
         match text_of(TOKEN).filter(|_| before.spent.is_none()) {
             // One that a chain has started from is used up, also on a node whose file is the old one.
             Some(token) if !is_new => return Ok(Chain { token: Secret::new(token.to_owned()), seeds }),
@@ -152,6 +162,7 @@ impl Oauth2Refresh {
         let mut kept = BTreeMap::new();
         kept.insert(TOKEN.to_owned(), rotated.unwrap_or(chain.token));
         kept.insert(SEEDS.to_owned(), Secret::new(chain.seeds.join(" ")));
+        kept.insert(OF.to_owned(), Secret::new(self.of.clone()));
         Ok((Minting { material, issued_at: None, expires_at }, Kept(kept)))
     }
 

@@ -15,13 +15,14 @@ use keyreeve::engine::memory::Memory;
 use keyreeve::error::ErrorKind;
 use keyreeve::outbound::{Credential, Drive, Outbound, Parts, record_key};
 use keyreeve::port::{Capabilities, Entry, Host as _, Key, Register, StoreError, Swap};
-use keyreeve::source::{Fields, build};
+use keyreeve::source::{Before, Fields, Kept, build};
 use keyreeve_picky::issuers::oauth::{self, Client, Rotation, Server};
 use keyreeve_picky::issuers::{Fault, Faults, WrongExpiry};
 use keyreeve_server::host::OsHost;
 use keyreeve_server::secrets::OsSecrets;
 
-use crate::issuers::{config, tools};
+use crate::issuers::{Asking, config, tools};
+use crate::support::order;
 
 /// Where a node dies: at its swap of this number, before or after the register has made it.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +89,12 @@ struct World {
     skew: &'static str,
 }
 
+async fn server(rotation: Rotation, life: Duration) -> Server {
+    let client = |id: &str| Client { id: id.into(), secret: Some("client-secret".into()), keys: Vec::new() };
+    let clients = vec![client("agent"), client("other")];
+    oauth::start(oauth::Config { clients, rotation, life, ..Default::default() }).await.unwrap()
+}
+
 impl World {
     async fn new(rotation: Rotation) -> Self {
         Self::living(rotation, Duration::from_secs(3600)).await
@@ -95,14 +102,7 @@ impl World {
 
     /// One whose access tokens live this long.
     async fn living(rotation: Rotation, life: Duration) -> Self {
-        let server = oauth::start(oauth::Config {
-            clients: vec![Client { id: "agent".into(), secret: Some("client-secret".into()), keys: Vec::new() }],
-            rotation,
-            life,
-            ..Default::default()
-        })
-        .await
-        .unwrap();
+        let server = server(rotation, life).await;
         let folder = tempfile::tempdir().unwrap();
         let rotates = rotation == Rotation::Strict;
         let world = Self { server, register: Arc::new(Memory::new()), folder, rotates, skew: "0s" };
@@ -215,7 +215,11 @@ async fn resolved(node: &Outbound, verdict: Verdict) {
 async fn renewed(node: &Outbound, generation: u64) {
     let started = Instant::now();
     while node.get("c").is_none_or(|served| served.generation < generation) {
-        assert!(started.elapsed() < Duration::from_secs(10), "generation {generation} never came");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "generation {generation} never came: {:?}",
+            node.state("c").unwrap()
+        );
         let _ = node.renew("c").await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -452,4 +456,59 @@ async fn a_new_token_that_was_in_doubt_is_not_used_again_and_neither_is_the_chai
         renewed(&node, generation + 1).await;
         assert_eq!(world.server.score().reuses, 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_is_shown_to_the_server_and_by_the_client_that_it_came_from_and_to_nobody_else() {
+    for rotation in [Rotation::Strict, Rotation::None] {
+        let world = World::new(rotation).await;
+        let other = server(rotation, Duration::from_secs(3600)).await;
+        let node = world.node(1);
+        renewed(&node, 1).await;
+        node.stop();
+        let calls = world.server.score().calls;
+        for (url, client) in [(other.token_url(), "agent"), (world.server.token_url(), "other")] {
+            let (changed, _) = world.node_at(2, &url, client, None);
+            misconfigured(&world, &changed, "another `token_url` or `client_id`").await;
+            assert_eq!((other.score().calls, world.server.score().calls), (0, calls), "{client} at {url}");
+            changed.stop();
+        }
+        // Back to what it was, and on.
+        let node = world.node(3);
+        renewed(&node, 2).await;
+        node.stop();
+        // With a consent of its own the other server is asked.
+        let calls = world.server.score().calls;
+        // Both servers count from one; this token is of this server alone.
+        let new = (0..20).map(|_| other.consent()).last().unwrap();
+        world.put(&new);
+        let (changed, _) = world.node_at(4, &other.token_url(), "agent", None);
+        renewed(&changed, world.record().await.unwrap().generation + 1).await;
+        renewed(&changed, world.record().await.unwrap().generation + 1).await;
+        assert_eq!((other.score().reuses, world.server.score().calls), (0, calls));
+        assert!(other.score().refreshes >= 2);
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_an_older_keyreeve_has_left_goes_on() {
+    let world = World::new(Rotation::Strict).await;
+    let text = "[credential.c]\nsource = \"oauth2-refresh\"\n[credential.c.params]\n";
+    let asking = Asking::new(&format!(
+        "{text}token_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\n",
+        world.server.token_url(),
+        world.file().display(),
+    ));
+    let mut left: Option<Kept> = None;
+    for _ in 0..3 {
+        let before = Before { kept: left.as_ref(), ..Before::default() };
+        let before = Before { announced: asking.source.uses(before), ..before };
+        let (_, kept) = asking.source.mint_after(&order(&asking.host, 20_000), "k", before).await.unwrap();
+        let mut kept = kept.unwrap();
+        // It did not write down whose the chain is.
+        assert!(kept.0.remove("of").is_some());
+        assert_eq!(kept.0.keys().collect::<Vec<_>>(), ["refresh_token", "seeds"]);
+        left = Some(kept);
+    }
+    assert_eq!((world.server.score().refreshes, world.server.score().reuses), (3, 0));
 }
