@@ -58,6 +58,9 @@ pub enum Event {
     MintUnknown(Fault),
     /// The source brought something that nobody can use, and asking again in the same way would bring the same.
     MintSpent(Fault),
+    /// The source brought something that nobody can use, and with it what the next mint needs. That is sealed together with
+    /// the newest published credential, in place of what that one had left; alone, where nothing is published.
+    MintLeft(Fault, Vec<u8>),
 }
 
 /// A freshly minted credential.
@@ -235,6 +238,11 @@ impl Renewer {
             (Phase::Minting { record, .. }, Event::MintFailed(fault)) => {
                 self.sent = None;
                 let outcome = failed(ctx, &record, &fault);
+                self.swap(&record, outcome)
+            }
+            (Phase::Minting { record, .. }, Event::MintLeft(fault, sealed)) => {
+                self.sent = None;
+                let outcome = left_over(ctx, &record, &fault, sealed);
                 self.swap(&record, outcome)
             }
             (Phase::Minting { record, .. }, Event::MintUnknown(fault)) => {
@@ -569,6 +577,24 @@ fn failed(ctx: Context<'_>, base: &Record, fault: &Fault) -> Record {
     }
     count_failure(ctx, &mut record, fault);
     record.note(ctx.rules.history_max, HistoryKind::Failed, generation, &ctx.me.node, &fault.message);
+    record
+}
+
+/// The record after a mint that brought nothing but what the next one needs. It is a failure that counts as a mint.
+fn left_over(ctx: Context<'_>, base: &Record, fault: &Fault, sealed: Vec<u8>) -> Record {
+    let mut record = failed(ctx, base, fault);
+    let generation = base.intent.as_ref().map_or(base.generation, |intent| intent.generation);
+    record.last = Some(LastMint { generation, at_most: ctx.now.latest().plus(ctx.rules.skew_ms) });
+    record.spent = None;
+    match record.next.as_mut().or(record.current.as_mut()) {
+        Some(newest) => newest.sealed = sealed,
+        None => {
+            // Over since ever, so that nobody is handed it, however stale a credential may be.
+            let never = Timestamp(0);
+            let (issued_at, expires_at, refresh_at, use_from) = (never, never, never, never);
+            record.current = Some(Credential { generation, sealed, issued_at, expires_at, refresh_at, use_from });
+        }
+    }
     record
 }
 

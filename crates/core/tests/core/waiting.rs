@@ -2,11 +2,12 @@
 
 use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Step, Why};
 use keyreeve_core::operator::{Verdict, resolve};
-use keyreeve_core::record::{FaultClass, HistoryKind, LastMint, Record};
+use keyreeve_core::record::{Credential, FaultClass, HistoryKind, LastMint, Record};
 use keyreeve_core::rules::{OnDoubt, Rules};
+use keyreeve_core::view::View;
 
 use crate::fleet::{Node, Store, fault, first, minted, rested};
-use crate::given::{HOUR, MINUTE, SECOND, exclusive, lease, op, replay, wall};
+use crate::given::{HOUR, MINUTE, SECOND, at, exclusive, lease, op, replay, wall};
 
 const DUE: u64 = 30 * MINUTE;
 /// The mint window and `min_interval` of [`exclusive`].
@@ -436,4 +437,42 @@ fn a_failed_first_mint_holds_and_is_tried_again() {
     let order = a.acquire(SECOND + for_ms, &mut store);
     let (_, why) = a.settle(SECOND + for_ms, &mut store, minted(&order));
     assert_eq!((why, store.generation()), (Why::Fresh, 2));
+}
+
+#[test]
+fn what_a_useless_answer_left_is_kept_beside_what_is_published_and_the_mint_counts() {
+    let (mut a, mut store) = (Node::new("a", lease()), first("a"));
+    let due = 50 * MINUTE;
+    store = Store::holding(Record { spent: Some(Vec::new()), ..store.now().clone() });
+    let before = store.now().clone();
+    let order = a.acquire(due, &mut store);
+    let left = Event::MintLeft(fault(FaultClass::Transient), b"1 and what is left".to_vec());
+    let (_, why) = a.settle(due + SECOND, &mut store, left);
+    assert_eq!(why, Why::BackOff);
+    let record = store.now();
+    let current = record.current.clone().unwrap();
+    assert_eq!(current.sealed, b"1 and what is left");
+    assert_eq!(Some(Credential { sealed: before.current.clone().unwrap().sealed, ..current }), before.current);
+    assert_eq!((record.intent.as_ref(), record.spent.as_ref()), (None, None), "nothing is in doubt, nothing used up");
+    assert_eq!(record.last.map(|last| last.generation), Some(order.generation), "it counts");
+    assert_eq!(record.history.last().unwrap().kind, HistoryKind::Failed);
+    assert_eq!(record.failure.as_ref().unwrap().count, 1);
+}
+
+#[test]
+fn where_nothing_is_published_what_is_left_is_kept_by_itself_and_handed_to_nobody() {
+    let rules = Rules { stale_ms: 100 * HOUR, ..lease() };
+    let (mut a, mut store) = (Node::new("a", rules.clone()), Store::default());
+    let order = a.acquire(0, &mut store);
+    a.settle(0, &mut store, Event::MintLeft(fault(FaultClass::Transient), b"left".to_vec()));
+    let kept = store.now().newest().unwrap().clone();
+    assert_eq!((kept.generation, &kept.sealed[..]), (order.generation, &b"left"[..]));
+    let view = View::default().adopt(store.now(), at(0)).unwrap();
+    for ms in [0, 1, HOUR] {
+        assert_eq!(view.serve(&rules, at(ms), 0), None, "not even as a stale one");
+    }
+    // After the back-off and the floor, the next one is minted and published as ever.
+    let order = a.renew(MINUTE, &mut store);
+    assert_eq!((store.generation(), order.generation), (2, 2));
+    assert_eq!(store.now().current.as_ref().unwrap().sealed, b"sealed 2");
 }

@@ -10,9 +10,10 @@ use keyreeve_core::crypto::Crypto;
 use keyreeve_core::id::{CredentialName, WriteId};
 use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Phase, Step, Why};
 use keyreeve_core::operator::status;
-use keyreeve_core::record::{FaultClass, Record};
+use keyreeve_core::record::{Credential as Published, FaultClass, Record};
 use keyreeve_core::rules::{OnDoubt, Rules};
-use keyreeve_core::seal::{KeyRing, SealContext};
+use keyreeve_core::seal::{KeyRing, SealContext, SealError};
+use keyreeve_core::secret::Secret;
 use keyreeve_core::time::{Moment, Mono, Span};
 
 use super::cell::{Cell, Issued, Snapshot};
@@ -339,24 +340,57 @@ impl Pass<'_> {
         let result = match self.kept(record) {
             Ok(left) => {
                 let before = Before { kept: left.as_ref(), ..before(record) };
-                self.ask_source(order, before).await.map(|(minting, kept)| {
-                    let is_moved = kept != left;
-                    (minting, kept, is_moved)
+                self.ask_source(order, before).await.and_then(|(minting, kept)| {
+                    let accepted = self.accept(order, minting, kept.as_ref());
+                    accepted
+                        .map_err(|error| MintError { left: kept.filter(|kept| left.as_ref() != Some(kept)), ..error })
                 })
             }
             Err(error) => Err(error),
         };
-        match result.and_then(|(minting, kept, is_moved)| self.accept(order, minting, kept.as_ref(), is_moved)) {
+        match result {
             Ok(minted) => Event::Minted(minted),
-            Err(error) => {
-                let fault = Fault { class: error.class, retry_after_ms: error.retry_after_ms, message: error.message };
-                match (error.may_have_minted, error.is_spent) {
-                    (false, _) => Event::MintFailed(fault),
-                    (true, false) => Event::MintUnknown(fault),
-                    (true, true) => Event::MintSpent(fault),
-                }
-            }
+            Err(error) => self.failed(order, record, error),
         }
+    }
+
+    /// What the protocol hears of a mint that brought nothing to hand out.
+    fn failed(&self, order: &Order, record: Option<&Record>, error: MintError) -> Event {
+        let fault = Fault { class: error.class, retry_after_ms: error.retry_after_ms, message: error.message };
+        let left = error.left.map(|left| self.seal_left(order, record, &left));
+        match (left, error.may_have_minted, error.is_spent) {
+            (Some(Ok(sealed)), _, _) => Event::MintLeft(fault, sealed),
+            (Some(Err(cause)), _, _) => {
+                let message = format!("{}; but it cannot be kept: {cause}", fault.message);
+                Event::MintUnknown(Fault { message, ..fault })
+            }
+            (None, false, _) => Event::MintFailed(fault),
+            (None, true, false) => Event::MintUnknown(fault),
+            (None, true, true) => Event::MintSpent(fault),
+        }
+    }
+
+    /// Seals what is left for the next mint with the newest published credential, or alone where there is none.
+    fn seal_left(&self, order: &Order, record: Option<&Record>, left: &Kept) -> Result<Vec<u8>, String> {
+        let (material, generation) = match record.and_then(Record::newest) {
+            Some(newest) => (Material::from_bytes(self.open(newest)?.expose())?, newest.generation),
+            None => (Material::nothing(), order.generation),
+        };
+        self.seal(generation, &material, Some(left)).map_err(|error| error.to_string())
+    }
+
+    fn open(&self, published: &Published) -> Result<Secret<Vec<u8>>, String> {
+        let context = SealContext { name: &self.cell.name, generation: published.generation };
+        let opened = self.keys.load().open(self.inner.crypto.as_ref(), context, &published.sealed);
+        opened.map_err(|error| error.to_string())
+    }
+
+    fn seal(&self, generation: u64, material: &Material, kept: Option<&Kept>) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; 24];
+        self.inner.host.fill(&mut nonce);
+        let context = SealContext { name: &self.cell.name, generation };
+        let plain = material.to_bytes_with(kept);
+        self.keys.load().seal(self.inner.crypto.as_ref(), &nonce, context, plain.expose())
     }
 
     /// What the newest published generation has left for this mint.
@@ -367,9 +401,7 @@ impl Pass<'_> {
         let newest = record.and_then(Record::newest).filter(|_| self.cell.source.is_chained());
         let Some(newest) = newest else { return Ok(None) };
         let refuse = |text: String| MintError::nothing_minted(FaultClass::Misconfigured, text);
-        let context = SealContext { name: &self.cell.name, generation: newest.generation };
-        let opened = self.keys.load().open(self.inner.crypto.as_ref(), context, &newest.sealed);
-        Kept::from_bytes(opened.map_err(|error| refuse(error.to_string()))?.expose()).map_err(refuse)
+        Kept::from_bytes(self.open(newest).map_err(refuse)?.expose()).map_err(refuse)
     }
 
     /// The record to swap in place of `record`: one that announces a mint says what that mint uses up.
@@ -398,33 +430,20 @@ impl Pass<'_> {
         }
     }
 
-    /// Checks what a source brought, and seals it. What is kept for the next mint and `is_moved` has to be published,
-    /// whatever it comes with.
-    fn accept(
-        &self,
-        order: &Order,
-        minting: Minting,
-        kept: Option<&Kept>,
-        is_moved: bool,
-    ) -> Result<Minted, MintError> {
-        if !is_moved && minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
+    /// Checks what a source brought, and seals it.
+    fn accept(&self, order: &Order, minting: Minting, kept: Option<&Kept>) -> Result<Minted, MintError> {
+        if minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
             let text = "the upstream returned a credential that has expired already, or is about to";
             return Err(MintError::spent(FaultClass::Transient, text));
         }
         let guard = self.cell.snapshot.load();
         let newest = guard.as_ref().and_then(|snapshot| snapshot.issued(snapshot.view.newest_generation()));
-        if !is_moved && newest.is_some_and(|newest| newest.material == minting.material) {
+        if newest.is_some_and(|newest| newest.material == minting.material) {
             let text = "the upstream returned the credential that it had returned before";
             return Err(MintError::nothing_minted(FaultClass::Transient, text));
         }
-        let mut nonce = [0; 24];
-        self.inner.host.fill(&mut nonce);
-        let context = SealContext { name: &self.cell.name, generation: order.generation };
-        let plain = minting.material.to_bytes_with(kept);
         let sealed = self
-            .keys
-            .load()
-            .seal(self.inner.crypto.as_ref(), &nonce, context, plain.expose())
+            .seal(order.generation, &minting.material, kept)
             .map_err(|error| MintError::in_doubt(FaultClass::Terminal, error.to_string()))?;
         let issued_at = minting.issued_at.unwrap_or(order.issued_at);
         Ok(Minted { sealed, issued_at, expires_at: minting.expires_at })

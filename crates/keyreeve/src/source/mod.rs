@@ -91,13 +91,15 @@ pub struct MintError {
     pub retry_after_ms: Option<u64>,
     /// For callers and the history: names the upstream's answer, never a secret.
     pub message: String,
+    /// What came for the next mint all the same. It is committed, and then nothing is in doubt.
+    pub left: Option<Kept>,
 }
 
 impl MintError {
     /// Nothing was minted.
     #[must_use]
     pub fn nothing_minted(class: FaultClass, message: impl Into<String>) -> Self {
-        Self { class, may_have_minted: false, is_spent: false, retry_after_ms: None, message: message.into() }
+        Self { may_have_minted: false, ..Self::in_doubt(class, message) }
     }
 
     /// What was minted cannot be used by anybody, and the same request would bring the same again: an expired token.
@@ -109,7 +111,8 @@ impl MintError {
     /// Something may have been minted.
     #[must_use]
     pub fn in_doubt(class: FaultClass, message: impl Into<String>) -> Self {
-        Self { class, may_have_minted: true, is_spent: false, retry_after_ms: None, message: message.into() }
+        let message = message.into();
+        Self { class, may_have_minted: true, is_spent: false, retry_after_ms: None, message, left: None }
     }
 }
 

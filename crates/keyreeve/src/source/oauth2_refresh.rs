@@ -9,7 +9,8 @@
 //!   in the intent, so that this is known also where nobody lived to tell;
 //! - `invalid_grant` is such a doubt too. It is written over the intent of this mint only: where somebody else has rotated
 //!   meanwhile that write is lost, and what is newer is read and used;
-//! - an answer with a new refresh token is never thrown away, whatever its access token looks like.
+//! - a new refresh token is never thrown away, whatever the access token beside it looks like: where nobody can use that one,
+//!   the mint has failed, and the same write that says so commits the refresh token.
 //!
 //! The first refresh token comes from the configuration, and is read for each mint: when it is one that was never seen
 //! before, the chain starts over with it. A chain is shown to the server that it came from, by the client that it was given to,
@@ -23,14 +24,13 @@ use async_trait::async_trait;
 use keyreeve_core::lifecycle::Order;
 use keyreeve_core::record::{FaultClass, OneUse};
 use keyreeve_core::secret::Secret;
-use keyreeve_core::time::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::build::Made;
 use super::life::LifeError;
 use super::token_endpoint::{Granted, Refusal, TokenEndpoint};
-use super::{Before, Kept, Material, MintError, Minting, Nature, Source, answer};
+use super::{Before, Kept, MintError, Minting, Nature, Source, answer};
 use crate::config::{RefreshConfig, SecretRef};
 use crate::hex;
 use crate::port::Secrets;
@@ -150,31 +150,42 @@ impl Oauth2Refresh {
             let name = self.endpoint.upstream.name.as_str();
             tracing::warn!(credential = name, "the server rotates refresh tokens, and `rotates` is false");
         }
-        let (material, expires_at) = match self.endpoint.minting(granted) {
-            Ok(minting) => (minting.material, minting.expires_at),
-            Err(error) if is_new => {
-                let name = self.endpoint.upstream.name.as_str();
-                tracing::warn!(credential = name, "{}; its refresh token is kept all the same", error.message);
-                self.saved(granted, error)?
-            }
-            Err(error) => return Err(error),
-        };
         let mut kept = BTreeMap::new();
         kept.insert(TOKEN.to_owned(), rotated.unwrap_or(chain.token));
         kept.insert(SEEDS.to_owned(), Secret::new(chain.seeds.join(" ")));
         kept.insert(OF.to_owned(), Secret::new(self.of.clone()));
-        Ok((Minting { material, issued_at: None, expires_at }, Kept(kept)))
+        let kept = Kept(kept);
+        let minting = match self.endpoint.minting(granted) {
+            Err(error) if is_new => match self.saved(granted) {
+                Some(minting) => {
+                    let name = self.endpoint.upstream.name.as_str();
+                    tracing::warn!(credential = name, "{}; it is used for a short time all the same", error.message);
+                    Ok(minting)
+                }
+                None => Err(error),
+            },
+            minting => minting,
+        };
+        let fits = |minting: Minting| answer::bounded_with(&minting.material, &kept).map(|()| minting);
+        match minting.and_then(fits) {
+            Ok(minting) => Ok((minting, kept)),
+            Err(error) if is_new => {
+                let message = format!("{}; the refresh token that came with it is kept", error.message);
+                Err(MintError { message, left: Some(kept), ..error })
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// What can be made of an answer whose refresh token must not be lost: its access token, for no longer than may be.
-    fn saved(&self, granted: &Granted, error: MintError) -> Result<(Material, Timestamp), MintError> {
-        let material = granted.material().map_err(|_| error)?;
+    /// What can be made of an answer whose end is of no use: its access token, for no longer than may be.
+    fn saved(&self, granted: &Granted) -> Option<Minting> {
+        let material = granted.material().ok()?;
         let window = granted.window;
         let life_ms = match granted.expires_at(self.endpoint.default_life_ms()) {
             Err(LifeError::TooLong { .. }) => window.life_ms_max,
             _ => LIFE_MS_UNSAID.min(window.life_ms_max),
         };
-        Ok((material, window.asked_at.plus(life_ms)))
+        Some(Minting { material, issued_at: None, expires_at: window.asked_at.plus(life_ms) })
     }
 }
 
@@ -217,7 +228,6 @@ impl Source for Oauth2Refresh {
         let granted =
             self.endpoint.ask(order, idempotency_key, &grant).await.map_err(|refusal| self.refused(refusal))?;
         let (minting, kept) = self.read(&granted, chain)?;
-        answer::bounded_with(&minting.material, &kept)?;
         Ok((minting, Some(kept)))
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use keyreeve::core::id::{CredentialName, NodeId, WriteId};
 use keyreeve::core::operator::{Status, Verdict};
-use keyreeve::core::record::{FaultClass, Record};
+use keyreeve::core::record::{FaultClass, HistoryKind, Record};
 use keyreeve::core::seal::{KeyRing, SealKey};
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
@@ -511,4 +511,35 @@ async fn a_chain_that_an_older_keyreeve_has_left_goes_on() {
         left = Some(kept);
     }
     assert_eq!((world.server.score().refreshes, world.server.score().reuses), (3, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_refresh_token_is_kept_also_where_nobody_can_use_its_access_token() {
+    for generation in [0, 1] {
+        let world = World::new(Rotation::Strict).await;
+        if generation > 0 {
+            let node = world.node(0);
+            renewed(&node, 1).await;
+            node.stop();
+        }
+        world.server.set_faults(Faults::next(3, Fault::BadToken)).unwrap();
+        let node = world.node(1);
+        let started = Instant::now();
+        while world.server.score().refreshes < 3 + generation {
+            assert!(started.elapsed() < Duration::from_secs(10), "{:?}", world.record().await);
+            // What is valid is served on, and what came is handed to nobody.
+            let served = node.token("c", 0, far(&node)).await.map(|served| served.generation).ok();
+            assert!(served == (generation > 0).then_some(1) || world.server.score().refreshes > 3 + generation);
+            let _ = node.renew("c").await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        renewed(&node, generation + 4).await;
+        renewed(&node, generation + 5).await;
+        let (score, record) = (world.server.score(), world.record().await.unwrap());
+        assert_eq!((score.reuses, score.families_revoked), (0, 0), "{score:?}");
+        let failed: Vec<_> = record.history.iter().filter(|entry| entry.kind == HistoryKind::Failed).collect();
+        assert_eq!(failed.len(), 3, "{record:?}");
+        assert!(failed.iter().all(|entry| entry.detail.contains("no header") && entry.detail.contains("is kept")));
+        assert_ne!(node.status_of("c", Some(&record)), Some(Status::NeedsReauth));
+    }
 }
