@@ -105,8 +105,11 @@ impl Oauth2Refresh {
             return Err(misconfigured(text.into()));
         }
         match text_of(TOKEN).filter(|_| before.spent.is_none()) {
-            // One that a chain has started from is used up, also on a node whose file is the old one.
-            Some(token) if !is_new => return Ok(Chain { token: Secret::new(token.to_owned()), seeds }),
+            // One that a chain has started from is used up, also on a node whose file is the old one. Where nothing is
+            // ever used up, another one than the latest is somebody's wish.
+            Some(token) if !is_new && (self.rotates || seeds.last() == Some(&digest)) => {
+                return Ok(Chain { token: Secret::new(token.to_owned()), seeds });
+            }
             None if !is_new && self.rotates => {
                 return Err(misconfigured("it is used up\nhint: put a new one where it is read from".into()));
             }

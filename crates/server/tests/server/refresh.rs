@@ -490,27 +490,60 @@ async fn a_chain_is_shown_to_the_server_and_by_the_client_that_it_came_from_and_
     }
 }
 
+/// A source by itself, in whose turn it is to mint.
+struct Alone {
+    asking: Asking,
+    left: Option<Kept>,
+}
+
+impl Alone {
+    fn new(world: &World) -> Self {
+        let text = "[credential.c]\nsource = \"oauth2-refresh\"\n[credential.c.params]\n";
+        let asking = Asking::new(&format!(
+            "{text}token_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n",
+            world.server.token_url(),
+            world.file().display(),
+            world.rotates,
+        ));
+        Self { asking, left: None }
+    }
+
+    /// Mints after what the mint before has left. Returns the refresh token that the next one would use.
+    async fn mint(&mut self) -> String {
+        let source = &self.asking.source;
+        let before = Before { kept: self.left.as_ref(), ..Before::default() };
+        let before = Before { announced: source.uses(before), ..before };
+        let (_, kept) = source.mint_after(&order(&self.asking.host, 20_000), "k", before).await.unwrap();
+        self.left = kept;
+        self.left.as_ref().unwrap().0["refresh_token"].expose().clone()
+    }
+}
+
 #[tokio::test]
 async fn a_chain_that_an_older_keyreeve_has_left_goes_on() {
     let world = World::new(Rotation::Strict).await;
-    let text = "[credential.c]\nsource = \"oauth2-refresh\"\n[credential.c.params]\n";
-    let asking = Asking::new(&format!(
-        "{text}token_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\n",
-        world.server.token_url(),
-        world.file().display(),
-    ));
-    let mut left: Option<Kept> = None;
+    let mut alone = Alone::new(&world);
     for _ in 0..3 {
-        let before = Before { kept: left.as_ref(), ..Before::default() };
-        let before = Before { announced: asking.source.uses(before), ..before };
-        let (_, kept) = asking.source.mint_after(&order(&asking.host, 20_000), "k", before).await.unwrap();
-        let mut kept = kept.unwrap();
+        alone.mint().await;
         // It did not write down whose the chain is.
-        assert!(kept.0.remove("of").is_some());
-        assert_eq!(kept.0.keys().collect::<Vec<_>>(), ["refresh_token", "seeds"]);
-        left = Some(kept);
+        let kept = &mut alone.left.as_mut().unwrap().0;
+        assert!(kept.remove("of").is_some());
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["refresh_token", "seeds"]);
     }
     assert_eq!((world.server.score().refreshes, world.server.score().reuses), (3, 0));
+}
+
+#[tokio::test]
+async fn where_nothing_rotates_the_token_in_the_file_is_used_also_an_earlier_one() {
+    let world = World::new(Rotation::None).await;
+    let mut alone = Alone::new(&world);
+    let first = std::fs::read_to_string(world.file()).unwrap();
+    assert_eq!(alone.mint().await, first);
+    world.consent();
+    let second = std::fs::read_to_string(world.file()).unwrap();
+    assert_eq!((alone.mint().await, alone.mint().await), (second.clone(), second));
+    world.put(&first);
+    assert_eq!((alone.mint().await, alone.mint().await), (first.clone(), first), "an operator took the change back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
