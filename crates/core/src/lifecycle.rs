@@ -209,6 +209,8 @@ pub struct Renewer {
     sent: Option<WriteId>,
     /// What is published is late by this node's own clocks, whatever they say about when it falls due.
     is_late: bool,
+    /// This node has handed out generations up to this one.
+    counted: u64,
 }
 
 impl Renewer {
@@ -223,6 +225,12 @@ impl Renewer {
     /// which it falls due is behind. Whichever it is, the next generation ends it, and the floor bounds what it costs.
     pub const fn heed_own_clocks(&mut self, is_late: bool) {
         self.is_late = is_late;
+    }
+
+    /// Says up to which generation this node has handed out any. What it mints gets a higher number, also in a register that
+    /// has counted less far: one that lost its records, or another one.
+    pub const fn heed_count(&mut self, counted: u64) {
+        self.counted = counted;
     }
 
     /// Takes in an event and says what to do. Events that the phase does not wait for are ignored.
@@ -446,7 +454,7 @@ impl Renewer {
                 let earliest =
                     record.newest().map_or(Timestamp(0), |newest| newest.issued_at.plus(rules.min_interval_ms));
                 let issued_at = ctx.now.wall.minus(rules.backdate_ms).max(earliest);
-                record.generation = record.generation.saturating_add(1);
+                record.generation = record.generation.max(self.counted).saturating_add(1);
                 (issued_at, issued_at.plus(rules.life_ms), false)
             }
         };

@@ -142,8 +142,10 @@ impl Pass<'_> {
         let now = self.inner.host.now();
         let ctx = Context { rules: self.rules, me: &self.inner.me, now, fresh };
         let is_late = matches!(&event, Event::Read(Some(record)) if self.is_late(record, now));
+        let counted = self.cell.counted();
         let mut state = self.cell.lock();
         state.renewer.heed_own_clocks(is_late);
+        state.renewer.heed_count(counted);
         state.renewer.step(ctx, event)
     }
 
@@ -469,6 +471,11 @@ impl Inner {
         let held = cell.snapshot.load();
         let view = held.as_ref().map(|snapshot| snapshot.view).unwrap_or_default();
         let Some(view) = view.adopt(record, now) else { return Ok(()) };
+        // What is valid came from another register, and this one has nothing valid yet.
+        let is_over = record.newest().is_some_and(|newest| newest.expires_at <= now.latest());
+        if is_over && held.as_ref().is_some_and(|snapshot| snapshot.view.newest_generation() == 0) {
+            return Ok(());
+        }
         let open = |generation: u64| -> Result<Option<Arc<Issued>>, Error> {
             if let Some(issued) = held.as_ref().and_then(|snapshot| snapshot.issued(generation)) {
                 return Ok(Some(Arc::clone(issued)));
