@@ -397,9 +397,13 @@ impl Renewer {
         }
     }
 
-    /// Milliseconds until the holder of `intent` certainly no longer believes in its lease.
+    /// Milliseconds until the holder of `intent` certainly no longer believes in its lease. One that has written a doubt does
+    /// not: its call is over. Only what it sent may still arrive upstream, which matters wherever mints have to be apart.
     fn lease_left(&self, ctx: Context<'_>, intent: &Intent) -> u64 {
         let rules = ctx.rules;
+        if intent.doubt.is_some() && rules.mode == Mode::Lease {
+            return 0;
+        }
         let observed = self.seen_for(ctx, intent, rules.takeover_ms);
         observed.min(walled_left(ctx, intent.started_at.plus(rules.skew_ms).plus(rules.lease_ms)))
     }

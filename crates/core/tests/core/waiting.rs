@@ -171,6 +171,27 @@ fn in_lease_mode_the_next_generation_is_minted_as_soon_as_the_lease_is_over() {
 }
 
 #[test]
+fn a_lease_is_over_as_soon_as_its_holder_says_that_its_call_is() {
+    // It waited for an answer as long as it may, and none came: nobody has to wait for the rest of its lease.
+    let (mut a, mut b, mut store) = (Node::new("a", lease()), Node::new("b", lease()), first("a"));
+    a.acquire(50 * MINUTE, &mut store);
+    let over = 50 * MINUTE + 10 * SECOND;
+    let (hold_ms, why) = a.settle(over, &mut store, unknown());
+    assert_eq!(why, Why::BackOff);
+    assert!((2 * SECOND..=3 * SECOND).contains(&hold_ms), "the first hold: {hold_ms}");
+    assert_eq!(b.rest(over, &store), (hold_ms, Why::BackOff), "a node that has not looked before waits no longer");
+    assert_eq!(a.rest(over + hold_ms - 1, &store), (1, Why::BackOff));
+    let order = b.acquire(over + hold_ms, &mut store);
+    assert_eq!((order.generation, order.epoch, order.is_replay), (3, 2, false));
+    // Where mints have to be apart, what was sent may still arrive.
+    let (mut a, mut store) = (Node::new("a", replay()), first("a"));
+    a.acquire(DUE, &mut store);
+    assert_eq!(a.settle(DUE + 10 * SECOND, &mut store, unknown()).1, Why::InDoubt);
+    assert_eq!(a.rest(DUE + 25 * SECOND - 1, &store), (1, Why::InDoubt));
+    assert!(a.acquire(DUE + 25 * SECOND, &mut store).is_replay);
+}
+
+#[test]
 fn a_replay_mints_the_same_generation_with_the_same_inputs_however_often_holders_crash() {
     let (mut a, mut store) = (Node::new("a", replay()), first("a"));
     let original = a.acquire(DUE, &mut store);
@@ -244,7 +265,7 @@ fn where_a_mint_cannot_be_repeated_only_an_operator_goes_on() {
     let (mut a, mut b, mut store) = (Node::new("a", rules.clone()), Node::new("b", rules), first("a"));
     a.acquire(50 * MINUTE, &mut store);
     a.settle(50 * MINUTE + SECOND, &mut store, unknown());
-    assert_eq!(b.rest(50 * MINUTE + SECOND, &store).1, Why::InDoubt);
+    assert_eq!(b.rest(50 * MINUTE + SECOND, &store), (2 * SECOND, Why::NeedsOperator), "at once");
     for minutes in [51, 60, 600, 60_000] {
         assert_eq!(b.rest(minutes * MINUTE, &store), (2 * SECOND, Why::NeedsOperator));
         assert_eq!(a.rest(minutes * MINUTE, &store).1, Why::NeedsOperator);

@@ -189,6 +189,8 @@ pub(super) struct State {
     error: Option<Box<(Error, Mono)>>,
     pub(super) why: Option<Why>,
     pub(super) status: Option<Status>,
+    /// What there was to hand out when a pass last ended, and the newest generation.
+    pub(super) told: Option<(Option<u64>, u64)>,
 }
 
 /// Who is told what of a pass.

@@ -163,8 +163,9 @@ impl Pass<'_> {
         if let Some(error) = &error {
             tracing::debug!(credential = %self.cell.name, kind = error.kind.as_str(), "{}", error.message);
         }
-        let is_news = why != Why::Held || error.is_some() || self.cell.serve(now, 0).is_some();
+        let has = (self.cell.serve(now, 0).map(|served| served.generation), self.cell.newest_generation());
         let mut state = self.cell.lock();
+        let is_news = why != Why::Held || error.is_some() || state.told != Some(has);
         if std::mem::take(&mut state.is_asked_again) {
             return false;
         }
@@ -178,6 +179,7 @@ impl Pass<'_> {
         state.why = Some(why);
         state.status = Some(status(self.rules, learnt.record.as_deref(), now));
         state.wake_at = Some(wake_at);
+        state.told = Some(has);
         state.finish(now.mono, error, is_news);
         drop(state);
         if !self.inner.timer.is_stopped() {
@@ -195,9 +197,14 @@ impl Pass<'_> {
         let record = learnt.record.as_deref();
         let failure = record.and_then(|record| record.failure.as_ref());
         let said = failure.map_or("no reason was recorded", |failure| failure.message.as_str());
-        // Where an operator has to say, that is so from the moment of the doubt on.
-        let is_for_operator = why == Why::InDoubt && self.rules.on_doubt == OnDoubt::Reauthorize;
-        match if is_for_operator { Why::NeedsOperator } else { why } {
+        let has_intent = record.is_some_and(|record| record.intent.is_some());
+        // Where an operator has to say, that is so from the moment of the doubt on; and a doubt is more than a failure.
+        let why = match why {
+            Why::InDoubt if self.rules.on_doubt == OnDoubt::Reauthorize => Why::NeedsOperator,
+            Why::BackOff if has_intent => Why::InDoubt,
+            why => why,
+        };
+        match why {
             Why::Fresh | Why::Held => None,
             Why::BackOff => {
                 let kind = failure.map_or(ErrorKind::UpstreamFailed, |failure| ErrorKind::of_fault(failure.class));

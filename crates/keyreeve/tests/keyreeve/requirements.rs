@@ -210,6 +210,29 @@ async fn r1_a_caller_of_another_node_is_woken_for_news_only() {
     assert!(polls.get() <= 4, "polled {} times", polls.get());
 }
 
+/// R1: nor for a credential that it has seen, where it waits for one that lives longer.
+#[tokio::test(start_paused = true)]
+async fn r1_a_caller_that_wants_more_life_is_woken_for_news_only() {
+    let fleet = Fleet::new(2, lease());
+    for node in &fleet.nodes {
+        assert_eq!(node.token().await.unwrap().generation, 1);
+    }
+    // Valid for a while yet, and being renewed by the first.
+    pass(40 * MINUTE).await;
+    fleet.upstream.delay_ms.store(2 * SECOND, std::sync::atomic::Ordering::SeqCst);
+    fleet.nodes[0].outbound.report("push", 1).await.unwrap();
+    pass(100).await;
+    assert_eq!(fleet.upstream.call_count(), 2);
+    let (node, polls) = (&fleet.nodes[1], std::cell::Cell::new(0));
+    let mut asking = std::pin::pin!(node.outbound.token("push", 50 * MINUTE, node.host.now().mono.plus(4 * SECOND)));
+    let waiting = std::future::poll_fn(|context| {
+        polls.set(polls.get() + 1);
+        asking.as_mut().poll(context)
+    });
+    assert_eq!(waiting.await.unwrap().generation, 2);
+    assert!(polls.get() <= 5, "polled {} times", polls.get());
+}
+
 /// R1: of a slow store less is asked, but one read that was held up does not keep its node's callers waiting.
 #[tokio::test(start_paused = true)]
 async fn r1_a_read_that_was_held_up_delays_no_caller() {
