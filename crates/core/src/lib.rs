@@ -17,7 +17,9 @@
 //! - [`issuer`]: the signing keys of an issuer, their phases and who changes them
 //! - [`jwt`]: tokens and keys, parsed and judged; only verification makes a `Verified<Claims>`
 //! - [`json`]: JSON from strangers, read once and strictly
+//! - [`revocation`]: what has been taken back before its time, and what each node has applied
 //! - [`revoked`]: which tokens of an issuer are refused before their time
+//! - [`token`]: opaque access tokens: their text, their record, what they are good for
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
@@ -33,10 +35,12 @@ pub mod operator;
 pub mod policy;
 pub mod quiet;
 pub mod record;
+pub mod revocation;
 pub mod revoked;
 pub mod rules;
 pub mod schedule;
 pub mod seal;
 pub mod secret;
 pub mod time;
+pub mod token;
 pub mod view;

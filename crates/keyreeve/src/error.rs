@@ -34,11 +34,13 @@ pub enum ErrorKind {
     RecordRefused,
     /// Somebody else changed the same thing at the same time. Try again.
     Conflict,
+    /// Something that was asked for cannot be had. Look at the message.
+    Unacceptable,
 }
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NotFound,
         Self::StoreUnavailable,
         Self::UpstreamTimeout,
@@ -53,6 +55,7 @@ impl ErrorKind {
         Self::SealKeyMissing,
         Self::RecordRefused,
         Self::Conflict,
+        Self::Unacceptable,
     ];
 
     /// The name used in problem types, logs and metrics.
@@ -73,6 +76,7 @@ impl ErrorKind {
             Self::SealKeyMissing => "seal-key-missing",
             Self::RecordRefused => "record-refused",
             Self::Conflict => "conflict",
+            Self::Unacceptable => "unprocessable",
         }
     }
 

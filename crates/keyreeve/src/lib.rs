@@ -4,6 +4,7 @@
 //! knows ports, not platforms: time, chance, tasks, processes and sockets come in through [`port`].
 //!
 //! - [`port`]: the traits that touch the world
+//! - [`access`]: opaque access tokens: made, checked, taken back
 //! - [`engine`]: stores behind the [`port::Register`]
 //! - [`source`]: how credentials are minted
 //! - [`inbound`]: tokens that are signed for others
@@ -12,10 +13,12 @@
 //! - [`crypto`]: the primitives, by pure Rust and by aws-lc
 //! - [`seal`]: the keys that what is stored is sealed with
 //! - [`inbound`]: whose tokens are accepted, and what their holders may do
+//! - [`revocation`]: what is refused before its time, on every node
 //! - [`jwt`]: tokens signed and verified, for Rust programs too
 //! - [`http`]: the HTTP API, on any home
 //! - `system`: the operating system behind the ports, where the feature of that name is on
 
+pub mod access;
 pub mod clock;
 pub mod config;
 pub mod crypto;
@@ -27,7 +30,9 @@ pub mod inbound;
 pub mod jwt;
 pub mod outbound;
 pub mod port;
+pub mod revocation;
 pub mod seal;
+mod seen;
 pub mod source;
 #[cfg(feature = "system")]
 pub mod system;

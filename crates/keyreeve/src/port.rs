@@ -7,14 +7,17 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use keyreeve_core::id::WriteId;
 use keyreeve_core::secret::Secret;
-use keyreeve_core::time::{Moment, Mono};
+use keyreeve_core::time::{Moment, Mono, Timestamp};
 
 /// The longest register key, in bytes.
 pub const KEY_BYTES_MAX: usize = 128;
 /// The largest page of [`Register::list`].
 pub const LIST_MAX: usize = 1000;
+/// The keys whose changes [`Register::changes`] tells: others change often, and nobody waits for them.
+pub const FOLLOWED: &str = "rl/";
 
 /// A register key: printable ASCII, at most [`KEY_BYTES_MAX`] bytes, made only by this crate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +45,39 @@ impl Key {
     /// The key of an issuer's revoked tokens.
     pub(crate) fn of_revoked(digest: &str) -> Self {
         Self(format!("rv/{digest}"))
+    }
+
+    /// The key of an access token's record, from the digits of its id.
+    pub(crate) fn of_token(id: &str) -> Self {
+        Self(format!("tk/{id}"))
+    }
+
+    /// The place of an access token in the list of its target. Newer ones come first.
+    pub(crate) fn of_place(target: &str, created_at: Timestamp, id: &str) -> Self {
+        Self(format!("{}{:016x}{id}", Self::places(target), u64::MAX - created_at.0))
+    }
+
+    /// What the places of a target's tokens begin with, from the hex digest of the target.
+    pub(crate) fn places(target: &str) -> String {
+        format!("tl/{target}/")
+    }
+
+    /// The key of the key of token hashes.
+    pub(crate) fn of_hash_key() -> Self {
+        Self("th/1".to_owned())
+    }
+
+    /// Where the keys of nodes begin.
+    pub(crate) const NODES: &'static str = "nr/";
+
+    /// The key of the log of revocations.
+    pub(crate) fn of_revocations() -> Self {
+        Self("rl/all".into())
+    }
+
+    /// The key of what a node has applied.
+    pub(crate) fn of_node(name: &str) -> Option<Self> {
+        Self::new(format!("{}{name}", Self::NODES))
     }
 
     /// The key.
@@ -126,6 +162,15 @@ pub trait Register: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError>;
+
+    /// Keys under [`FOLLOWED`] soon after somebody has changed them, where the engine can tell; `None` where it cannot.
+    ///
+    /// A hint that saves waiting, never the truth: it may come late, twice, or not at all, so whoever follows also reads
+    /// from time to time. After every gap that the engine knows of, each key there is comes once. Ends never; whoever drops
+    /// it is done.
+    fn changes(&self) -> Option<BoxStream<'static, Key>> {
+        None
+    }
 }
 
 /// A cache that several copies of this program share. It may forget, lag, or lie: what it holds is sealed, and decides

@@ -24,6 +24,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Work with the credentials of a running node.
     Credential(CredentialArgs),
+    /// Make access tokens, look at them, take them back, on a running node.
+    #[command(subcommand)]
+    Token(crate::client::TokenCommand),
     /// Run a program with a credential, and tell it of renewals.
     Run(crate::run_cmd::RunArgs),
     /// Print AWS keys for the `credential_process` of a profile.
@@ -42,6 +45,8 @@ pub(crate) enum Command {
     /// Make keys and secrets; look at, rotate and retire the signing keys of a running node.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Have tokens refused from now on, on every node.
+    Revoke(crate::client::RevokeArgs),
     /// Sign, verify and look into tokens, without a node.
     #[command(subcommand)]
     Jwt(JwtCommand),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keyreeve::access::Tokens;
 use keyreeve::core::id::NodeId;
 use keyreeve::core::jwt::{Algorithm, Expected};
 use keyreeve::core::policy::Source;
@@ -14,14 +15,18 @@ use keyreeve::inbound::issuer::{Issuers, KeyMaker, KeyPair, Parts};
 use keyreeve::inbound::{Issuing, Trusted};
 use keyreeve::jwt::{Verifier, generate};
 use keyreeve::port::Host;
+use keyreeve::revocation::Revocations;
 
 use crate::exit::{Code, Failure};
 use crate::load::{Ground, Store};
 
-/// Who starts issuers, and those it had before.
+/// Who starts what goes on in the background, and what it had before.
 pub(crate) struct Signs<'a> {
     pub(crate) node: &'a NodeId,
     pub(crate) previous: Option<&'a Issuers>,
+    pub(crate) tokens: Option<&'a Tokens>,
+    /// What it follows already.
+    pub(crate) followed: Option<&'a Revocations>,
 }
 
 /// Generates keys on a thread of their own: an RSA key takes a fraction of a second.

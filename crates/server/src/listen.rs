@@ -15,11 +15,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Body;
 use http::Request;
 use keyreeve::config::Bind;
-use keyreeve::http::{ClientCertificate, Peer, Site};
+use keyreeve::http::{Peer, Site};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use tls::Shown;
 pub(crate) use tls::Tls;
 
 /// After a failed `accept` (out of file descriptors, mostly) this long passes before the next.
@@ -250,13 +251,15 @@ impl Accepting {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { answerer, stopped, .. } = self;
+        let Self { answerer, tls, stopped, .. } = self;
         let answer = move |mut request: Request<Body>| {
             // Most peers are nobody yet, which is not worth an allocation.
             match &who {
                 Who::Unknown => None,
                 Who::Local(peer) => request.extensions_mut().insert(*peer).map(drop),
-                Who::Certified(certificate) => request.extensions_mut().insert(certificate.clone()).map(drop),
+                Who::Certified(shown) => {
+                    request.extensions_mut().insert(shown.certificate(tls.load().as_ref())).map(drop)
+                }
             };
             answerer.load().answer(request)
         };
@@ -288,7 +291,7 @@ enum Who {
     /// On this machine.
     Local(Peer),
     /// By its certificate.
-    Certified(ClientCertificate),
+    Certified(Shown),
 }
 
 async fn until_true(flag: &mut watch::Receiver<bool>) {

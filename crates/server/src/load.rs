@@ -1,13 +1,18 @@
 //! From a configuration file to the parts of a running node.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
+use keyreeve::access::{self, Tokens};
+use keyreeve::config::{
+    Config, ConfigRead, Home, PostgresUrl, Problem, Problems, ReadOptions, SecretRef, Severity, StoreUrl,
+};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
+use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
+use keyreeve::engine::postgres::{self, Postgres};
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
 use keyreeve::engine::wire::SigningKey;
@@ -15,6 +20,7 @@ use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
 use keyreeve::port::{Host, Register, Secrets};
+use keyreeve::revocation::{self, Revocations};
 use keyreeve::seal::seal_keys;
 use keyreeve::source::{self, Tools};
 
@@ -94,6 +100,8 @@ fn host_ms(scale: f64, real_ms: u64) -> u64 {
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) url: StoreUrl,
+    /// What else its connections are made with: `store.password` and `store.ca`.
+    access: (Option<SecretRef>, Option<PathBuf>),
     answer_ms: u64,
     pub(crate) register: Arc<dyn Register>,
 }
@@ -106,6 +114,8 @@ pub(crate) struct Loaded {
     pub(crate) store: Option<Store>,
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
+    pub(crate) tokens: Option<Tokens>,
+    pub(crate) revocations: Option<Revocations>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
 }
@@ -222,11 +232,54 @@ pub(crate) async fn load(
         }),
     };
     // Last, because it starts something.
+    let revocations = follow(&config, ground, signs, store.as_ref());
+    let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()), revocations.as_ref())?;
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
-    let inbound = Inbound::new(trusted, &config.gates, config.policy.clone(), secret);
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing })
+    let inbound = Inbound::revoking(trusted, &config.gates, config.policy.clone(), secret, revocations.clone());
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, revocations })
+}
+
+/// Starts to follow what is revoked; not where the configuration says nothing of it.
+fn follow(config: &Config, ground: &Ground, signs: &Signs<'_>, store: Option<&Store>) -> Option<Revocations> {
+    let (settings, store) = (config.revocation?, store?);
+    let parts = revocation::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(LocalCrypto),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Some(Revocations::start(parts, settings, signs.followed))
+}
+
+/// Starts the access tokens of a configuration; none where it has none.
+fn start_tokens(
+    config: &Config,
+    ground: &Ground,
+    signs: &Signs<'_>,
+    (store, keys): (Option<&Store>, Option<&KeyRing>),
+    revocations: Option<&Revocations>,
+) -> Result<Option<Tokens>, Failure> {
+    if config.tokens.is_empty() {
+        return Ok(None);
+    }
+    let (Some(store), Some(keys), Some(revocations)) = (store, keys, revocations) else {
+        return Err(Failure::new(Code::Usage, "access tokens need `store` and `seal.keys`"));
+    };
+    let parts = access::Parts {
+        node: signs.node.clone(),
+        host: Arc::clone(&ground.host),
+        register: Arc::clone(&store.register),
+        crypto: Arc::new(LocalCrypto),
+        keys: keys.clone(),
+        revocations: revocations.clone(),
+        imported: BTreeMap::new(),
+        bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
+        store_ms: ground.host_ms(config.store_ms),
+    };
+    Ok(Some(Tokens::start(parts, &config.tokens, signs.tokens)))
 }
 
 /// Opens the register.
@@ -247,12 +300,34 @@ pub(crate) async fn open_store(config: &Config, ground: &Ground) -> Result<Store
                 }
             }
         }
+        StoreUrl::Postgres(url) => faults.around_register(postgres(config, url, ground).await?),
         StoreUrl::Remote(origin) => faults.around_register(remote(config, origin, ground)?),
         StoreUrl::DurableObject(_) | StoreUrl::Bucket(_) => {
             return Err(Failure::new(Code::Usage, format!("`{}` is a binding of a Worker", config.store)));
         }
     };
-    Ok(Store { url: config.store.clone(), answer_ms: config.store_ms, register })
+    Ok(Store { url: config.store.clone(), access: asked_with(config), answer_ms: config.store_ms, register })
+}
+
+fn asked_with(config: &Config) -> (Option<SecretRef>, Option<PathBuf>) {
+    (config.store_password.clone(), config.store_ca.clone())
+}
+
+/// A server that is away keeps no node from starting, and one that says no does.
+async fn postgres(config: &Config, url: &PostgresUrl, ground: &Ground) -> Result<Postgres, Failure> {
+    let settings = postgres::Settings {
+        url: url.clone(),
+        password: config.store_password.clone(),
+        authorities: config.store_ca.clone(),
+        answer_ms: config.store_ms,
+    };
+    let failed = |error: postgres::OpenError| Failure::new(Code::Unavailable, error.to_string());
+    let register = Postgres::new(settings, Arc::clone(&ground.secrets), Arc::clone(&ground.host)).map_err(failed)?;
+    match register.check().await {
+        Err(error @ postgres::OpenError::Away { .. }) => tracing::warn!("{error}"),
+        outcome => outcome.map_err(failed)?,
+    }
+    Ok(register)
 }
 
 /// A Worker is first asked when something is needed of it, as any node that starts while it is away.
@@ -270,6 +345,7 @@ impl Store {
         let is_usable = match &self.url {
             StoreUrl::Memory => true,
             StoreUrl::Sqlite(_) => self.answer_ms == config.store_ms,
+            StoreUrl::Postgres(_) => self.answer_ms == config.store_ms && self.access == asked_with(config),
             // Nothing is held open, and the key behind its reference may be another one.
             _ => false,
         };

@@ -12,8 +12,6 @@ use keyreeve::port::{Host, Http as _, HttpError, Via};
 
 use crate::fetch::{Fetch, FetchSettings, failed};
 
-/// Between two pieces of an answer this long may pass, in milliseconds.
-const IDLE_MS: u64 = 60_000;
 /// How many connections are kept for the next request, per upstream.
 const KEPT_MAX: usize = 32;
 
@@ -30,7 +28,7 @@ impl Streams {
     /// # Errors
     /// A sentence about a client that cannot be made.
     pub fn new(host: Arc<dyn Host>) -> Result<Self, String> {
-        let settings = FetchSettings { kept_max: KEPT_MAX, idle_ms: Some(IDLE_MS), ..FetchSettings::default() };
+        let settings = FetchSettings { kept_max: KEPT_MAX, ..FetchSettings::default() };
         Ok(Self { fetch: Arc::new(Fetch::new(host, &settings)?), via: None })
     }
 
@@ -65,5 +63,43 @@ impl Passage for Streams {
         let answer = client.execute(sent).await.map_err(|error| failed(&error))?;
         let answer: Response<reqwest::Body> = answer.into();
         Ok(answer.map(Body::new))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::host::OsHost;
+
+    /// How long nothing passes is for the gate to judge: the client has no opinion of its own.
+    #[tokio::test]
+    async fn a_head_and_a_body_may_take_as_long_as_whoever_asks_waits() {
+        const SLOW: Duration = Duration::from_secs(600);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let upstream = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"\r\n\r\n") {
+                assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+            }
+            // Not before: connecting has a limit, and is real.
+            tokio::time::pause();
+            for piece in [&b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"[..], b"o", b"k"] {
+                tokio::time::sleep(SLOW).await;
+                stream.write_all(piece).await.unwrap();
+            }
+        });
+        let streams = Streams::new(Arc::new(OsHost::new())).unwrap();
+        let answer = streams.send(Request::get(url).body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        upstream.await.unwrap();
     }
 }

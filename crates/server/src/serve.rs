@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use keyreeve::access::Tokens;
 use keyreeve::config::{Bind, ClientConfig, ClientProof, Config, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::crypto::LocalCrypto;
@@ -14,6 +15,7 @@ use keyreeve::http::{self, Api, Live};
 use keyreeve::inbound::Fetched;
 use keyreeve::inbound::issuer::Issuers;
 use keyreeve::outbound::{Outbound, Parts, Previous};
+use keyreeve::revocation::Revocations;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::task::AbortHandle;
 
@@ -71,6 +73,8 @@ pub(crate) struct Node {
     api: Arc<Api>,
     outbound: Outbound,
     issuers: Option<Issuers>,
+    tokens: Option<Tokens>,
+    revocations: Option<Revocations>,
     listeners: Vec<Listening>,
     store: Option<Store>,
     fetched: BTreeMap<String, Fetched>,
@@ -100,7 +104,7 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let signs = Signs { node: &name, previous: None };
+        let signs = Signs { node: &name, previous: None, tokens: None, followed: None };
         let loaded = load::load(config, &ground, None, BTreeMap::new(), &signs).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
@@ -120,6 +124,7 @@ impl Node {
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
         let issuers = loaded.issuing.map(|issuing| issuing.issuers);
+        let (tokens, revocations) = (loaded.tokens, loaded.revocations);
         let files = Files::keep(&loaded.config, &outbound, &ground.host);
         let mut node = Self {
             settings,
@@ -128,6 +133,8 @@ impl Node {
             api,
             outbound,
             issuers,
+            tokens,
+            revocations,
             listeners,
             store,
             fetched,
@@ -189,7 +196,12 @@ impl Node {
                 added.push((door.clone(), bind(door).await?));
             }
         }
-        let signs = Signs { node: &self.name, previous: self.issuers.as_ref() };
+        let signs = Signs {
+            node: &self.name,
+            previous: self.issuers.as_ref(),
+            tokens: self.tokens.as_ref(),
+            followed: self.revocations.as_ref(),
+        };
         let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
@@ -200,6 +212,13 @@ impl Node {
         std::mem::replace(&mut self.outbound, outbound).stop();
         let issuers = loaded.issuing.as_ref().map(|issuing| issuing.issuers.clone());
         if let Some(earlier) = std::mem::replace(&mut self.issuers, issuers) {
+            earlier.stop();
+        }
+        if let Some(earlier) = std::mem::replace(&mut self.tokens, loaded.tokens.clone()) {
+            earlier.stop();
+        }
+        // What is known is known to the next one already.
+        if let Some(earlier) = std::mem::replace(&mut self.revocations, loaded.revocations.clone()) {
             earlier.stop();
         }
         self.store.clone_from(&loaded.store);
@@ -281,11 +300,18 @@ impl Node {
         if let Some(issuers) = &self.issuers {
             issuers.stop();
         }
+        if let Some(tokens) = &self.tokens {
+            tokens.stop();
+        }
         let listeners = self.listeners.into_iter().map(Listening::stop);
         let connections = tokio::time::timeout(DRAIN, futures::future::join_all(listeners));
         let host = &self.ground.host;
         let deadline = host.now().mono.plus(u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX));
         let (connections, ()) = futures::future::join(connections, self.outbound.drain(deadline)).await;
+        // Last: as long as anything is answered, revocations are followed.
+        if let Some(revocations) = &self.revocations {
+            revocations.leave().await;
+        }
         if connections.is_err() {
             tracing::warn!("some requests were not finished within {} s", DRAIN.as_secs());
         }
@@ -315,6 +341,7 @@ fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
         forward: None,
         inbound: Arc::clone(&loaded.inbound),
         issuing: loaded.issuing.clone(),
+        tokens: loaded.tokens.clone(),
     }
 }
 
@@ -349,7 +376,7 @@ fn tls_of(doors: &[Door], config: &Config, ground: &Ground) -> Result<Vec<Option
     let of = |(at, door): (usize, &Door)| {
         let Some(tls) = &door.tls else { return Ok(None) };
         let serves = matches!(&door.behind, Behind::Surfaces(surfaces) if surfaces.contains(&Surface::Oauth2));
-        let made = Tls::new(tls, asks && serves, ground.secrets.as_ref());
+        let made = Tls::new(tls, asks && serves, ground.secrets.as_ref(), Arc::clone(&ground.host));
         made.map(Some).map_err(|cause| Failure::new(Code::Usage, format!("`listener[{at}].tls`: {cause}")))
     };
     doors.iter().enumerate().map(of).collect()

@@ -191,6 +191,7 @@ pub(crate) fn site(
         forward,
         inbound,
         issuing: None,
+        tokens: None,
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let parts = ApiParts { host: Arc::clone(&ground.host), metrics: None, has_streams: false, version };

@@ -51,7 +51,7 @@ impl<'a> Delegation<'a> {
             return Err(Refusal::Expired { by_s: now_s.saturating_sub(ends_s) });
         }
         let subject = claims.subject().ok_or(Refusal::MissingClaim("sub"))?;
-        self.check_permission(claims)?;
+        claims.check_actor(self.actor, self.issuer)?;
         let mut draft = Draft::new()
             .text("iss", self.issuer)
             .text("sub", subject)
@@ -88,21 +88,14 @@ impl<'a> Delegation<'a> {
         Ok(draft.object("act", &act))
     }
 
-    /// RFC 8693 4.4: who says who may act for it is obeyed.
-    fn check_permission(&self, claims: &Claims) -> Result<(), Refusal> {
-        let Some(named) = claims.claim("may_act") else { return Ok(()) };
-        if named.member("sub").and_then(Node::text) == Some(self.actor) {
-            return Ok(());
-        }
-        Err(Refusal::Delegation(format!("`may_act` does not let `{}` act for the subject", Shown::of(self.actor))))
-    }
-
     fn scoped(&self, draft: Draft, claims: &Claims) -> Result<Draft, Refusal> {
         let has = |scope: &&str| claims.scopes().any(|one| one == *scope);
         match self.scopes {
             None => Ok(claims.text("scope").map_or(draft.clone(), |scope| draft.text("scope", scope))),
             Some(wanted) => match wanted.iter().find(|scope| !has(scope)) {
                 Some(more) => Err(more_than("scope", more)),
+                // RFC 6749 3.3: a scope that is empty is none.
+                None if wanted.is_empty() => Ok(draft),
                 None => Ok(draft.text("scope", &wanted.join(" "))),
             },
         }
@@ -143,6 +136,20 @@ fn depth(act: Option<Node<'_>>) -> usize {
 }
 
 impl Claims {
+    /// Whether `actor`, as `issuer` calls it, may act for the subject (RFC 8693 4.4): anybody where there is no `may_act`, else
+    /// whom that names.
+    ///
+    /// # Errors
+    /// [`Refusal::Delegation`].
+    pub fn check_actor(&self, actor: &str, issuer: &str) -> Result<(), Refusal> {
+        let Some(named) = self.claim("may_act") else { return Ok(()) };
+        let is_here = named.member("iss").is_none_or(|named| named.text() == Some(issuer));
+        if is_here && named.member("sub").and_then(Node::text) == Some(actor) {
+            return Ok(());
+        }
+        Err(Refusal::Delegation(format!("`may_act` does not let `{}` act for the subject", Shown::of(actor))))
+    }
+
     /// Who acts for the subject (RFC 8693 4.1), the latest first. Only the first one is acting; the others did before.
     pub fn actors(&self) -> impl Iterator<Item = &str> {
         std::iter::successors(self.claim("act"), |act| act.member("act")).filter_map(|act| act.member("sub")?.text())

@@ -41,11 +41,12 @@ const CERTIFICATE: &str = "a client certificate";
 const SECRET: &str = "a secret";
 
 impl Config {
-    /// Whether anything is coordinated through the store: a credential, or the keys of an issuer.
+    /// Whether anything is coordinated through the store: a credential, the keys of an issuer, or what is revoked.
     #[must_use]
     pub fn needs_store(&self) -> bool {
         let is_shared = |credential: &CredentialConfig| matches!(credential.plan, Plan::Fleet(_));
-        !self.issuers.is_empty() || self.credentials.values().any(is_shared)
+        // Access tokens imply revocations.
+        !self.issuers.is_empty() || self.revocation.is_some() || self.credentials.values().any(is_shared)
     }
 
     /// Every binding that this configuration needs on a Worker.
@@ -108,7 +109,7 @@ fn uses(config: &Config) -> Vec<Use> {
         match &config.store {
             StoreUrl::DurableObject(name) => add("store.url".into(), OBJECT, name),
             StoreUrl::Bucket(name) => add("store.url".into(), BUCKET, name),
-            StoreUrl::Sqlite(_) | StoreUrl::Memory | StoreUrl::Remote(_) => {}
+            StoreUrl::Sqlite(_) | StoreUrl::Postgres(_) | StoreUrl::Memory | StoreUrl::Remote(_) => {}
         }
         for tier in &config.caches {
             if let CacheTier::Kv(name) = tier {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyreeve_core::id::{CredentialName, IssuerName};
+use keyreeve_core::token::is_target;
 
+use super::access::FamilyConfig;
 use super::issuer::IssuerConfig;
 use super::parse;
 use super::problem::{Fault, shown};
@@ -13,7 +15,7 @@ use super::types::{Action, Bind, CallerConfig, CredentialConfig, Listener, Proof
 
 /// The most callers.
 const CALLERS_MAX: usize = 4096;
-const ACTIONS: [(&str, Action); 12] = [
+const ACTIONS: [(&str, Action); 15] = [
     ("list", Action::List),
     ("token", Action::Token),
     ("report", Action::Report),
@@ -26,9 +28,14 @@ const ACTIONS: [(&str, Action); 12] = [
     ("rotate", Action::Rotate),
     ("retire", Action::Retire),
     ("verify", Action::Verify),
+    ("tokens", Action::Tokens),
+    ("grant", Action::Grant),
+    ("revoke", Action::Revoke),
 ];
 /// What is done to issuers.
 const ON_ISSUERS: [Action; 3] = [Action::Keys, Action::Rotate, Action::Retire];
+/// What is done to access tokens.
+const ON_TOKENS: [Action; 2] = [Action::Tokens, Action::Grant];
 
 /// Reads all callers.
 pub(super) fn all(
@@ -36,6 +43,7 @@ pub(super) fn all(
     listeners: &[Listener],
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
     issuers: &BTreeMap<IssuerName, IssuerConfig>,
+    tokens: &BTreeMap<String, FamilyConfig>,
 ) -> BTreeMap<String, CallerConfig> {
     let named = sheet.named("caller.*");
     if named.len() > CALLERS_MAX {
@@ -47,7 +55,7 @@ pub(super) fn all(
     let mut callers: BTreeMap<String, CallerConfig> = BTreeMap::new();
     let mut proofs = BTreeMap::new();
     for named in named {
-        let Some(caller) = one(sheet, &named, listeners, credentials, issuers) else { continue };
+        let Some(caller) = one(sheet, &named, listeners, credentials, (issuers, tokens)) else { continue };
         let proof = match &caller.proof {
             Proof::KeySha256(hash) => ("key_sha256", hash.to_vec()),
             Proof::Uid(uid) => ("uid", uid.to_be_bytes().to_vec()),
@@ -70,7 +78,7 @@ fn one(
     named: &Named,
     listeners: &[Listener],
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
-    issuers: &BTreeMap<IssuerName, IssuerConfig>,
+    (issuers, tokens): (&BTreeMap<IssuerName, IssuerConfig>, &BTreeMap<String, FamilyConfig>),
 ) -> Option<CallerConfig> {
     let is_name = CredentialName::parse(&named.key).is_ok_and(|name| name.tenant().is_none());
     if !is_name {
@@ -104,8 +112,9 @@ fn one(
     let can = actions(&mut scope);
     let patterns = patterns(&mut scope, &can, credentials);
     let issuers = issuer_patterns(&mut scope, &can, issuers);
+    let tokens = token_patterns(&mut scope, &can, tokens);
     let proof = hash.map(Proof::KeySha256).or(uid.map(Proof::Uid))?;
-    Some(CallerConfig { proof, can, credentials: patterns, issuers })
+    Some(CallerConfig { proof, can, credentials: patterns, issuers, tokens })
 }
 
 fn actions(scope: &mut Scope<'_>) -> BTreeSet<Action> {
@@ -128,8 +137,11 @@ fn patterns(
     can: &BTreeSet<Action>,
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
 ) -> Vec<String> {
-    let is_elsewhere =
-        |action: &Action| ON_ISSUERS.contains(action) || matches!(action, Action::Metrics | Action::Verify);
+    let is_elsewhere = |action: &Action| {
+        ON_ISSUERS.contains(action)
+            || ON_TOKENS.contains(action)
+            || matches!(action, Action::Metrics | Action::Verify | Action::Revoke)
+    };
     let needs_some = can.iter().any(|action| !is_elsewhere(action));
     let Some(texts) = scope.texts("credentials") else {
         if needs_some && !scope.is_written("credentials") {
@@ -200,6 +212,40 @@ fn issuer_patterns(
         if !issuers.keys().any(fits) {
             let message = format!("`{path}` fits no issuer: {}", shown(text));
             scope.sheet.warn(&path, origin.clone(), message, "issuers have the names under `[issuer.NAME]`");
+        }
+    }
+    texts.into_iter().map(|(text, _)| text).collect()
+}
+
+fn token_patterns(
+    scope: &mut Scope<'_>,
+    can: &BTreeSet<Action>,
+    families: &BTreeMap<String, FamilyConfig>,
+) -> Vec<String> {
+    let needs_some = can.iter().any(|action| ON_TOKENS.contains(action));
+    let Some(texts) = scope.texts("tokens") else {
+        if needs_some && !scope.is_written("tokens") {
+            scope.missing("tokens");
+        }
+        return Vec::new();
+    };
+    for (at, (text, origin)) in texts.iter().enumerate() {
+        let path = format!("{}[{at}]", scope.path("tokens"));
+        let (start, is_whole) = text.strip_suffix('*').map_or((text.as_str(), true), |start| (start, false));
+        let target = start.split_once('/').map(|(_, target)| target);
+        if start.contains('*') || (is_whole && !target.is_some_and(is_target)) {
+            let must =
+                format!("must be `FAMILY/TARGET`, or the start of such with one `*` at its end, not {}", shown(text));
+            scope.sheet.fault(&path, origin.clone(), &Fault::new(must, "for example `tokens = [\"cdn/*\"]`"), None);
+            continue;
+        }
+        let fits = |family: &String| match start.split_once('/') {
+            Some((own, _)) => family == own,
+            None => family.starts_with(start),
+        };
+        if !families.keys().any(fits) {
+            let message = format!("`{path}` fits no family of access tokens: {}", shown(text));
+            scope.sheet.warn(&path, origin.clone(), message, "families have the names under `[token.NAME]`");
         }
     }
     texts.into_iter().map(|(text, _)| text).collect()

@@ -6,6 +6,7 @@
 //!
 //! This module opens no file and no secret: it knows where secrets are, and never what they are.
 
+mod access;
 mod asked;
 mod bindings;
 mod caller;
@@ -19,10 +20,12 @@ mod inject;
 mod issuer;
 mod parse;
 mod plan;
+mod postgres;
 mod problem;
 mod quiet;
 mod read;
 mod reference;
+mod revocation;
 mod schema;
 mod scope;
 mod settings;
@@ -36,6 +39,7 @@ mod value;
 mod verifier;
 mod via;
 
+pub use access::FamilyConfig;
 pub use asked::{
     AskingClient, AskingProof, AssertionConfig, AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,
     RefreshConfig, SignedAssertion, TokenConfig,
@@ -50,10 +54,13 @@ pub use inbound::{FetchConfig, GateConfig, KeysConfig, KeysUrl, Proxy, VerifierC
 pub use inject::InjectConfig;
 pub use issuer::IssuerConfig;
 pub(crate) use parse::is_local_address;
+pub use postgres::{PostgresUrl, Reach};
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};
 pub use reference::reference;
+pub use revocation::{OnStale, RevocationConfig};
 pub use schema::schema;
 pub use settings::settings;
 pub use sheet::Explained;
 pub use types::*;
+pub(crate) use units::duration;

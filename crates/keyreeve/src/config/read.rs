@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use keyreeve_core::id::{CredentialName, IssuerName};
 use toml::de::DeTable;
 
+use super::access::{self, FamilyConfig};
 use super::bindings;
 use super::caller;
 use super::client;
@@ -16,6 +18,7 @@ use super::hand_out;
 use super::issuer::{self, IssuerConfig};
 use super::parse;
 use super::problem::{Fault, Origin, Problem, Problems};
+use super::revocation;
 use super::scope::Scope;
 use super::sheet::{Explained, Named, Sheet};
 use super::tree::{Lines, entries};
@@ -25,6 +28,7 @@ use super::types::{
 use super::units::show_size;
 use super::value::show_secret;
 use super::verifier;
+use super::via;
 
 /// The largest configuration, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
@@ -129,13 +133,15 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let store = store(sheet);
     let store_ms = Scope::new(sheet, "store", "store").number("timeout");
     let (store_key, store_old_key) = store_keys(sheet, store.as_ref());
+    let (store_password, store_ca) = store_access(sheet, store.as_ref());
     let caches = caches(sheet);
     let clock_url = Scope::new(sheet, "clock", "clock").parsed("url", parse::clock_url, Clone::clone);
     let seal_keys = Scope::new(sheet, "seal", "seal").secrets("keys");
     let listeners = listeners(sheet);
     let credentials = credential::all(sheet, store.as_ref());
     let issuers = issuer::all(sheet, store_ms);
-    let callers = caller::all(sheet, &listeners, &credentials, &issuers);
+    let tokens = if cfg!(target_arch = "wasm32") { BTreeMap::new() } else { access::all(sheet) };
+    let callers = caller::all(sheet, &listeners, &credentials, &issuers, &tokens);
     served(sheet, &listeners, &issuers);
     let verifiers = verifier::all(sheet);
     let clients = client::all(sheet, (&issuers, &listeners), &verifiers.keys().cloned().collect());
@@ -148,10 +154,17 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         (metadata, hand_out::files(sheet, &credentials))
     };
     let policy = gate::policy(sheet, &verifiers, &gates.auth);
+    // As above: what only a native node can have.
+    let revocation = if cfg!(target_arch = "wasm32") { None } else { revocation::one(sheet, !tokens.is_empty()) };
     let limits = limits(sheet);
-    seals(sheet, &seal_keys, &credentials, &issuers);
+    seals(sheet, &seal_keys, &credentials, &issuers, &tokens);
     let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.auth.is_empty();
-    if is_empty && !sheet.is_written("credential") && !sheet.is_written("issuer") {
+    if is_empty
+        && tokens.is_empty()
+        && !sheet.is_written("token")
+        && !sheet.is_written("credential")
+        && !sheet.is_written("issuer")
+    {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }
@@ -159,6 +172,8 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         store: store?,
         store_key,
         store_old_key,
+        store_password,
+        store_ca,
         caches,
         store_ms,
         clock_url,
@@ -168,12 +183,14 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         callers,
         issuers,
         clients,
+        tokens,
         verifiers,
         gates: gates.auth,
         injects: gates.inject,
         metadata,
         files,
         policy,
+        revocation,
         limits,
     };
     bindings::check(sheet, &config);
@@ -196,7 +213,7 @@ fn store_keys(sheet: &mut Sheet, store: Option<&StoreUrl>) -> (Option<SecretRef>
     let is_written = scope.is_written("key");
     match store {
         Some(StoreUrl::Remote(_)) if !is_written => scope.missing("key"),
-        Some(StoreUrl::Sqlite(_) | StoreUrl::Memory) if is_written => {
+        Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres(_) | StoreUrl::Memory) if is_written => {
             scope.warn("key", "has no effect: only a register at an `https` address asks for it", "remove it");
         }
         _ => {}
@@ -208,6 +225,23 @@ fn store_keys(sheet: &mut Sheet, store: Option<&StoreUrl>) -> (Option<SecretRef>
         scope.fault("old_key", &Fault::new("is the same as `key`", "remove it, when all nodes have the new key"));
     }
     (key, old_key)
+}
+
+fn store_access(sheet: &mut Sheet, store: Option<&StoreUrl>) -> (Option<SecretRef>, Option<PathBuf>) {
+    if cfg!(target_arch = "wasm32") {
+        return (None, None);
+    }
+    let mut scope = Scope::new(sheet, "store", "store");
+    let password = scope.secret("password");
+    let authorities = scope.parsed("ca", via::file, |path| format!("file:{}", path.display()));
+    if !matches!(store, None | Some(StoreUrl::Postgres(_))) {
+        for name in ["password", "ca"] {
+            if scope.is_written(name) {
+                scope.warn(name, "has no effect: only a register at a `postgres:` address asks for it", "remove it");
+            }
+        }
+    }
+    (password, authorities)
 }
 
 fn caches(sheet: &mut Sheet) -> Vec<CacheTier> {
@@ -238,6 +272,7 @@ fn seals(
     keys: &[SecretRef],
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
     issuers: &BTreeMap<IssuerName, IssuerConfig>,
+    tokens: &BTreeMap<String, FamilyConfig>,
 ) {
     let mut seen = BTreeSet::new();
     for (at, key) in keys.iter().enumerate() {
@@ -250,6 +285,7 @@ fn seals(
     }
     let needs = credentials.iter().find(|(_, credential)| matches!(credential.plan, Plan::Fleet(_)));
     let needs = needs.map(|(name, _)| name.as_str()).or(issuers.keys().next().map(IssuerName::as_str));
+    let needs = needs.or(tokens.keys().next().map(String::as_str));
     if let Some(name) = needs
         && keys.is_empty()
         && !sheet.is_broken("seal")
@@ -376,5 +412,9 @@ fn tls(scope: &mut Scope<'_>, bind: Option<&Bind>) -> Option<TlsConfig> {
     }
     let mut tls = scope.inner("tls");
     let (certificate, key, client_ca) = (tls.secret("certificate"), tls.secret("key"), tls.secret("client_ca"));
-    Some(TlsConfig { certificate: certificate?, key: key?, client_ca })
+    let crl = tls.secrets("crl");
+    if !crl.is_empty() && client_ca.is_none() {
+        tls.fault("crl", &Fault::new("does nothing without `client_ca`", "name the authorities whose lists these are"));
+    }
+    Some(TlsConfig { certificate: certificate?, key: key?, client_ca, crl })
 }

@@ -12,12 +12,15 @@ use keyreeve_core::rules::Rules;
 use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
 
+use super::access::FamilyConfig;
 use super::asked::{AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig, RefreshConfig, TokenConfig};
 use super::client::ClientConfig;
 use super::hand_out::{FileConfig, MetadataConfig};
 use super::inbound::{GateConfig, VerifierConfig};
 use super::inject::InjectConfig;
 use super::issuer::IssuerConfig;
+use super::postgres::PostgresUrl;
+use super::revocation::RevocationConfig;
 use crate::port::Via;
 
 /// Where keyreeve runs.
@@ -40,6 +43,10 @@ pub struct Config {
     pub store_key: Option<SecretRef>,
     /// The key before: a Worker still takes it from nodes that have not changed over.
     pub store_old_key: Option<SecretRef>,
+    /// The password of a [`StoreUrl::Postgres`]; without one the server has to know this node by other means.
+    pub store_password: Option<SecretRef>,
+    /// The authorities to believe about a [`StoreUrl::Postgres`], instead of the system's: certificates in PEM.
+    pub store_ca: Option<PathBuf>,
     /// What a Worker keeps sealed credentials in, between its own memory and the register, in the order of asking.
     pub caches: Vec<CacheTier>,
     /// After this long, in milliseconds, a store that has not answered is taken not to have answered.
@@ -58,6 +65,8 @@ pub struct Config {
     pub issuers: BTreeMap<IssuerName, IssuerConfig>,
     /// Who may ask an issuer, by `client_id`.
     pub clients: BTreeMap<String, ClientConfig>,
+    /// Families of access tokens, by name. Empty on a Worker.
+    pub tokens: BTreeMap<String, FamilyConfig>,
     /// Whose tokens are accepted, by name.
     pub verifiers: BTreeMap<String, VerifierConfig>,
     /// What lets requests through, by name.
@@ -70,6 +79,8 @@ pub struct Config {
     pub files: BTreeMap<String, FileConfig>,
     /// Who may do what.
     pub policy: Policy,
+    /// How it is known what is revoked; none where nothing can be. None on a Worker.
+    pub revocation: Option<RevocationConfig>,
     /// Limits of the HTTP surface.
     pub limits: Limits,
 }
@@ -79,6 +90,8 @@ pub struct Config {
 pub enum StoreUrl {
     /// `sqlite:PATH`: a file that all processes of one machine share.
     Sqlite(PathBuf),
+    /// `postgres://USER@HOST/DATABASE`: a table in PostgreSQL.
+    Postgres(PostgresUrl),
     /// `memory:`: this process only.
     Memory,
     /// `https://HOST`: the register behind a keyreeve Worker. Without a slash at its end; `http` on loopback.
@@ -94,6 +107,7 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
             Self::Memory => f.write_str("memory:"),
             Self::Remote(url) => f.write_str(url),
             Self::DurableObject(binding) => write!(f, "do:{binding}"),
@@ -156,6 +170,8 @@ pub struct TlsConfig {
     pub key: SecretRef,
     /// Who vouches for the names of clients.
     pub client_ca: Option<SecretRef>,
+    /// What they vouch for no longer.
+    pub crl: Vec<SecretRef>,
 }
 
 /// A socket address.
@@ -340,6 +356,8 @@ pub struct CallerConfig {
     pub credentials: Vec<String>,
     /// To which issuers: names, or patterns with one trailing `*`.
     pub issuers: Vec<String>,
+    /// To which access tokens: `FAMILY/TARGET`, or patterns with one trailing `*`.
+    pub tokens: Vec<String>,
 }
 
 /// How a caller proves who it is.
@@ -378,6 +396,12 @@ pub enum Action {
     Retire,
     /// Have tokens of others verified.
     Verify,
+    /// See access tokens, and have them checked.
+    Tokens,
+    /// Make access tokens, roll them, take them back.
+    Grant,
+    /// Revoke tokens, and see which nodes refuse them.
+    Revoke,
 }
 
 /// Limits of the HTTP surface.

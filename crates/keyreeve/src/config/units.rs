@@ -26,6 +26,11 @@ pub(super) fn duration_ms(text: &str) -> Result<u64, Fault> {
     amount(text, &TIME_UNITS, "20m", "the units are `ms`, `s`, `m`, `h` and `d`: `90s`, `20m`, `1h 30m`")
 }
 
+/// As [`duration_ms`], for whoever has words of its own for what is wrong.
+pub(crate) fn duration(text: &str) -> Option<u64> {
+    duration_ms(text).ok()
+}
+
 /// Reads a size such as `64KiB`, in bytes.
 ///
 /// # Errors

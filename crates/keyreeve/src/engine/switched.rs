@@ -3,9 +3,12 @@
 //! For `keyreeve demo fleet` and tests with real processes, which cannot reach into a process to break its store. The
 //! server puts it around its engine only where `KEYREEVE_TEST_FAULTS` names a folder. Not for production.
 
+use std::future::ready;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use keyreeve_core::id::WriteId;
 
 use crate::port::{Capabilities, Entry, Key, Register, StoreError, Swap};
@@ -14,6 +17,7 @@ use crate::port::{Capabilities, Entry, Key, Register, StoreError, Swap};
 ///
 /// - `store-cut`: nothing reaches the engine; every call is refused
 /// - `store-lost-answers`: every call reaches the engine, and its answer is lost
+/// - `push-cut`: nobody hears of changes; whoever asks hears
 #[derive(Debug)]
 pub struct Switched<R> {
     engine: R,
@@ -63,6 +67,12 @@ impl<R: Register> Register for Switched<R> {
         self.check_cut()?;
         let answer = self.engine.list(prefix, after, limit).await;
         self.deliver(answer)
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, Key>> {
+        let folder = self.folder.clone();
+        let is_told = move |_: &Key| !["store-cut", "push-cut"].iter().any(|name| folder.join(name).exists());
+        Some(self.engine.changes()?.filter(move |key| ready(is_told(key))).boxed())
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 use super::auth::Callers;
 use super::forward::Forward;
 use super::route::Counts;
+use crate::access::Tokens;
 use crate::config::{CallerConfig, Limits};
 use crate::inbound::{Inbound, Issuing};
 use crate::outbound::Outbound;
@@ -36,6 +37,8 @@ pub struct Live {
     pub forward: Option<Arc<dyn Forward>>,
     /// What signs tokens; none where nothing does.
     pub issuing: Option<Issuing>,
+    /// Access tokens; none where there are none.
+    pub tokens: Option<Tokens>,
     /// Whose tokens are accepted, and what their holders may do.
     pub inbound: Arc<Inbound>,
 }
@@ -83,6 +86,7 @@ pub(super) struct Answering {
     waits: HashMap<CredentialName, u64, foldhash::fast::RandomState>,
     pub(super) forward: Option<Arc<dyn Forward>>,
     pub(super) issuing: Option<Issuing>,
+    pub(super) tokens: Option<Tokens>,
     pub(super) inbound: Arc<Inbound>,
 }
 
@@ -95,6 +99,7 @@ impl From<Live> for Answering {
             waits: live.waits.into_iter().collect(),
             forward: live.forward,
             issuing: live.issuing,
+            tokens: live.tokens,
             inbound: live.inbound,
         }
     }

@@ -35,9 +35,10 @@ pub struct ClientCertificate {
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) name: Box<str>,
-    actions: u16,
+    actions: u32,
     patterns: Vec<Pattern>,
     issuers: Vec<Pattern>,
+    tokens: Vec<Pattern>,
 }
 
 #[derive(Debug)]
@@ -76,9 +77,15 @@ impl Caller {
     pub(super) fn reaches_issuer(&self, name: &str) -> bool {
         self.issuers.iter().any(|pattern| pattern.fits(name))
     }
+
+    /// Whether access tokens for this target of this family are theirs.
+    pub(super) fn reaches_tokens(&self, family: &str, target: &str) -> bool {
+        let name = format!("{family}/{target}");
+        self.tokens.iter().any(|pattern| pattern.fits(&name))
+    }
 }
 
-const fn bit(action: Action) -> u16 {
+const fn bit(action: Action) -> u32 {
     match action {
         Action::List => 1,
         Action::Token => 1 << 1,
@@ -92,6 +99,9 @@ const fn bit(action: Action) -> u16 {
         Action::Rotate => 1 << 10,
         Action::Retire => 1 << 11,
         Action::Verify => 1 << 8,
+        Action::Tokens => 1 << 12,
+        Action::Grant => 1 << 13,
+        Action::Revoke => 1 << 14,
     }
 }
 
@@ -110,6 +120,9 @@ pub(super) const fn action_name(action: Action) -> &'static str {
         Action::Rotate => "rotate",
         Action::Retire => "retire",
         Action::Verify => "verify",
+        Action::Tokens => "tokens",
+        Action::Grant => "grant",
+        Action::Revoke => "revoke",
     }
 }
 
@@ -127,8 +140,14 @@ impl Callers {
         for (index, (name, config)) in (0u64..).zip(configured) {
             let actions = config.can.iter().fold(0, |actions, action| actions | bit(*action));
             let patterns = |texts: &[String]| texts.iter().map(|text| Pattern::new(text)).collect();
-            let (issuers, patterns) = (patterns(&config.issuers), patterns(&config.credentials));
-            all.callers.push(Arc::new(Caller { name: name.as_str().into(), actions, patterns, issuers }));
+            let caller = Caller {
+                name: name.as_str().into(),
+                actions,
+                patterns: patterns(&config.credentials),
+                issuers: patterns(&config.issuers),
+                tokens: patterns(&config.tokens),
+            };
+            all.callers.push(Arc::new(caller));
             match &config.proof {
                 Proof::KeySha256(digest) => all.keys.push((words(*digest), index)),
                 Proof::Uid(uid) => {

@@ -16,7 +16,7 @@ use http::request::Parts as Head;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use keyreeve_core::jwt::Refusal;
 use keyreeve_core::policy::{Decision, Request, RequestPath};
-use keyreeve_core::time::Timestamp;
+use keyreeve_core::time::Moment;
 
 use super::api::{Answering, Api};
 use super::problem::{Answer, FORBIDDEN, KEYS_UNAVAILABLE, MALFORMED, NOT_FOUND, Problem, UNAUTHENTICATED};
@@ -44,8 +44,7 @@ struct Asked<'h> {
 pub(super) fn now(api: &Api, live: &Answering, raw: &str, head: &Head) -> Result<Option<Answer>, Problem> {
     let asked = asked(&live.inbound, raw, head)?;
     let token = token(&head.headers)?;
-    let now = api.host.now().latest();
-    match live.inbound.seen(token, now) {
+    match live.inbound.seen(token, api.host.now()) {
         Some(accepted) => decide(&live.inbound, &asked, &accepted).map(Some),
         None => Ok(None),
     }
@@ -59,7 +58,7 @@ pub(super) async fn wait(later: &Later, head: &Head) -> Result<Answer, Problem> 
     let inbound = &later.live.inbound;
     let asked = asked(inbound, &later.name, head)?;
     let token = token(&head.headers)?;
-    let accepted = accept(inbound, token, later.api.host.now().latest()).await?;
+    let accepted = accept(inbound, token, later.api.host.now()).await?;
     decide(inbound, &asked, &accepted)
 }
 
@@ -67,10 +66,11 @@ pub(super) async fn wait(later: &Later, head: &Head) -> Result<Answer, Problem> 
 ///
 /// # Errors
 /// 401 with little for strangers and the whole reason for the log; 503 where nothing is known about the token.
-async fn accept(inbound: &Inbound, token: &str, now: Timestamp) -> Result<Arc<Accepted>, Problem> {
+async fn accept(inbound: &Inbound, token: &str, now: Moment) -> Result<Arc<Accepted>, Problem> {
     inbound.accept(token, now).await.map_err(|error| match error {
         VerifyError::Refused(refusal) => refused(&refusal),
         VerifyError::Unavailable(why) => unavailable(&why.to_string()),
+        VerifyError::Stale(stale) => super::revocations::stale(&stale),
     })
 }
 

@@ -13,6 +13,7 @@ use super::input::rfc3339;
 use super::problem::{Answer, NOT_FOUND, NOT_READY, Problem};
 use super::route::Later;
 use crate::outbound::{CredentialState, Outbound};
+use crate::revocation::Health;
 
 /// The store is asked at most this often for the sake of probes, in milliseconds.
 const PROBE_MS: u64 = 1000;
@@ -29,11 +30,16 @@ pub(super) async fn ready(later: &Later) -> Result<Answer, Problem> {
     let states = later.live.outbound.states();
     let unserved: Vec<_> = states.iter().filter(|state| state.is_wanted && state.generation.is_none()).collect();
     let mut told = Map::new();
+    let revocation = later.live.inbound.revocations().map(crate::revocation::Revocations::health);
+    let is_unsure = revocation.as_ref().is_some_and(|health| health.is_stale || health.lost_since.is_some());
     if later.caller.is_some() {
         told.insert("version".into(), later.api.version.clone().into());
         if let Some(away) = &away {
             let cause = later.tells_causes().then_some(&away.cause);
             told.insert("store".into(), json!({ "since": rfc3339(away.since), "cause": cause }));
+        }
+        if let Some(health) = &revocation {
+            told.insert("revocation".into(), revocation_json(later, health));
         }
         let mine = unserved.iter().filter(|state| later.reaches(state.name.as_str()));
         let mine: Vec<Value> = mine.map(|state| unserved_json(later, state)).collect();
@@ -42,7 +48,7 @@ pub(super) async fn ready(later: &Later) -> Result<Answer, Problem> {
         }
     }
     if unserved.is_empty() {
-        let status = if away.is_some() { "degraded" } else { "ready" };
+        let status = if away.is_some() || is_unsure { "degraded" } else { "ready" };
         let mut body = Map::new();
         body.insert("status".into(), status.into());
         body.extend(told);
@@ -50,6 +56,18 @@ pub(super) async fn ready(later: &Later) -> Result<Answer, Problem> {
     }
     let problem = Problem::new(NOT_READY, "a credential that is wanted cannot be served").after(1000);
     Err(told.into_iter().fold(problem, |problem, (name, value)| problem.member(&name, value)))
+}
+
+fn revocation_json(later: &Later, health: &Health) -> Value {
+    let fault = health.fault.as_deref();
+    json!({
+        "stale": health.is_stale,
+        "on_stale": health.on_stale.as_str(),
+        "epoch": health.epoch,
+        "read_ms_ago": health.age_ms,
+        "cause": fault.map(|why| if later.tells_causes() { why } else { "the store does not answer" }),
+        "lost_since": health.lost_since.map(rfc3339),
+    })
 }
 
 fn unserved_json(later: &Later, state: &CredentialState) -> Value {
@@ -80,6 +98,9 @@ pub(super) fn metrics_page(later: &Later) -> Result<Answer, Problem> {
     for state in later.live.outbound.states() {
         set_gauges(&state);
     }
+    if let Some(health) = later.live.inbound.revocations().map(crate::revocation::Revocations::health) {
+        set_revocation_gauges(&health);
+    }
     let mut answer = Answer::new(render().into());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
@@ -101,6 +122,16 @@ fn set_gauges(state: &CredentialState) {
     if let Some(faults) = state.faults_absorbed {
         metrics::gauge!("keyreeve_credential_faults_absorbed", "credential" => name.to_owned()).set(faults as f64);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "epochs and seconds stay far below 2^52")]
+fn set_revocation_gauges(health: &Health) {
+    metrics::gauge!("keyreeve_revocation_epoch").set(health.epoch as f64);
+    metrics::gauge!("keyreeve_revocation_entries").set(health.entries as f64);
+    // Without a read there is no age; the gauge that says so is the other one.
+    metrics::gauge!("keyreeve_revocation_age_seconds").set(health.age_ms.unwrap_or(0) as f64 / 1000.0);
+    metrics::gauge!("keyreeve_revocation_stale").set(f64::from(u8::from(health.is_stale)));
+    metrics::gauge!("keyreeve_revocation_lost").set(f64::from(u8::from(health.lost_since.is_some())));
 }
 
 /// Takes credentials that are no longer configured out of every state, so that no alert stays on for them.

@@ -6,12 +6,15 @@
 //! A program either takes the gate for its upstream (a base URL), or for its HTTP proxy and asks for `http://HOST/..`; to the
 //! upstream it is `https` in both cases. What is not on the list is refused: this is nobody's open proxy.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Body, HttpBody as _};
 use futures::future::{Either, select};
+use futures::stream;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
@@ -19,7 +22,7 @@ use http::header::{
 use http::request::Parts as Head;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Limited, StreamBody};
 use keyreeve_core::time::Span;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -30,13 +33,14 @@ use super::problem::{
 use super::route::Later;
 use crate::config::InjectConfig;
 use crate::outbound::Served;
-use crate::port::HttpError;
+use crate::port::{Host, HttpError};
 use crate::source::Fields;
 
 /// HTTP to the outside with bodies that stream, in HTTP/1.1 or HTTP/2 as the upstream likes. No redirects, no retries.
 #[async_trait]
 pub trait Passage: Send + Sync {
-    /// Sends a request on; the body of its answer is still to come. Whoever calls sets the deadline by dropping the future.
+    /// Sends a request on; the body of its answer is still to come. Whoever calls sets the deadline by dropping the future, and
+    /// that of the body by dropping it.
     ///
     /// # Errors
     /// [`HttpError`] says whether the request may have been acted on.
@@ -54,6 +58,8 @@ pub struct Inject {
     reported_ms: Arc<AtomicU64>,
 }
 
+/// Between two pieces of an answer this long may pass, in milliseconds.
+const IDLE_MS: u64 = 60_000;
 /// Refusals are reported no more often than this, in milliseconds, however many there are.
 const REPORT_EVERY_MS: u64 = 1000;
 
@@ -160,7 +166,7 @@ pub(super) async fn answer(later: &Later, inject: &Inject, head: &Head, body: Bo
     if answer.status() == StatusCode::UNAUTHORIZED {
         report(later, inject, served.generation);
     }
-    Ok(returned(answer, room))
+    Ok(returned(answer, Pace { upstream: shown(upstream).to_owned(), host: Arc::clone(host), _room: room }))
 }
 
 async fn served(later: &Later, inject: &Inject) -> Result<Served, Problem> {
@@ -247,17 +253,37 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 /// The answer as the program is to see it. Its place at the gate is free again when its body has ended.
-fn returned(answer: Answer, room: OwnedSemaphorePermit) -> Answer {
+fn returned(answer: Answer, pace: Pace) -> Answer {
     let (mut head, body) = answer.into_parts();
     strip(&mut head.headers);
     head.version = Version::default();
     head.extensions.clear();
+    if body.is_end_stream() {
+        return Answer::from_parts(head, body);
+    }
     // Frames, not chunks: gRPC has its status in trailers.
-    let body = Body::new(body.map_frame(move |frame| {
-        let _ = &room;
-        frame
-    }));
-    Answer::from_parts(head, body)
+    let frames = stream::unfold(Some((body, pace)), |rest| async move {
+        let (mut body, pace) = rest?;
+        let over = pace.host.sleep_until(pace.host.now().mono.plus(IDLE_MS));
+        let next = match select(pin!(body.frame()), over).await {
+            Either::Left((next, _)) => next?.map_err(BoxError::from),
+            Either::Right(_) => {
+                let text = format!("`{}` has sent nothing for {}", pace.upstream, Span(IDLE_MS));
+                tracing::warn!("an answer was broken off: {text}");
+                Err(BoxError::from(text))
+            }
+        };
+        let rest = next.is_ok().then_some((body, pace));
+        Some((next, rest))
+    });
+    Answer::from_parts(head, Body::new(StreamBody::new(frames)))
+}
+
+/// What watches over the body of an answer.
+struct Pace {
+    upstream: String,
+    host: Arc<dyn Host>,
+    _room: OwnedSemaphorePermit,
 }
 
 /// The upstream does not accept the credential: the fleet renews it, once.

@@ -76,14 +76,20 @@ pub(super) fn clipped(text: &str) -> String {
     clipped
 }
 
-/// The `min_ttl` of a query in milliseconds: a whole number with `ms`, `s`, `m` or `h`.
+/// The `min_ttl` of a query in milliseconds.
 pub(super) fn min_ttl_ms(text: Option<&str>) -> Result<u64, Problem> {
+    duration_ms("min_ttl", text, MIN_TTL_MS_MAX)
+}
+
+/// A duration of a query in milliseconds: a whole number with `ms`, `s`, `m` or `h`; 0 where it is not there.
+pub(super) fn duration_ms(name: &str, text: Option<&str>, most_ms: u64) -> Result<u64, Problem> {
     let Some(text) = text else { return Ok(0) };
     let refuse = |what: &str| {
         let text = format!(
-            "`min_ttl` {what}: `{}`\nhint: a duration such as `60s`, `5m` or `1h`, at most {}",
+            "`{name}` {what}: `{}`\nhint: a duration such as `{}`, at most {}",
             clipped(text),
-            Span(MIN_TTL_MS_MAX)
+            if most_ms >= MIN_TTL_MS_MAX { "60s`, `5m` or `1h" } else { "2s" },
+            Span(most_ms)
         );
         Problem::new(MALFORMED, text)
     };
@@ -100,7 +106,7 @@ pub(super) fn min_ttl_ms(text: Option<&str>) -> Result<u64, Problem> {
         return Err(refuse("is not a duration"));
     }
     let ms = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_ms));
-    ms.filter(|ms| *ms <= MIN_TTL_MS_MAX).ok_or_else(|| refuse("is too long"))
+    ms.filter(|ms| *ms <= most_ms).ok_or_else(|| refuse("is too long"))
 }
 
 /// Whether `If-None-Match` names `etag` (RFC 9110 13.1.2: weak comparison, a list, or `*`).

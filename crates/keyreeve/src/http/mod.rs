@@ -22,8 +22,10 @@ mod issuer;
 mod oauth2;
 mod openapi;
 mod problem;
+mod revocations;
 mod route;
 mod token;
+mod tokens;
 mod verify;
 
 pub use api::{Api, Live, MetricsPage, Parts};

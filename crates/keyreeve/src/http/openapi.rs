@@ -2,6 +2,8 @@
 
 mod hand_out;
 mod issuers;
+mod revocations;
+mod tokens;
 
 use keyreeve_core::lifecycle::Why;
 use serde_json::{Map, Value, json};
@@ -66,6 +68,8 @@ fn path_item(path: &str) -> Value {
             "description": "The path at the upstream, slashes and all.",
             "schema": { "type": "string" },
         }] })
+    } else if path.contains("{id}") {
+        json!({ "parameters": [revocations::id_parameter()] })
     } else if path.contains("{gate}") {
         json!({ "parameters": [{ "$ref": "#/components/parameters/gate" }] })
     } else {
@@ -162,6 +166,8 @@ fn said(endpoint: Endpoint) -> Said {
         Endpoint::Jwks | Endpoint::Discovery | Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => {
             issuers::said_to_clients(endpoint)
         }
+        Endpoint::AccessToken(asked) => tokens::said(asked),
+        Endpoint::RevokeAny | Endpoint::Receipts => revocations::said(endpoint),
         _ => said_of_node(endpoint),
     }
 }
@@ -367,6 +373,8 @@ fn schemas() -> Value {
     if let Some(schemas) = schemas.as_object_mut() {
         schemas.extend(issuers::schemas());
         schemas.extend(hand_out::schemas());
+        schemas.extend(tokens::schemas());
+        schemas.extend(revocations::schemas());
     }
     schemas
 }
@@ -404,6 +412,7 @@ fn schemas_of_credentials() -> Value {
             ("status", one_of(&["alive", "ready", "degraded"])),
             ("version", text()),
             ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
+            ("revocation", revocations::health()),
         ]),
         "Verify": closed(object(1, &[("token", text()), ("on", text()), ("method", text()), ("path", text())])),
         "Verdict": object(1, &[
@@ -538,6 +547,7 @@ fn problem() -> Value {
             ),
             ("version", text()),
             ("store", object(2, &[("since", moment()), ("cause", or_null(text()))])),
+            ("revocation", revocations::health()),
             ("unserved", list(&unserved)),
         ],
     )

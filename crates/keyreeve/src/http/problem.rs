@@ -48,6 +48,8 @@ pub(super) const NOT_IMPLEMENTED: Kind = kind("not-implemented", 501, "not in th
 pub(super) const NOT_READY: Kind = kind("not-ready", 503, "not ready", true);
 pub(super) const STORE_UNAVAILABLE: Kind = kind("store-unavailable", 503, "the store does not answer", true);
 pub(super) const KEYS_UNAVAILABLE: Kind = kind("keys-unavailable", 503, "tokens cannot be verified now", true);
+pub(super) const STALE_REVOCATIONS: Kind =
+    kind("stale-revocation-data", 503, "nobody can tell what is revoked now", true);
 pub(super) const UPSTREAM_TIMEOUT: Kind = kind("upstream-timeout", 503, "the upstream has not answered yet", true);
 pub(super) const UPSTREAM_FAILED: Kind = kind("upstream-failed", 503, "the upstream failed", true);
 const UPSTREAM_THROTTLED: Kind = kind("upstream-throttled", 503, "the upstream asks for fewer calls", true);
@@ -57,7 +59,7 @@ const IN_DOUBT: Kind = kind("in-doubt", 503, "a mint has no outcome yet", true);
 const NEEDS_REAUTH: Kind = kind("needs-reauth", 503, "an operator has to decide", false);
 const RENEWAL_TOO_SOON: Kind = kind("renewal-too-soon", 503, "too soon for the next mint", true);
 const SEAL_KEY_MISSING: Kind = kind("seal-key-missing", 503, "the stored secret cannot be opened", false);
-const RECORD_REFUSED: Kind = kind("record-refused", 503, "the stored record cannot be read", false);
+pub(super) const RECORD_REFUSED: Kind = kind("record-refused", 503, "the stored record cannot be read", false);
 
 /// Every kind of problem the API answers with.
 pub const PROBLEMS: &[Kind] = &[
@@ -80,6 +82,7 @@ pub const PROBLEMS: &[Kind] = &[
     NOT_READY,
     STORE_UNAVAILABLE,
     KEYS_UNAVAILABLE,
+    STALE_REVOCATIONS,
     UPSTREAM_TIMEOUT,
     UPSTREAM_FAILED,
     UPSTREAM_THROTTLED,
@@ -108,6 +111,7 @@ const fn kind_of(kind: ErrorKind) -> Kind {
         ErrorKind::SealKeyMissing => SEAL_KEY_MISSING,
         ErrorKind::RecordRefused => RECORD_REFUSED,
         ErrorKind::Conflict => CONFLICT,
+        ErrorKind::Unacceptable => UNPROCESSABLE,
     }
 }
 

@@ -22,7 +22,7 @@ use super::hand_out::{Asked, Metadata};
 use super::inject::{self, Inject};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
-use super::{change, credentials, events, forward, gate, health, issuer, oauth2, token, verify};
+use super::{change, credentials, events, forward, gate, health, issuer, oauth2, revocations, token, tokens, verify};
 use crate::config::MetadataKind;
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
@@ -40,6 +40,8 @@ const GATE_HEADERS_MAX: usize = 100;
 const GATE_HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Whether this is a process of its own, with addresses that programs beside it can ask.
 const IS_NATIVE: bool = !cfg!(target_arch = "wasm32");
+/// Where access tokens are.
+const TOKENS: &str = "/v1/tokens";
 /// Where gates are.
 const GATES: &str = "/auth/";
 
@@ -88,6 +90,9 @@ pub(super) enum Endpoint {
     Aws,
     Metadata(Asked),
     Inject,
+    AccessToken(tokens::Asked),
+    RevokeAny,
+    Receipts,
 }
 
 /// One method of one path.
@@ -107,6 +112,10 @@ pub struct Route {
 
 const fn api(method: Method, path: &'static str, action: Action, endpoint: Endpoint) -> Route {
     Route { method, path, surface: Some(Surface::Api), access: Access::Callers(action), endpoint }
+}
+
+const fn opaque(method: Method, path: &'static str, action: Action, asked: tokens::Asked) -> Route {
+    api(method, path, action, Endpoint::AccessToken(asked))
 }
 
 const fn open(path: &'static str, endpoint: Endpoint) -> Route {
@@ -136,6 +145,14 @@ pub static ROUTES: &[Route] = &[
     api(Method::GET, "/v1/issuers/{name}", Action::Keys, Endpoint::Issuer),
     api(Method::POST, "/v1/issuers/{name}/rotate", Action::Rotate, Endpoint::Rotate),
     api(Method::POST, "/v1/issuers/{name}/retire", Action::Retire, Endpoint::Retire),
+    opaque(Method::POST, "/v1/tokens", Action::Grant, tokens::Asked::Create),
+    opaque(Method::GET, "/v1/tokens", Action::Tokens, tokens::Asked::List),
+    opaque(Method::POST, "/v1/tokens/drop-target", Action::Grant, tokens::Asked::DropTarget),
+    opaque(Method::POST, "/v1/tokens/verify", Action::Tokens, tokens::Asked::Verify),
+    opaque(Method::GET, "/v1/tokens/{name}", Action::Tokens, tokens::Asked::Show),
+    opaque(Method::POST, "/v1/tokens/{name}/roll", Action::Grant, tokens::Asked::Roll),
+    opaque(Method::POST, "/v1/tokens/{name}/duplicate", Action::Grant, tokens::Asked::Duplicate),
+    opaque(Method::POST, "/v1/tokens/{name}/revoke", Action::Grant, tokens::Asked::Revoke),
     open("/.well-known/jwks.json", Endpoint::Jwks),
     open("/.well-known/openid-configuration", Endpoint::Discovery),
     open("/.well-known/oauth-authorization-server", Endpoint::Discovery),
@@ -149,6 +166,8 @@ pub static ROUTES: &[Route] = &[
     client("/issuer/{name}/oauth2/introspect", Endpoint::Introspect),
     client("/issuer/{name}/oauth2/revoke", Endpoint::Revoke),
     api(Method::POST, "/v1/verify", Action::Verify, Endpoint::Verify),
+    api(Method::POST, "/v1/revocations", Action::Revoke, Endpoint::RevokeAny),
+    api(Method::GET, "/v1/revocations/{id}", Action::Revoke, Endpoint::Receipts),
     Route {
         method: Method::GET,
         path: "/auth/{gate}",
@@ -243,12 +262,13 @@ impl Site {
             let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
             let is_there = match route.endpoint {
                 Endpoint::Metrics => api.metrics.is_some(),
+                _ if route.path.starts_with(TOKENS) => api.live().tokens.is_some(),
                 _ => is_issued(api.live().issuing.as_ref(), route),
             };
             if !(is_served && is_there) {
                 continue;
             }
-            let named = ["{name}", "{gate}", "{upstream}"].iter().find_map(|name| route.path.split_once(name));
+            let named = ["{name}", "{gate}", "{upstream}", "{id}"].iter().find_map(|name| route.path.split_once(name));
             let (before, after) = match named {
                 Some((before, after)) => (before, Some(after)),
                 None => (route.path, None),
@@ -258,9 +278,10 @@ impl Site {
                 None => paths.push(Path { before, after, rows: vec![row] }),
             }
         }
-        // `acme/token` is the token of `acme` rather than the credential `token` of the tenant `acme`. Gates come first: they
-        // are asked most, and nothing else is below their path.
-        paths.sort_by_key(|path| std::cmp::Reverse((path.before == GATES, path.after.map(str::len))));
+        // `acme/token` is the token of `acme` rather than the credential `token` of the tenant `acme`, and a path without a name
+        // is that path rather than a name. Gates come first: they are asked most, and nothing else is below their path.
+        let rank = |path: &Path| (path.before == GATES, path.after.is_none(), path.after.map(str::len));
+        paths.sort_by_key(|path| std::cmp::Reverse(rank(path)));
         Self { api, paths: paths.into(), metadata: None, inject: None }
     }
 
@@ -478,6 +499,10 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
             let name = name.unwrap_or_default();
             if caller.reaches_issuer(&name) { Ok(name) } else { Err(issuer::no_such(&name)) }
         }
+        // Whose a token is stands in its record.
+        name if route.path.starts_with(TOKENS) => Ok(name.unwrap_or_default()),
+        // It names nothing that belongs to some callers only.
+        name if route.endpoint == Endpoint::Receipts => Ok(name.unwrap_or_default()),
         Some(name) if caller.reaches(&name) => Ok(name),
         Some(name) => Err(Problem::unknown_name(&name)),
         None => Err(Problem::unknown_name("")),
@@ -581,6 +606,8 @@ impl Later {
             }
             Endpoint::Jwks | Endpoint::Discovery => self.issued(&head, body).await,
             Endpoint::IssueToken | Endpoint::Introspect | Endpoint::Revoke => self.issued(&head, body).await,
+            Endpoint::AccessToken(asked) => self.of_tokens(&head, body, asked).await,
+            Endpoint::RevokeAny | Endpoint::Receipts => self.revoked(&head, body).await,
         };
         let who = self.caller.as_ref().map(|caller| &*caller.name);
         let dressed = |problem| hand_out::dressed(problem, Some(self.route.endpoint));
@@ -628,6 +655,37 @@ impl Later {
         })
     }
 
+    /// What a node with access tokens answers. A Worker has none, since its configuration refuses them: its wasm leaves this
+    /// out.
+    fn of_tokens<'a>(
+        &'a self,
+        head: &'a Head,
+        body: axum::body::Body,
+        asked: tokens::Asked,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send + 'a>> {
+        if !IS_NATIVE {
+            return Box::pin(std::future::ready(Err(no_route(&[], head))));
+        }
+        Box::pin(tokens::answer(self, head, body, asked))
+    }
+
+    /// What a node that follows revocations answers. A Worker follows none: its wasm leaves this out.
+    fn revoked<'a>(
+        &'a self,
+        head: &'a Head,
+        body: axum::body::Body,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Problem>> + Send + 'a>> {
+        if !IS_NATIVE {
+            return Box::pin(std::future::ready(Err(no_route(&[], head))));
+        }
+        Box::pin(async move {
+            match self.route.endpoint {
+                Endpoint::RevokeAny => revocations::revoke(self, head, body).await,
+                _ => revocations::receipts(self, head).await,
+            }
+        })
+    }
+
     /// The id of the request, for its log lines.
     pub(super) const fn request_id(&self) -> RequestId {
         self.id
@@ -646,6 +704,11 @@ impl Later {
     /// Whether the issuer is one of the caller's.
     pub(super) fn reaches_issuer(&self, name: &str) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.reaches_issuer(name))
+    }
+
+    /// Whether access tokens for this target are the caller's.
+    pub(super) fn reaches_tokens(&self, family: &str, target: &str) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.reaches_tokens(family, target))
     }
 
     /// Whether the credential is one of the caller's.
@@ -670,8 +733,8 @@ fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
 }
 
 /// The statuses that are counted apart.
-const STATUSES: [u16; 19] =
-    [200, 202, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431, 500, 501, 503];
+const STATUSES: [u16; 20] =
+    [200, 201, 202, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431, 500, 501, 503];
 
 /// `keyreeve_http_requests_total` by route and status: looked up in the recorder once, then a single addition.
 pub(super) struct Counts {

@@ -32,9 +32,10 @@ pub(super) async fn verify(later: &Later, head: &Head, body: Body) -> Result<Ans
         }
     };
     let inbound = &later.live.inbound;
-    let accepted = match inbound.accept(&token, later.api.host.now().latest()).await {
+    let accepted = match inbound.accept(&token, later.api.host.now()).await {
         Ok(accepted) => accepted,
         Err(VerifyError::Unavailable(why)) => return Err(unavailable(&why.to_string())),
+        Err(VerifyError::Stale(stale)) => return Err(super::revocations::stale(&stale)),
         Err(VerifyError::Refused(refusal)) => {
             return Ok(answer(&json!({ "valid": false, "code": refusal.code(), "reason": refusal.to_string() })));
         }

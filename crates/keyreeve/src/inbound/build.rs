@@ -44,7 +44,9 @@ pub fn verifiers(
     let (mut trusted, mut problems, mut fetching) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (name, config) in configs {
         let verifier = match &config.keys {
-            KeysConfig::Fetched(_) => {
+            KeysConfig::Fetched(fetch) => {
+                let checked = fetch.via.as_ref().map_or(Ok(()), |via| parts.http.check(via));
+                problems.extend(checked.err().map(|what| format!("`verifier.{name}`: {what}")));
                 let fetched = fetched(name, config, parts, kept.get(name));
                 fetching.extend(fetched.clone().map(|fetched| (name.clone(), fetched)));
                 fetched.map(|fetched| Verifier::new(config.expected.clone(), Arc::new(fetched)))

@@ -4,7 +4,8 @@
 //! token -> seen lately? -> issuer -> its verifier -> keys (known, or fetched) -> Accepted -> policy -> Decision
 //! ```
 //! [`Accepted`] is made by verification only, and the policy takes nothing else. A verdict is kept until the token expires
-//! or a key of its verifier leaves, whichever comes first; it is found by a keyed hash of the token, never by the token.
+//! or a key of its verifier leaves, whichever comes first; it is found by a keyed hash of the token, never by the token. Where
+//! something has been revoked since, the verdict is asked for again first.
 //!
 //! Tokens that are signed here, for others, are made by [`issuer`] for each [`client`].
 //!
@@ -15,7 +16,6 @@ pub mod client;
 mod fetched;
 pub mod issuer;
 mod issuing;
-mod seen;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,16 +25,19 @@ use foldhash::HashMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use keyreeve_core::jwt::{Claims, Refusal, Shown, Unverified, Verified};
 use keyreeve_core::policy::{Decision, Policy, Request, Source, Subject};
-use keyreeve_core::time::Timestamp;
+use keyreeve_core::time::{Moment, Timestamp};
 
 use crate::config::IDENTITY;
 pub use crate::config::{GateConfig, Proxy};
 use crate::jwt::{Verifier, VerifyError};
+use crate::revocation::{Credentials, JwtId, Revocations, Stale};
+use crate::seen::Seen;
 pub use build::{Parts, Problem, verifiers};
 pub use fetched::{Fetched, FetchedParts};
 pub use issuing::Issuing;
-use seen::Seen;
 
+/// The most tokens that are remembered.
+const TOKENS_MAX: usize = 65_536;
 /// The longest value of an identity header, in bytes.
 const IDENTITY_BYTES_MAX: usize = 4096;
 
@@ -131,6 +134,19 @@ fn header_value<T: AsRef<str>>(texts: &[T]) -> Option<HeaderValue> {
     HeaderValue::try_from(value).ok()
 }
 
+/// What a verified token says about itself to whoever knows what is revoked.
+fn credentials<'a>(token: &'a str, verified: &'a Verified<Claims>) -> Credentials<'a> {
+    let claims = verified.claims();
+    let signed = || JwtId::Signed(token.rsplit_once('.').map_or(token, |(message, _)| message));
+    Credentials::Jwt {
+        issuer: claims.issuer().unwrap_or_default(),
+        token: claims.token_id().map_or_else(signed, JwtId::Id),
+        subject: claims.subject(),
+        kid: verified.key_id(),
+        issued_at: claims.issued_at_s().map(|at_s| Timestamp(at_s.saturating_mul(1000))),
+    }
+}
+
 /// A gate, ready to answer.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -170,6 +186,18 @@ fn usual_header(name: &str) -> Option<HeaderName> {
     usual.map(|(usual, _)| HeaderName::from_static(usual))
 }
 
+/// A verdict, and what it depends on.
+#[derive(Clone)]
+struct Entry {
+    accepted: Arc<Accepted>,
+    /// The index of who vouches for it.
+    trusted: usize,
+    /// The epoch of the keys it was verified with.
+    epoch: u64,
+    /// The epoch of what was known to be revoked then.
+    followed: u64,
+}
+
 /// Everybody whose tokens are accepted, the gates, and the rules. Replaced as a whole when the configuration is read again.
 pub struct Inbound {
     trusted: Vec<Trusted>,
@@ -178,7 +206,8 @@ pub struct Inbound {
     by_issuer: BTreeMap<String, Vec<usize>>,
     gates: HashMap<Box<str>, Gate>,
     policy: Policy,
-    seen: Seen,
+    seen: Seen<Entry>,
+    revocations: Option<Revocations>,
 }
 
 impl Inbound {
@@ -191,6 +220,18 @@ impl Inbound {
         policy: Policy,
         secret: [u8; 32],
     ) -> Arc<Self> {
+        Self::revoking(trusted, gates, policy, secret, None)
+    }
+
+    /// As [`new`](Self::new), and refuses what `revocations` says, or everything where they have not been heard of for too long.
+    #[must_use]
+    pub fn revoking(
+        trusted: Vec<Trusted>,
+        gates: &BTreeMap<String, GateConfig>,
+        policy: Policy,
+        secret: [u8; 32],
+        revocations: Option<Revocations>,
+    ) -> Arc<Self> {
         let mut by_issuer: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, one) in trusted.iter().enumerate() {
             for issuer in one.verifier.expected().issuers() {
@@ -200,7 +241,8 @@ impl Inbound {
         let gates =
             gates.iter().filter_map(|(name, gate)| Some((name.as_str().into(), Gate::new(name, gate.clone())?)));
         let asked_at = trusted.iter().map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { trusted, asked_at, by_issuer, gates: gates.collect(), policy, seen: Seen::new(&secret) })
+        let (gates, seen) = (gates.collect(), Seen::new(&secret, TOKENS_MAX));
+        Arc::new(Self { trusted, asked_at, by_issuer, gates, policy, seen, revocations })
     }
 
     /// Accepts nothing and has no gate.
@@ -221,13 +263,47 @@ impl Inbound {
         &self.policy
     }
 
+    /// What is revoked, where that is known. A Worker's wasm leaves it out.
+    #[must_use]
+    pub fn revocations(&self) -> Option<&Revocations> {
+        if cfg!(target_arch = "wasm32") { None } else { self.revocations.as_ref() }
+    }
+
+    /// Whose tokens are accepted: the name in rules, and the `iss` that they say.
+    pub fn issuers(&self) -> impl Iterator<Item = (&Source, &[String])> {
+        self.trusted.iter().map(|one| (&one.source, one.verifier.expected().issuers()))
+    }
+
+    /// Whether a token that was verified has been taken back on this node or another one.
+    ///
+    /// # Errors
+    /// [`Stale`] where nobody can tell.
+    pub fn is_revoked(&self, token: &str, verified: &Verified<Claims>, now: Moment) -> Result<bool, Stale> {
+        let Some(revocations) = self.revocations() else { return Ok(false) };
+        revocations.fresh(now)?;
+        Ok(revocations.is_revoked(&credentials(token, verified)).is_some())
+    }
+
     /// The verdict on a token that was accepted before and still is. Costs one keyed hash.
     #[must_use]
-    pub fn seen(&self, token: &str, now: Timestamp) -> Option<Arc<Accepted>> {
-        let entry = self.seen.find(token, now)?;
+    pub fn seen(&self, token: &str, now: Moment) -> Option<Arc<Accepted>> {
+        let (moment, now) = (now, now.latest());
+        let entry = self.seen.find(&self.seen.digest(&[token]), now)?;
         let keys = self.trusted.get(entry.trusted)?.verifier.keys();
         let is_same = keys.epoch() == entry.epoch && self.are_known(entry.trusted, now);
-        is_same.then_some(entry.accepted)
+        if !is_same {
+            return None;
+        }
+        if let Some(revocations) = self.revocations() {
+            revocations.fresh(moment).ok()?;
+            if revocations.epoch() != entry.followed {
+                let verified = &entry.accepted.verified;
+                let followed = revocations.again(entry.followed, &credentials(token, verified)).ok()?;
+                let entry = Entry { followed, ..entry.clone() };
+                self.seen.keep(self.seen.digest(&[token]), entry, verified.expires_at(), now);
+            }
+        }
+        Some(entry.accepted)
     }
 
     /// Whether there are keys to judge by: those that are too old for that are too old to go on believing by. Asking, which
@@ -249,26 +325,42 @@ impl Inbound {
     ///
     /// # Errors
     /// [`VerifyError`].
-    pub async fn accept(&self, token: &str, now: Timestamp) -> Result<Arc<Accepted>, VerifyError> {
+    pub async fn accept(&self, token: &str, now: Moment) -> Result<Arc<Accepted>, VerifyError> {
         if let Some(accepted) = self.seen(token, now) {
             return Ok(accepted);
         }
+        // Before anything is looked at: what is revoked meanwhile makes the verdict an old one.
+        let followed = self.revocations().map_or(0, Revocations::epoch);
+        let (index, epoch, verified) = self.verified(token, now).await?;
+        // RFC 9449 7.1, RFC 8705 3: what is bound to a key or a certificate is worth nothing in other hands, and no proxy
+        // forwards a proof.
+        let claims = verified.claims();
+        claims.check_possession(None).and_then(|()| claims.check_certificate(None))?;
+        let one = self.trusted.get(index).ok_or(Refusal::UnknownKey { kid: None })?;
+        let is_taken_back = one.revoked.as_ref().is_some_and(|is| is(claims));
+        if is_taken_back || self.is_revoked(token, &verified, now)? {
+            return Err(Refusal::Revoked.into());
+        }
+        Ok(self.keep(token, (index, epoch, followed), one, verified, now.latest()))
+    }
+
+    /// Verifies a token, whether or not it has been revoked or is bound to somebody: to find out what it says, not to accept it.
+    ///
+    /// # Errors
+    /// [`VerifyError`].
+    pub async fn verify(&self, token: &str, now: Moment) -> Result<Verified<Claims>, VerifyError> {
+        self.verified(token, now).await.map(|(_, _, verified)| verified)
+    }
+
+    /// A good token, with the index of who vouches for it and the epoch of their keys.
+    async fn verified(&self, token: &str, now: Moment) -> Result<(usize, u64, Verified<Claims>), VerifyError> {
         let mut refused = None;
         for index in self.candidates(token)? {
             let Some(one) = self.trusted.get(index) else { continue };
             // Before the keys are looked at: a key that leaves meanwhile makes the verdict an old one.
             let epoch = one.verifier.keys().epoch();
-            // RFC 9449 7.1, RFC 8705 3: what is bound to a key or a certificate is worth nothing in other hands, and no proxy
-            // forwards a proof.
-            let held = |verified: &Verified<Claims>| {
-                verified.claims().check_possession(None).and_then(|()| verified.claims().check_certificate(None))
-            };
-            match one.verifier.verify(token, now).await {
-                Ok(verified) if let Err(refusal) = held(&verified) => return Err(refusal.into()),
-                Ok(verified) if one.revoked.as_ref().is_some_and(|is| is(verified.claims())) => {
-                    return Err(Refusal::Revoked.into());
-                }
-                Ok(verified) => return Ok(self.keep(token, (index, epoch), one, verified, now)),
+            match one.verifier.verify(token, now.latest()).await {
+                Ok(verified) => return Ok((index, epoch, verified)),
                 // Another verifier of the same issuer may be for that audience.
                 Err(VerifyError::Refused(refusal @ Refusal::WrongAudience { .. })) => refused = Some(refusal),
                 Err(error) => return Err(error),
@@ -280,7 +372,7 @@ impl Inbound {
     fn keep(
         &self,
         token: &str,
-        (trusted, epoch): (usize, u64),
+        (trusted, epoch, followed): (usize, u64, u64),
         one: &Trusted,
         verified: Verified<Claims>,
         now: Timestamp,
@@ -288,7 +380,8 @@ impl Inbound {
         // Not the leeway: that is for clocks, and a verdict that is kept has been checked by this one.
         let ends_at = verified.expires_at();
         let accepted = Arc::new(Accepted { source: one.source.clone(), verified, rendered: OnceLock::new() });
-        self.seen.keep(token, seen::Entry { accepted: Arc::clone(&accepted), trusted, epoch }, ends_at, now);
+        let entry = Entry { accepted: Arc::clone(&accepted), trusted, epoch, followed };
+        self.seen.keep(self.seen.digest(&[token]), entry, ends_at, now);
         accepted
     }
 

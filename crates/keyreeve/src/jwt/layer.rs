@@ -102,8 +102,8 @@ impl Denied {
                 tracing::info!(code = refusal.code(), reason = %refusal, "token refused");
                 Self::Invalid(refusal.public())
             }
-            VerifyError::Unavailable(cause) => {
-                tracing::warn!(reason = %cause, "token not verified");
+            error @ (VerifyError::Unavailable(_) | VerifyError::Stale(_)) => {
+                tracing::warn!(reason = %error, "token not verified");
                 Self::Unavailable
             }
         }

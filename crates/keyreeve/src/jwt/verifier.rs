@@ -18,6 +18,9 @@ pub enum VerifyError {
     /// Nothing is known about it: keys or the platform's cryptography are away. Never a reason for 401 or 403.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// Nobody can tell whether it has been revoked. Never a reason for 401 or 403.
+    #[error(transparent)]
+    Stale(#[from] crate::revocation::Stale),
 }
 
 /// Checks the tokens of one issuer, or of several whose keys are known together.

@@ -36,14 +36,11 @@ pub struct FetchSettings {
     pub connect_ms: u64,
     /// How many connections to one host are kept for later requests.
     pub kept_max: usize,
-    /// How long the pause between two pieces of an answer may be, in real milliseconds, where there is a limit besides the
-    /// deadline.
-    pub idle_ms: Option<u64>,
 }
 
 impl Default for FetchSettings {
     fn default() -> Self {
-        Self { extra_ca_pem: None, proxy: None, connect_ms: 3000, kept_max: 0, idle_ms: None }
+        Self { extra_ca_pem: None, proxy: None, connect_ms: 3000, kept_max: 0 }
     }
 }
 
@@ -220,9 +217,6 @@ fn builder(settings: &FetchSettings) -> Result<ClientBuilder, String> {
         .pool_max_idle_per_host(settings.kept_max)
         .connect_timeout(Duration::from_millis(settings.connect_ms))
         .no_proxy();
-    if let Some(ms) = settings.idle_ms {
-        builder = builder.read_timeout(Duration::from_millis(ms));
-    }
     if let Some(url) = &settings.proxy {
         // A proxy's URL may hold a password, so it is not repeated.
         builder = builder.proxy(Proxy::all(url).map_err(|_| "the proxy is not a URL")?);

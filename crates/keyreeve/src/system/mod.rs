@@ -1,10 +1,12 @@
 //! The operating system behind the ports, for programs that run on tokio.
 //!
 //! - [`host`]: clocks, chance and tasks
+//! - [`bcrypt`]: hashes that take their time
 //! - [`fetch`]: HTTP to the outside
 //! - [`secrets`]: secrets by reference
 //! - [`keys`]: keys that somebody else serves, for a program that verifies
 
+pub mod bcrypt;
 pub mod fetch;
 pub mod host;
 pub mod secrets;

@@ -281,6 +281,10 @@ async fn a_delegated_token_gains_nothing_and_ends_no_later() {
     assert!(kit.create_delegated_token(&original, "service-a", &SignOptions::default()).await.is_ok());
     let refusal = kit.create_delegated_token(&original, "service-b", &SignOptions::default()).await.unwrap_err();
     assert_eq!(refusal.to_string(), "`may_act` does not let `service-b` act for the subject");
+    let elsewhere = json!({ "sub": "u1", "may_act": { "sub": "service-a", "iss": "https://elsewhere.example" } });
+    let elsewhere = kit.verify(&kit.sign(&elsewhere).await.unwrap()).await.unwrap();
+    let refusal = kit.create_delegated_token(&elsewhere, "service-a", &SignOptions::default()).await.unwrap_err();
+    assert_eq!(refusal.to_string(), "`may_act` does not let `service-a` act for the subject");
     let mut chain = original;
     let mut made = 0;
     let refusal = loop {

@@ -60,6 +60,7 @@ mistakes! {
     a_private_key_in_the_file: ["[[listener]]\nbind = \"127.0.0.1:7443\"\ntls = { certificate = \"file:/s.pem\", key = \"hunter2\" }\n", BASE_TABLES];
     a_socket_of_this_machine_with_tls: ["[[listener]]\nbind = \"unix:/run/keyreeve.sock\"\n", TLS, BASE_TABLES];
     a_tls_setting_that_nobody_knows: ["[[listener]]\nbind = \"127.0.0.1:7443\"\n", TLS, "tls.client_cas = \"file:/c.pem\"\n", BASE_TABLES];
+    revocations_of_no_authority: ["[[listener]]\nbind = \"127.0.0.1:7443\"\n", TLS, "tls.crl = [\"file:/c.crl\"]\n", BASE_TABLES];
     a_caller_of_keys_without_issuers: [BASE, ISSUER, "[caller.ops]\nkey_sha256 = \"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"\ncan = [\"rotate\"]\n"];
 }
 

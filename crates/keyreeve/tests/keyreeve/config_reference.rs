@@ -158,7 +158,10 @@ fn listener_sample(row: &Setting, line: &str) -> String {
     match (row.parent, row.name) {
         ("listener[]", "bind") => format!("[[listener]]\n{line}"),
         ("listener[]", _) => format!("[[listener]]\nbind = \"127.0.0.1:0\"\n{line}"),
-        _ => format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[listener.tls]\n{}{line}", needed_besides(row)),
+        (_, name) => {
+            let more = if name == "crl" { "client_ca = \"file:/etc/keyreeve/clients.pem\"\n" } else { "" };
+            format!("[[listener]]\nbind = \"127.0.0.1:0\"\n[listener.tls]\n{}{more}{line}", needed_besides(row))
+        }
     }
 }
 
@@ -222,6 +225,7 @@ fn sample(row: &Setting) -> String {
             let issuer = "[issuer.gateway]\nurl = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
             format!("seal.keys = [\"env:SEAL\"]\n{issuer}[client.c]\n{others}{line}")
         }
+        "token.*" => format!("seal.keys = [\"env:SEAL\"]\n[token.cdn]\n{line}"),
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
         "metadata.*" | "file.*" => sample_of_hand_out(row),
         "gate.*" if row.home.is_some() => sample_of_hand_out(row),

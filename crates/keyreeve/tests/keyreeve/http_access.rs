@@ -26,6 +26,10 @@ struct Expected {
 const REPORT: &str = r#"{"generation":1,"upstream_status":403}"#;
 const VERIFY: &str = r#"{"token":"x"}"#;
 const RETIRE: &str = r#"{"kid":"k9-000000000000"}"#;
+const REVOKE: &str = r#"{"jti":"x"}"#;
+const TOKEN: &str = r#"{"target":"t","alias":"a"}"#;
+const DROP: &str = r#"{"target":"t"}"#;
+const CHECK: &str = r#"{"target":"t","token":"x"}"#;
 const DECISION: &str = r#"{"decision":"adopt"}"#;
 
 fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
@@ -69,6 +73,18 @@ fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
         (("GET", "/v1/issuers/{name}"), refused("", 404, 200)),
         (("POST", "/v1/issuers/{name}/rotate"), refused("{}", 404, 202)),
         (("POST", "/v1/issuers/{name}/retire"), refused(RETIRE, 404, 404)),
+        // Nothing follows revocations in this world.
+        (("POST", "/v1/revocations"), refused(REVOKE, 404, 404)),
+        (("GET", "/v1/revocations/{id}"), refused("", 404, 404)),
+        // There is no token `push`; whose tokens are whose is in `http_tokens`.
+        (("POST", "/v1/tokens"), refused(TOKEN, 404, 201)),
+        (("GET", "/v1/tokens"), refused("", 400, 400)),
+        (("POST", "/v1/tokens/drop-target"), refused(DROP, 404, 200)),
+        (("POST", "/v1/tokens/{name}/roll"), refused("{}", 404, 404)),
+        (("POST", "/v1/tokens/{name}/duplicate"), refused("{}", 404, 404)),
+        (("POST", "/v1/tokens/verify"), refused(CHECK, 404, 200)),
+        (("GET", "/v1/tokens/{name}"), refused("", 404, 404)),
+        (("POST", "/v1/tokens/{name}/revoke"), refused("{}", 404, 404)),
         (("GET", "/.well-known/jwks.json"), open()),
         (("GET", "/.well-known/openid-configuration"), open()),
         (("GET", "/.well-known/oauth-authorization-server"), open()),

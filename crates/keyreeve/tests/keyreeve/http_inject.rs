@@ -1,9 +1,12 @@
 //! A gate that adds a credential: who may use it, where requests go, and what is seen at either end.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
+use futures::{StreamExt as _, stream};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use keyreeve::config::{Bind, InjectConfig};
@@ -21,6 +24,8 @@ enum Does {
     Hang,
     BreakOff,
     Away,
+    /// Answers so many pieces, so long after one another, and then no more without an end.
+    Trickle(u64, u64),
 }
 
 /// An upstream that notes what reaches it.
@@ -54,6 +59,13 @@ impl Passage for Upstream {
                 Ok(answer.body(Body::from("from the upstream")).unwrap())
             }
             Does::Hang => std::future::pending().await,
+            Does::Trickle(pieces, ms) => {
+                let pieces = stream::iter(0..pieces).then(move |_| async move {
+                    pass(ms).await;
+                    Ok::<_, Infallible>("piece ")
+                });
+                Ok(Sent::new(Body::from_stream(pieces.chain(stream::pending()))))
+            }
             _ => Err(HttpError::NoAnswer("the connection was lost".into())),
         }
     }
@@ -225,4 +237,33 @@ async fn without_a_credential_nothing_is_sent() {
     let answer = gate.ask("GET", "/", &[], "").await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (503, "upstream-failed"));
     assert!(gate.seen().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_stops_half_way_is_broken_off_and_a_slow_one_is_not() {
+    let gate = Gate::new("push");
+    gate.does(Does::Trickle(10, 59 * SECOND));
+    let begun = tokio::time::Instant::now();
+    let request = Request::get("/").body(Body::empty()).unwrap();
+    let mut body = gate.site.answer(request).await.into_body();
+    let (mut pieces, mut broken) = (0, None);
+    while broken.is_none() {
+        let frame = tokio::time::timeout(Duration::from_millis(10 * MINUTE), body.frame()).await;
+        match frame.expect("it is waited for without end").unwrap() {
+            Ok(_) => pieces += 1,
+            Err(error) => broken = Some(error.to_string()),
+        }
+    }
+    assert_eq!(pieces, 10);
+    let took = begun.elapsed().as_millis();
+    assert!((650_000..651_000).contains(&took), "{took}");
+    assert_eq!(broken.unwrap(), "`api.example.org` has sent nothing for 1m");
+    assert!(body.frame().await.is_none());
+    // Who does not take what is there is no fault of the upstream.
+    let request = Request::get("/").body(Body::empty()).unwrap();
+    let mut body = gate.site.answer(request).await.into_body();
+    for _ in 0..10 {
+        pass(10 * MINUTE).await;
+        assert!(body.frame().await.unwrap().is_ok());
+    }
 }

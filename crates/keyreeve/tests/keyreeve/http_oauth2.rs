@@ -9,10 +9,11 @@ use keyreeve::crypto::check;
 use keyreeve::http::{Access, ClientCertificate, ROUTES};
 use keyreeve::jwt::{Verifier, key_set};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::http_world::{Answer, EPOCH_MS, MINUTE, SECOND, World, pass};
 use crate::inbound_world::TestKey;
-use crate::issuer_world::{ISSUER, clients, encoded, post, token, world, world_trusting};
+use crate::issuer_world::{ISSUER, clients, encoded, hex, post, token, world, world_trusting};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -334,6 +335,9 @@ async fn an_assertion_brings_a_token_for_whom_the_client_speaks() {
     assert_eq!(answer.status, 200, "{answer}");
     let (_, claims) = said(answer.json()["access_token"].as_str().unwrap());
     assert_eq!((&claims["sub"], &claims["client_id"]), (&"user-7".into(), &"signer".into()));
+    assert_eq!(claims["scope"], "read", "all that the client may have, unless the assertion says less");
+    let (_, claims) = said(ask(json!({ "scope": "write" })).await.json()["access_token"].as_str().unwrap());
+    assert_eq!(claims["scope"], Value::Null);
     for wrong in [
         json!({ "sub": "admin" }),
         json!({ "sub": null }),
@@ -388,6 +392,95 @@ async fn a_token_of_somebody_else_is_exchanged_by_whom_it_is_trusted_to() {
     assert_eq!(first, (400, "invalid_request".into()));
     for wrong in [forged, elsewhere, over] {
         assert_eq!(error(&exchange("billing", &wrong).await), first);
+    }
+}
+
+/// A world with clients that may bring assertions of an outside issuer, and that issuer's key. One client is named as it is.
+fn world_of_assertions() -> (World, TestKey) {
+    let key = TestKey::new("auth0-1", 3);
+    let keys = json!({ "keys": [key.jwk()] }).to_string();
+    let (keys, _) = key_set(&JwkSet::parse_public(keys.as_bytes()).unwrap(), check);
+    let expected = Expected::new(["namesake"], ["front"]).unwrap();
+    let verifiers = BTreeMap::from([("auth0".to_owned(), Verifier::with_keys(expected, keys))]);
+    let client = |name: &str| {
+        let secret = hex(&Sha256::digest(format!("secret-{name}")));
+        let can =
+            "can = [\"jwt-bearer\", \"token-exchange\"]\nscopes = [\"read\", \"write\"]\ntrusts = [\"verifier:auth0\"]";
+        format!("[client.{name}]\nissuer = \"push\"\nsecret_sha256 = \"{secret}\"\n{can}\n")
+    };
+    let verifier =
+        "[verifier.auth0]\nissuer = \"namesake\"\njwks_url = \"https://auth0.example/keys\"\naudience = \"front\"\n";
+    let clients = format!("{}{}", client("bearer"), client("namesake"));
+    (world_trusting(&format!("{ISSUER}{verifier}{clients}"), verifiers), key)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_for_an_assertion_of_somebody_else_says_no_more_than_that_does() {
+    let (world, key) = world_of_assertions();
+    let now_s = EPOCH_MS / 1000;
+    let ask = async |client: &str, change: Value, more: &[(&str, &str)]| {
+        let mut claims = json!({ "iss": "namesake", "sub": "alice", "aud": "front", "exp": now_s + 300 });
+        claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let assertion = key.signed_as("auth0-1", &claims);
+        let form = [&[("grant_type", BEARER), ("assertion", assertion.as_str())], more].concat();
+        post(&world, "/oauth2/token", client, &form).await
+    };
+    let given = async |client: &str, change: Value| {
+        let answer = ask(client, change, &[]).await;
+        assert_eq!(answer.status, 200, "{answer}");
+        said(answer.json()["access_token"].as_str().unwrap()).1
+    };
+    for (scope, expected) in [
+        (json!("read"), json!("read")),
+        (json!("admin write read"), json!("read write")),
+        (json!("admin"), Value::Null),
+        (json!(["read"]), Value::Null),
+        (Value::Null, Value::Null),
+    ] {
+        let claims = given("bearer", json!({ "scope": scope })).await;
+        assert_eq!((&claims["sub"], &claims["scope"]), (&"alice".into(), &expected), "{scope}");
+    }
+    let wider = ask("bearer", json!({ "scope": "read" }), &[("scope", "write")]).await;
+    assert_eq!(error(&wider), (400, "invalid_scope".into()));
+    // Whoever acts for the subject acts on.
+    let act = json!({ "sub": "robot", "act": { "sub": "older" } });
+    assert_eq!(given("bearer", json!({ "act": act })).await["act"], act);
+    let may_act = json!({ "sub": "bearer" });
+    assert_eq!(given("bearer", json!({ "may_act": may_act })).await["may_act"], may_act);
+    let refused = ask("bearer", json!({ "may_act": { "sub": "billing" } }), &[]).await;
+    assert_eq!(error(&refused), (400, "invalid_grant".into()));
+    // A client that is called as somebody else's issuer has no assertions of its own, and no longer lives.
+    assert_eq!(given("namesake", json!({ "scope": "read" })).await["exp"], now_s + 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_an_actor_whom_the_token_names_may_act() {
+    let (world, key) = world_of_assertions();
+    let now_s = EPOCH_MS / 1000;
+    for (may_act, is_allowed) in [
+        (Value::Null, true),
+        (json!({ "sub": "bearer" }), true),
+        (json!({ "sub": "bearer", "iss": "https://push.example" }), true),
+        // RFC 8693 4.4: somebody else by the same name.
+        (json!({ "sub": "bearer", "iss": "https://auth0.example" }), false),
+        (json!({ "sub": "bearer", "iss": ["https://push.example"] }), false),
+        (json!({ "sub": "billing" }), false),
+        (json!({ "iss": "https://push.example" }), false),
+        (json!({}), false),
+        (json!("bearer"), false),
+        (json!([]), false),
+    ] {
+        let mut claims = json!({ "iss": "namesake", "sub": "alice", "aud": "front", "exp": now_s + 300 });
+        if !may_act.is_null() {
+            claims["may_act"] = may_act.clone();
+        }
+        let subject = key.signed_as("auth0-1", &claims);
+        let form = [("grant_type", EXCHANGE), ("subject_token", subject.as_str()), ("subject_token_type", ACCESS)];
+        let answer = post(&world, "/oauth2/token", "bearer", &form).await;
+        match is_allowed {
+            true => assert_eq!(answer.status, 200, "{may_act}: {answer}"),
+            false => assert_eq!(error(&answer), (400, "invalid_request".into()), "{may_act}"),
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use axum::body::Body;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use keyreeve::config::{Action, CallerConfig, Keep, Limits, Plan, Proof, Surface};
+use keyreeve::access::{self, FamilyConfig, Tokens};
+use keyreeve::config::{Action, CallerConfig, Keep, Limits, OnStale, Plan, Proof, RevocationConfig, Surface};
 use keyreeve::core::id::{CredentialName, NodeId, WriteId};
 use keyreeve::core::lifecycle::Order;
 use keyreeve::core::record::FaultClass;
@@ -22,12 +23,14 @@ use keyreeve::core::schedule::Slots;
 use keyreeve::core::seal::{KeyRing, SealKey};
 use keyreeve::core::secret::Secret;
 use keyreeve::core::time::{Moment, Mono, Timestamp};
+use keyreeve::core::token::Format;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::http::{Api, Live, Parts, Peer, router};
 use keyreeve::inbound::Inbound;
 use keyreeve::outbound::{Credential, Outbound, Parts as OutboundParts, Previous};
 use keyreeve::port::{Capabilities, Entry, Host, Key, Register, StoreError, Swap};
+use keyreeve::revocation::{self, Revocations};
 use keyreeve::source::{Fields, Material, MintError, Minting, Nature, Source};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -231,7 +234,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-pub(crate) const ALL_ACTIONS: [Action; 12] = [
+pub(crate) const ALL_ACTIONS: [Action; 15] = [
     Action::List,
     Action::Token,
     Action::Report,
@@ -244,6 +247,9 @@ pub(crate) const ALL_ACTIONS: [Action; 12] = [
     Action::Keys,
     Action::Rotate,
     Action::Retire,
+    Action::Tokens,
+    Action::Grant,
+    Action::Revoke,
 ];
 
 /// The uid of the caller `local`.
@@ -251,7 +257,13 @@ pub(crate) const LOCAL_UID: u32 = 1001;
 
 fn caller(proof: Proof, can: impl IntoIterator<Item = Action>, credentials: &[&str]) -> CallerConfig {
     let credentials: Vec<String> = credentials.iter().map(|&name| name.to_owned()).collect();
-    CallerConfig { proof, can: can.into_iter().collect(), issuers: credentials.clone(), credentials }
+    CallerConfig {
+        proof,
+        can: can.into_iter().collect(),
+        issuers: credentials.clone(),
+        tokens: credentials.clone(),
+        credentials,
+    }
 }
 
 /// Callers: `ops` may do everything, `worker` takes and reports `push` and everything of tenant `acme`, `elsewhere` may
@@ -300,7 +312,38 @@ impl Node {
             forward: None,
             inbound: closed_gate(),
             issuing: None,
+            tokens: None,
         }
+    }
+
+    fn revocations(&self) -> Revocations {
+        let parts = revocation::Parts {
+            node: NodeId::parse("node-1").unwrap(),
+            host: Arc::<TestHost>::clone(&self.host),
+            register: Arc::<Wire>::clone(&self.wire),
+            crypto: Arc::new(LocalCrypto),
+            store_ms: 2 * SECOND,
+        };
+        let config =
+            RevocationConfig { max_staleness_ms: SECOND, on_stale: OnStale::Deny, keep_ms: 24 * HOUR, skew_ms: MINUTE };
+        Revocations::start(parts, config, None)
+    }
+
+    /// Access tokens: one family, `cdn`.
+    pub(crate) fn tokens(&self) -> Tokens {
+        let parts = access::Parts {
+            node: NodeId::parse("node-1").unwrap(),
+            host: Arc::<TestHost>::clone(&self.host),
+            register: Arc::<Wire>::clone(&self.wire),
+            crypto: Arc::new(LocalCrypto),
+            keys: KeyRing::new(SealKey::new(&LocalCrypto, [7; 32]), Vec::new()),
+            revocations: self.revocations(),
+            bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
+            imported: BTreeMap::new(),
+            store_ms: 2 * SECOND,
+        };
+        let cdn = FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR };
+        Tokens::start(parts, &BTreeMap::from([("cdn".to_owned(), cdn)]), None)
     }
 
     pub(crate) fn credentials(&self, keep: Keep) -> Vec<Credential> {

@@ -179,7 +179,9 @@ pub(crate) fn world_trusting(text: &str, verifiers: BTreeMap<String, Verifier>) 
     let issuing = Issuing { issuers, clients: Arc::new(clients), verifiers: Arc::new(verifiers) };
     let live = world.node.live(Keep::OnDemand { lifetimes: 3 }, [7; 32], Some(&world.outbound));
     world.outbound = live.outbound.clone();
-    world.api.reload(Live { issuing: Some(issuing), limits: Limits { body_bytes_max: 8192, ..live.limits }, ..live });
+    let limits = Limits { body_bytes_max: 8192, ..live.limits };
+    let tokens = Some(world.node.tokens());
+    world.api.reload(Live { issuing: Some(issuing), tokens, limits, ..live });
     let surfaces = [Surface::Api, Surface::Metrics, Surface::Gate, Surface::Oauth2];
     world.router = router(Arc::clone(&world.api), &surfaces.into());
     world

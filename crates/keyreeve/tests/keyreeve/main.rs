@@ -36,6 +36,8 @@ mod parsers;
 mod redact;
 mod remote;
 mod requirements;
+mod revocation;
+mod revocation_world;
 mod sealing;
 mod signatures;
 mod signed;

@@ -4,26 +4,27 @@
 //! issuer's clients to say, by its hash, or by names that an authority of this listener vouches for.
 
 mod names;
+mod shown;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyreeve::config::TlsConfig;
-use keyreeve::core::crypto::Crypto as _;
-use keyreeve::crypto::LocalCrypto;
-use keyreeve::http::ClientCertificate;
-use keyreeve::port::Secrets;
+use keyreeve::core::time::Timestamp;
+use keyreeve::port::{Host, Secrets};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+pub(super) use shown::Shown;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ pub(crate) struct Tls {
     acceptor: TlsAcceptor,
     /// Says whether an authority vouches for a certificate.
     authorities: Option<Arc<dyn ClientCertVerifier>>,
+    host: Arc<dyn Host>,
 }
 
 impl Tls {
@@ -40,13 +42,22 @@ impl Tls {
     ///
     /// # Errors
     /// A sentence that names the setting, and nothing of the key.
-    pub(crate) fn new(config: &TlsConfig, asks: bool, secrets: &dyn Secrets) -> Result<Self, String> {
+    pub(crate) fn new(
+        config: &TlsConfig,
+        asks: bool,
+        secrets: &dyn Secrets,
+        host: Arc<dyn Host>,
+    ) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = certificates("certificate", secrets.read(&config.certificate)?.expose())?;
         let key = PrivateKeyDer::from_pem_slice(secrets.read(&config.key)?.expose())
             .map_err(|_| "`key` is no private key in PEM".to_owned())?;
+        let mut revoked = Vec::new();
+        for place in &config.crl {
+            revoked.extend(revocations(secrets.read(place)?.expose())?);
+        }
         let authorities = match &config.client_ca {
-            Some(place) => Some(authorities(secrets.read(place)?.expose(), &provider)?),
+            Some(place) => Some(authorities(secrets.read(place)?.expose(), revoked, &provider)?),
             None => None,
         };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -60,33 +71,26 @@ impl Tls {
             .with_single_cert(chain, key)
             .map_err(|error| format!("`certificate` and `key` do not go together: {error}"))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), authorities })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), authorities, host })
     }
 
     /// Shakes hands, [`HANDSHAKE`] at the most; answers with the certificate that the client showed.
-    pub(super) async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Option<ClientCertificate>)>
+    pub(super) async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Option<Shown>)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await??;
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::split_first);
-        let shown = shown.map(|(own, between)| ClientCertificate {
-            sha256: LocalCrypto.sha256(&[own.as_ref()]),
-            names: self.names(own, between).into(),
-        });
+        let shown = stream.get_ref().1.peer_certificates().and_then(Shown::new);
         Ok((stream, shown))
     }
 
-    /// The names of a certificate that an authority vouches for.
-    fn names(&self, own: &CertificateDer<'_>, between: &[CertificateDer<'_>]) -> Vec<String> {
-        let Some(authorities) = &self.authorities else { return Vec::new() };
-        match authorities.verify_client_cert(own, between, UnixTime::now()) {
-            Ok(_) => names::of(own),
-            Err(error) => {
-                tracing::info!("nobody vouches for the certificate of a client: {error}");
-                Vec::new()
-            }
-        }
+    /// The names in the first certificate of `chain`, if an authority vouches for it at `now`; none without authorities.
+    fn vouched(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Vec<String>, Error> {
+        let (Some(authorities), Some((own, between))) = (&self.authorities, chain.split_first()) else {
+            return Ok(Vec::new());
+        };
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
+        authorities.verify_client_cert(own, between, now).map(|_| names::of(own))
     }
 }
 
@@ -98,13 +102,28 @@ fn certificates(setting: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>
     }
 }
 
-fn authorities(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+/// The lists in a file: of certificates that are good no longer (RFC 5280 5).
+fn revocations(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    lists.ok().filter(|lists| !lists.is_empty()).ok_or_else(|| "`crl` holds no revocation list in PEM".to_owned())
+}
+
+/// Where there are lists, an authority vouches for nothing without a list of its own that is up to date.
+fn authorities(
+    pem: &[u8],
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     for authority in certificates("client_ca", pem)? {
         roots.add(authority).map_err(|error| format!("`client_ca` holds a certificate of no authority: {error}"))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-    verifier.map(|verifier| verifier as _).map_err(|error| format!("`client_ca` cannot be used: {error}"))
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let verifier = builder.with_crls(revoked).enforce_revocation_expiration().build();
+    verifier.map(|verifier| verifier as _).map_err(|error| match error {
+        VerifierBuilderError::InvalidCrl(error) => format!("a list in `crl` cannot be used: {error:?}"),
+        error => format!("`client_ca` cannot be used: {error}"),
+    })
 }
 
 /// Takes any certificate, of whoever has its private key.

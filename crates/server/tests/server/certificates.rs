@@ -1,14 +1,23 @@
 //! Client certificates and authorities of one's own, against a server that demands both.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keyreeve::config::{Config, ReadOptions};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::record::FaultClass;
+use keyreeve::crypto::{LocalCrypto, check};
+use keyreeve::inbound::{Parts, Trusted, verifiers};
+use keyreeve::port::Host as _;
 use keyreeve::source::build;
 use keyreeve_picky::issuers::oauth::{self, Client, Server};
 use keyreeve_server::secrets::OsSecrets;
 
 use crate::issuers::{Asking, config, tools};
+use crate::node::until;
 use crate::support::{host, token};
 
 struct World {
@@ -50,6 +59,33 @@ impl World {
         )
     }
 }
+
+impl World {
+    /// A verifier with these lines, whose keys are at the server.
+    fn verifier(&self, lines: &str) -> Result<Vec<Trusted>, Vec<String>> {
+        let lines = lines.replace('@', &self.folder.path().display().to_string());
+        let url = self.server.token_url();
+        let text = format!(
+            "[verifier.bank]\nissuer = \"https://bank.example\"\naudience = \"us\"\njwks_url = \"{url}\"\ncooldown = \"1s\"\n{lines}"
+        );
+        let read = Config::read(&text, "test.toml", &BTreeMap::new(), ReadOptions::default());
+        let config = read.unwrap_or_else(|error| panic!("{error}")).config;
+        let host = host();
+        let http = tools(&host).http;
+        let parts = Parts { host, http, crypto: Arc::new(LocalCrypto), make: check };
+        verifiers(&config.verifiers, &OsSecrets, &parts, &mut BTreeMap::new())
+    }
+}
+
+/// The same for whoever reads files: what is wrong with the lines, and how it is said of the setting.
+const BROKEN: [(&str, &str); 6] = [
+    ("via = \"file:@/absent.pem\"\nca = \"file:@/ca.pem\"\n", "`via`: cannot read "),
+    ("via = \"file:@/open.pem\"\nca = \"file:@/ca.pem\"\n", "`via`: everybody on this machine may read"),
+    ("via = \"file:@/words.pem\"\nca = \"file:@/ca.pem\"\n", "`via`: the file has to hold a certificate"),
+    ("via = \"file:@/keyless.pem\"\nca = \"file:@/ca.pem\"\n", "`via`: the file has to hold a certificate"),
+    ("via = \"file:@/client.pem\"\nca = \"file:@/absent.pem\"\n", "`ca`: cannot read "),
+    ("via = \"file:@/client.pem\"\nca = \"file:@/words.pem\"\n", "`ca`: there is no certificate"),
+];
 
 const VIA: &str = "via = \"file:@/client.pem\"\n";
 const CA: &str = "ca = \"file:@/ca.pem\"\n";
@@ -100,17 +136,39 @@ async fn files_that_are_no_certificates_are_refused_at_start_by_their_setting() 
     world.write("words.pem", "hunter2", 0o600);
     let authority = world.server.authority_pem().unwrap();
     world.write("keyless.pem", authority, 0o600);
-    for (lines, said) in [
-        (format!("via = \"file:@/absent.pem\"\n{CA}"), "credential `c`: `via`: cannot read "),
-        (format!("via = \"file:@/open.pem\"\n{CA}"), "credential `c`: `via`: everybody on this machine may read"),
-        (format!("via = \"file:@/words.pem\"\n{CA}"), "credential `c`: `via`: the file has to hold a certificate"),
-        (format!("via = \"file:@/keyless.pem\"\n{CA}"), "credential `c`: `via`: the file has to hold a certificate"),
-        (format!("{VIA}ca = \"file:@/absent.pem\"\n"), "credential `c`: `ca`: cannot read "),
-        (format!("{VIA}ca = \"file:@/words.pem\"\n"), "credential `c`: `ca`: there is no certificate"),
-    ] {
+    for (lines, said) in BROKEN {
         let name = CredentialName::parse("c").unwrap();
-        let config = config(&world.text(&lines));
+        let config = config(&world.text(lines));
         let error = build(&config, &name, &OsSecrets, &tools(&host())).err().unwrap_or_else(|| panic!("{lines}"));
-        assert!(error.starts_with(said) && !error.contains("hunter2"), "{error}");
+        assert!(error.starts_with(&format!("credential `c`: {said}")) && !error.contains("hunter2"), "{error}");
+        let problems = world.verifier(lines).err().unwrap_or_else(|| panic!("{lines}")).join("; ");
+        let expected = format!("`verifier.bank`: {said}");
+        assert!(problems.starts_with(&expected) && !problems.contains("hunter2"), "{problems}");
     }
+    assert!(world.verifier(&format!("{VIA}{CA}")).is_ok());
+}
+
+#[tokio::test]
+async fn keys_are_fetched_with_the_files_as_they_are_without_a_reload() {
+    let (world, other) = (World::new().await, World::new().await);
+    let trusted = world.verifier(&format!("{VIA}{CA}")).unwrap();
+    // Somebody's token, so that there is a reason to fetch.
+    let encoded = |json: &str| URL_SAFE_NO_PAD.encode(json);
+    let token = format!("{}.{}.c2ln", encoded(r#"{"alg":"ES256","kid":"k"}"#), encoded("{}"));
+    // The server has no keys: what it says is enough to know that it was reached.
+    let meets = async |what: &str| {
+        until(what, async || {
+            let refused = trusted[0].verifier.verify(&token, host().now().wall).await.unwrap_err().to_string();
+            refused.contains(what).then_some(())
+        })
+        .await;
+    };
+    meets("it answered 4").await;
+    assert_eq!(world.server.certificates(), 1);
+    world.write("ca.pem", other.server.authority_pem().unwrap(), 0o644);
+    meets("it was not reached: ").await;
+    world.write("ca.pem", world.server.authority_pem().unwrap(), 0o644);
+    world.certify();
+    meets("it answered 4").await;
+    assert_eq!(world.server.certificates(), 2);
 }

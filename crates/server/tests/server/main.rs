@@ -1,6 +1,7 @@
 //! The binary as real processes, and the server's parts with real programs and real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
 
+mod access;
 mod agents;
 mod answers;
 mod callers;
@@ -21,6 +22,9 @@ mod nginx;
 mod node;
 mod outage;
 mod policy;
+mod postgres;
+#[path = "../../../../tests/stores/private.rs"]
+mod private;
 mod refresh;
 mod running;
 mod scripts;

@@ -11,23 +11,23 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use reqwest::{Certificate, Client, Identity, StatusCode};
 use serde_json::Value;
 
-use crate::node::{Node, Place};
+use crate::node::{Node, Place, until};
 
 /// An authority, and what it signs.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 /// A certificate with its key, in PEM.
-struct Certified {
-    pem: String,
-    key: String,
+pub(crate) struct Certified {
+    pub(crate) pem: String,
+    pub(crate) key: String,
     sha256: [u8; 32],
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut wanted = CertificateParams::default();
         // OpenSSL takes a certificate for self-signed whose issuer has the same name.
@@ -37,9 +37,33 @@ impl Authority {
         Self { issuer: Issuer::new(wanted, key), pem }
     }
 
-    fn sign(&self, wanted: &CertificateParams) -> Certified {
+    pub(crate) fn sign(&self, wanted: &CertificateParams) -> Certified {
         let key = KeyPair::generate().unwrap();
         certified(&wanted.signed_by(&key, &self.issuer).unwrap(), &key)
+    }
+
+    /// A list by which one certificate is good no longer, in PEM.
+    fn revoke(&self, serial: u64) -> String {
+        let revoked = rcgen::RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: rcgen::date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            next_update: rcgen::date_time_ymd(2126, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    /// A certificate for the node.
+    fn server(&self) -> Certified {
+        self.sign(&CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap())
     }
 }
 
@@ -65,10 +89,11 @@ fn self_signed(wanted: &CertificateParams) -> Certified {
 
 /// A node that serves `oauth2` over TLS, and what its clients have.
 struct World {
-    _node: Node,
+    node: Node,
     place: Place,
     url: String,
     server_ca: String,
+    clients: Authority,
     named: Certified,
     listed: Certified,
     stranger: Certified,
@@ -78,7 +103,7 @@ const URI: &str = "spiffe://example.org/orders";
 
 async fn world() -> World {
     let (authority, clients) = (Authority::new(), Authority::new());
-    let server = authority.sign(&CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap());
+    let server = authority.server();
     let (named, listed) = (clients.sign(&wanted("orders", URI)), self_signed(&wanted("billing", "urn:billing")));
     // It says the same, and nobody vouches for it.
     let stranger = self_signed(&wanted("orders", URI));
@@ -121,13 +146,17 @@ can = ["client-credentials"]
     let node = place.node(&place.path("keyreeve.toml"), "n1", &[]);
     let url = node.url().replacen("127.0.0.1", "localhost", 1);
     assert!(url.starts_with("https://"), "{url}");
-    World { _node: node, place, url, server_ca: authority.pem, named, listed, stranger }
+    World { node, place, url, server_ca: authority.pem, clients, named, listed, stranger }
 }
 
 impl World {
     fn http(&self, shows: Option<&Certified>) -> Client {
+        Self::trusting(&self.server_ca, shows)
+    }
+
+    fn trusting(server_ca: &str, shows: Option<&Certified>) -> Client {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let ca = Certificate::from_pem(self.server_ca.as_bytes()).unwrap();
+        let ca = Certificate::from_pem(server_ca.as_bytes()).unwrap();
         let mut client = Client::builder().no_proxy().tls_certs_only([ca]);
         if let Some(shown) = shows {
             let both = format!("{}{}", shown.pem, shown.key);
@@ -138,11 +167,33 @@ impl World {
 
     /// What `client` is answered, with the certificate that it shows.
     async fn token(&self, client: &str, shows: Option<&Certified>) -> (StatusCode, Value) {
+        self.token_over(&self.http(shows), client).await.unwrap()
+    }
+
+    /// The same over the connection that `http` has, if it has one.
+    async fn token_over(&self, http: &Client, client: &str) -> Result<(StatusCode, Value), reqwest::Error> {
         let form = format!("grant_type=client_credentials&client_id={client}");
-        let request = self.http(shows).post(format!("{}/oauth2/token", self.url)).body(form);
-        let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap();
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        (status, serde_json::from_str(&text).unwrap())
+        let request = http.post(format!("{}/oauth2/token", self.url)).body(form);
+        let answer = request.header("content-type", "application/x-www-form-urlencoded").send().await?;
+        let (status, text) = (answer.status(), answer.text().await?);
+        Ok((status, serde_json::from_str(&text).unwrap()))
+    }
+
+    /// Gives the node a certificate of another authority, and waits until handshakes show it. What a client of the first
+    /// authority still hears, it hears over a connection from before.
+    async fn replace_certificate(&self) {
+        let authority = Authority::new();
+        let server = authority.server();
+        self.place.secret("server.pem", &server.pem);
+        self.place.secret("server.key", &server.key);
+        self.node.signal("HUP");
+        until("a handshake shows the new certificate", async || {
+            let http = Self::trusting(&authority.pem, Some(&self.named));
+            self.token_over(&http, "nobody").await.ok()
+        })
+        .await;
+        let refused = self.token_over(&self.http(None), "nobody").await;
+        assert!(refused.is_err_and(|error| error.is_connect()), "no handshake shows the old one");
     }
 }
 
@@ -231,4 +282,65 @@ async fn a_certificate_that_cannot_be_used_is_named_and_nothing_of_the_key_is_sa
         assert!(err.contains(&format!("`listener[0].tls`: {said}")), "{err}");
         assert!(!err.contains("PRIVATE") && !err.contains("either"), "{err}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_takes_a_new_certificate_and_open_connections_go_on() {
+    let world = world().await;
+    let kept = world.http(Some(&world.named));
+    assert_eq!(world.token_over(&kept, "orders").await.unwrap().0, 200);
+    world.replace_certificate().await;
+    let (status, answer) = world.token_over(&kept, "orders").await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_ends_with_its_authority_on_an_open_connection_too() {
+    let world = world().await;
+    let (named, listed) = (world.http(Some(&world.named)), world.http(Some(&world.listed)));
+    assert_eq!(world.token_over(&named, "orders").await.unwrap().0, 200);
+    assert_eq!(world.token_over(&listed, "billing").await.unwrap().0, 200);
+    let next = Authority::new();
+    world.place.secret("clients.pem", &next.pem);
+    world.replace_certificate().await;
+    let (status, answer) = world.token_over(&named, "orders").await.unwrap();
+    assert_eq!((status.as_u16(), &answer["error"]), (401, &"invalid_client".into()), "{answer}");
+    assert_eq!(world.token_over(&listed, "billing").await.unwrap().0, 200, "who is known by its hash needs nobody");
+    // The old one back, beside the new one: the same connection is good again.
+    world.place.secret("clients.pem", &format!("{}{}", world.clients.pem, next.pem));
+    world.node.signal("HUP");
+    until("the name is good again", async || {
+        (world.token_over(&named, "orders").await.unwrap().0 == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_its_authority_revokes_is_nobody_on_an_open_connection_too() {
+    let world = world().await;
+    let key = KeyPair::generate().unwrap();
+    let mut lost = wanted("orders", URI);
+    lost.serial_number = Some(7.into());
+    let lost = certified(&lost.signed_by(&key, &world.clients.issuer).unwrap(), &key);
+    let (named, lost) = (world.http(Some(&world.named)), world.http(Some(&lost)));
+    for http in [&named, &lost] {
+        assert_eq!(world.token_over(http, "orders").await.unwrap().0, 200);
+    }
+    world.place.secret("clients.crl", &world.clients.revoke(7));
+    let config = fs::read_to_string(world.place.path("keyreeve.toml")).unwrap();
+    let crl = format!("clients.pem\", crl = [\"file:{}\"] }}", world.place.path("clients.crl").display());
+    fs::write(world.place.path("keyreeve.toml"), config.replace("clients.pem\" }", &crl)).unwrap();
+    world.node.signal("HUP");
+    until("the revoked one is nobody", async || {
+        (world.token_over(&lost, "orders").await.unwrap().0 == 401).then_some(())
+    })
+    .await;
+    assert_eq!(world.token_over(&named, "orders").await.unwrap().0, 200, "the other one of the same name is not");
+    assert!(world.node.log_text().contains("Revoked"), "{}", world.node.log_text());
+    // Half a file is no list: everything stays as it was.
+    world.place.secret("clients.crl", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n");
+    world.node.signal("HUP");
+    until("the log says why", async || world.node.log_text().contains("a list in `crl` cannot be used").then_some(()))
+        .await;
+    assert_eq!(world.token_over(&lost, "orders").await.unwrap().0, 401);
 }

@@ -60,6 +60,12 @@ fn scopes(asked: &Asked<'_>, allowed: Vec<String>) -> Result<Vec<String>, Refusa
     Ok(scopes)
 }
 
+/// The scopes of the client that a token has as well.
+fn both(asked: &Asked<'_>, claims: &Claims) -> Vec<String> {
+    let is_there = |scope: &&String| claims.scopes().any(|other| other == scope.as_str());
+    asked.client.config.scopes.iter().filter(is_there).cloned().collect()
+}
+
 /// Who the token is for: what is asked for, out of what the client may have; the first of that where nothing is.
 fn audience(asked: &Asked<'_>) -> Result<Vec<String>, Refusal> {
     let allowed = &asked.client.config.audience;
@@ -122,8 +128,7 @@ async fn exchange(asked: &Asked<'_>, life_s: u64) -> Result<Making, Refusal> {
         Some(token) => actor(asked, token).await?,
     };
     let original = subject.claims();
-    let both = asked.client.config.scopes.iter().filter(|scope| original.scopes().any(|other| other == scope.as_str()));
-    let scopes = scopes(asked, both.cloned().collect())?;
+    let scopes = scopes(asked, both(asked, original))?;
     let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
     let audience = audience(asked)?;
     let mut delegation = Delegation::new(&actor, &asked.issuer.url, &audience);
@@ -178,6 +183,11 @@ async fn trusted(asked: &Asked<'_>, token: &str, what: &str) -> Result<Verified<
         {
             return Err(refused("it was revoked".into()));
         }
+        match asked.later.live.inbound.is_revoked(token, &verified, asked.now) {
+            Ok(false) => {}
+            Ok(true) => return Err(refused("it was revoked".into())),
+            Err(stale) => return Err(super::Refusal::unavailable(&unavailable(&stale.into()))),
+        }
         // RFC 9449 7.1, RFC 8705 3: what is bound is worth nothing in other hands, and no key unbinds it.
         let claims = verified.claims();
         let is_held = claims.check_possession(None).and_then(|()| claims.check_certificate(asked.certificate));
@@ -197,8 +207,9 @@ async fn bearer(asked: &Asked<'_>, life_s: u64) -> Result<Making, Refusal> {
     let assertion = asked.form.required("assertion")?;
     let invalid = |cause: String| refusal("invalid_grant", "the assertion is not accepted").because(cause);
     let client = &asked.client;
-    let is_own = claimed_issuer(assertion).as_deref() == Some(client.id.as_str());
-    let verified = match client.keys.as_ref().filter(|_| is_own) {
+    let own = client.keys.as_ref().filter(|_| claimed_issuer(assertion).as_deref() == Some(client.id.as_str()));
+    let is_own = own.is_some();
+    let verified = match own {
         Some(keys) => {
             let expected = Expected::new([client.id.clone()], Asked::audiences(asked.issuer));
             let expected = expected.map_err(|error| invalid(error.to_string()))?;
@@ -213,21 +224,30 @@ async fn bearer(asked: &Asked<'_>, life_s: u64) -> Result<Making, Refusal> {
             if is_refused { invalid(refused.cause.unwrap_or_default()) } else { refused }
         })?,
     };
-    let claims = verified.claims();
-    let subject = claims.subject().ok_or_else(|| invalid("it has no subject".into()))?;
+    let said = verified.claims();
+    let subject = said.subject().ok_or_else(|| invalid("it has no subject".into()))?;
     if is_own && !client.speaks_for(subject) {
         return Err(invalid(format!("client `{}` does not speak for `{subject}`", client.id)));
     }
-    let scope = scopes(asked, client.config.scopes.clone())?.join(" ");
+    said.check_actor(&client.id, &asked.issuer.url).map_err(|refused| invalid(refused.to_string()))?;
+    // An assertion of its own that names no scopes leaves them to the client; a token of somebody else that names none has none.
+    let is_open = is_own && said.claim("scope").is_none();
+    let scope = scopes(asked, if is_open { client.config.scopes.clone() } else { both(asked, said) })?.join(" ");
     let now_s = asked.now.wall.seconds();
     // RFC 7521 4.1: how long is up to the issuer. A token of somebody else is not outlived; an assertion of its own says for
     // whom, and no more.
-    let ends_s = if is_own { u64::MAX } else { claims.expires_at_s().unwrap_or_default() };
+    let ends_s = if is_own { u64::MAX } else { said.expires_at_s().unwrap_or_default() };
     let expires_s = now_s.saturating_add(life_s).min(ends_s);
     if expires_s <= now_s {
         return Err(invalid("it has expired".into()));
     }
-    let claims = begun(asked, subject, &audience(asked)?, expires_s, &scope);
+    let mut claims = begun(asked, subject, &audience(asked)?, expires_s, &scope);
+    // The subject is the same one, so whoever acts for it does so still, and nobody else may.
+    for name in ["act", "may_act"] {
+        if let Some(kept) = said.claim(name) {
+            claims = claims.node(name, kept);
+        }
+    }
     Ok(Making { grant: Grant::JwtBearer, claims, scope, expires_s })
 }
 

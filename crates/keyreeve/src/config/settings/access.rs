@@ -1,0 +1,43 @@
+//! Settings of opaque access tokens.
+
+use super::super::table::Fallback::{Unset, Value};
+use super::super::table::{Kind, Setting, row};
+use super::super::types::Home::Native;
+use super::{DAY, MINUTE};
+
+const fn token(name: &'static str) -> (&'static str, &'static str) {
+    ("token.*", name)
+}
+
+/// The rows, in the order of the reference page.
+pub(super) static SETTINGS: &[Setting] = &[
+    row(
+        ("", "token"),
+        Kind::Named("token.*"),
+        Unset("there are no access tokens"),
+        "Families of opaque access tokens, by name. Each has targets of its own.",
+        "[token.cdn]",
+    )
+    .on(Native, "remove it: in this version access tokens are made and checked by native nodes"),
+    row(
+        token("format"),
+        Kind::Choice(&["native", "hv2"], &[]),
+        Value("native"),
+        "How new tokens are spelt: our own way, or as the keys of GraphQL Hive. Both are read.",
+        "\"hv2\"",
+    ),
+    row(
+        token("life"),
+        Kind::Duration(MINUTE, 3650 * DAY),
+        Unset("tokens end only where that was asked for"),
+        "How long a token lives, unless a shorter life is asked for.",
+        "\"90d\"",
+    ),
+    row(
+        token("grace"),
+        Kind::Duration(MINUTE, 90 * DAY),
+        Value("1d"),
+        "How long a token goes on after it was rolled, unless something else is asked for.",
+        "\"1d\"",
+    ),
+];
