@@ -2,6 +2,7 @@
 //!
 //! - [`memory`]: this process only
 //! - [`remote`]: the register behind a keyreeve Worker; [`wire`] is what the two say to each other
+//! - `postgres`: a table in PostgreSQL (feature `postgres`)
 //! - `sqlite`: one file that all processes of a machine share (feature `native`)
 //! - [`table`]: schema and statements of the engines on SQLite, here and in a Durable Object
 //! - `switched`: faults on purpose around any engine, for demonstrations (feature `native`)
@@ -14,6 +15,8 @@ mod changes;
 #[cfg(feature = "native")]
 mod lane;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod remote;
 #[cfg(feature = "native")]
 pub mod sqlite;

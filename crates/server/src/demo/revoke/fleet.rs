@@ -77,7 +77,7 @@ impl Fleet {
             .replace("@MAX@", &MAX_STALENESS_MS.to_string());
         for node in 0..args.nodes {
             let on_stale = if node == fleet.allowing() { "allow" } else { "deny" };
-            fleet.processes.start_one(node, &config.replace("@ON_STALE@", on_stale), r#""api", "gate", "metrics""#)?;
+            fleet.processes.start_one(node, &config.replace("@ON_STALE@", on_stale), &["api", "gate", "metrics"])?;
         }
         Ok(fleet)
     }
