@@ -40,11 +40,16 @@ impl Private {
 
     /// Tells it to do something, and waits until that is done.
     pub(crate) fn tell(&self, order: &str) {
+        assert_eq!(self.ask(order), "ok", "{order}");
+    }
+
+    /// As [`Private::tell`], where the answer is something else than `ok`.
+    pub(crate) fn ask(&self, order: &str) -> String {
         let mut lines = self.lines.as_ref().unwrap().lock().unwrap();
         writeln!(lines.0, "{order}").unwrap();
         let mut line = String::new();
         lines.1.read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "ok", "{order}");
+        line.trim().to_owned()
     }
 }
 

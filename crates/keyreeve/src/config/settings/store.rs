@@ -2,7 +2,9 @@
 
 use super::super::table::Fallback::{Computed, Unset, Value};
 use super::super::table::{Kind, Setting, Text, row};
-use super::super::types::Home::{Native, Worker};
+#[cfg(not(target_arch = "wasm32"))]
+use super::super::types::Home::Native;
+use super::super::types::Home::Worker;
 #[cfg(not(target_arch = "wasm32"))]
 use super::FILE;
 use super::SECOND;
