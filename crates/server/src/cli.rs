@@ -45,6 +45,8 @@ pub(crate) enum Command {
     /// Make keys and secrets; look at, rotate and retire the signing keys of a running node.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Have tokens refused from now on, on every node.
+    Revoke(crate::client::RevokeArgs),
     /// Sign, verify and look into tokens, without a node.
     #[command(subcommand)]
     Jwt(JwtCommand),

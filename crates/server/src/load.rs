@@ -1,15 +1,18 @@
 //! From a configuration file to the parts of a running node.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyreeve::access::{self, Tokens};
-use keyreeve::config::{Config, ConfigRead, Home, Problem, Problems, ReadOptions, Severity, StoreUrl};
+use keyreeve::config::{
+    Config, ConfigRead, Home, PostgresUrl, Problem, Problems, ReadOptions, SecretRef, Severity, StoreUrl,
+};
 use keyreeve::core::id::CredentialName;
 use keyreeve::core::seal::KeyRing;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
+use keyreeve::engine::postgres::{self, Postgres};
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
 use keyreeve::engine::wire::SigningKey;
@@ -97,6 +100,8 @@ fn host_ms(scale: f64, real_ms: u64) -> u64 {
 #[derive(Clone)]
 pub(crate) struct Store {
     pub(crate) url: StoreUrl,
+    /// What else its connections are made with: `store.password` and `store.ca`.
+    access: (Option<SecretRef>, Option<PathBuf>),
     answer_ms: u64,
     pub(crate) register: Arc<dyn Register>,
 }
@@ -295,12 +300,34 @@ pub(crate) async fn open_store(config: &Config, ground: &Ground) -> Result<Store
                 }
             }
         }
+        StoreUrl::Postgres(url) => faults.around_register(postgres(config, url, ground).await?),
         StoreUrl::Remote(origin) => faults.around_register(remote(config, origin, ground)?),
         StoreUrl::DurableObject(_) | StoreUrl::Bucket(_) => {
             return Err(Failure::new(Code::Usage, format!("`{}` is a binding of a Worker", config.store)));
         }
     };
-    Ok(Store { url: config.store.clone(), answer_ms: config.store_ms, register })
+    Ok(Store { url: config.store.clone(), access: asked_with(config), answer_ms: config.store_ms, register })
+}
+
+fn asked_with(config: &Config) -> (Option<SecretRef>, Option<PathBuf>) {
+    (config.store_password.clone(), config.store_ca.clone())
+}
+
+/// A server that is away keeps no node from starting, and one that says no does.
+async fn postgres(config: &Config, url: &PostgresUrl, ground: &Ground) -> Result<Postgres, Failure> {
+    let settings = postgres::Settings {
+        url: url.clone(),
+        password: config.store_password.clone(),
+        authorities: config.store_ca.clone(),
+        answer_ms: config.store_ms,
+    };
+    let failed = |error: postgres::OpenError| Failure::new(Code::Unavailable, error.to_string());
+    let register = Postgres::new(settings, Arc::clone(&ground.secrets), Arc::clone(&ground.host)).map_err(failed)?;
+    match register.check().await {
+        Err(error @ postgres::OpenError::Away { .. }) => tracing::warn!("{error}"),
+        outcome => outcome.map_err(failed)?,
+    }
+    Ok(register)
 }
 
 /// A Worker is first asked when something is needed of it, as any node that starts while it is away.
@@ -318,6 +345,7 @@ impl Store {
         let is_usable = match &self.url {
             StoreUrl::Memory => true,
             StoreUrl::Sqlite(_) => self.answer_ms == config.store_ms,
+            StoreUrl::Postgres(_) => self.answer_ms == config.store_ms && self.access == asked_with(config),
             // Nothing is held open, and the key behind its reference may be another one.
             _ => false,
         };

@@ -76,6 +76,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::AwsCredentialProcess(args) => on_one_core(client::run_aws_process(args)),
         Command::GitCredential(args) => on_one_core(client::run_git(args)),
         Command::Keys(KeysCommand::OfIssuer(command)) => on_one_core(client::run_keys(command)),
+        Command::Revoke(args) => on_one_core(client::run_revoke(args)),
         Command::Config(ConfigCommand::Check(args)) => config_cmd::check(&args),
         Command::Config(ConfigCommand::Explain(args)) => config_cmd::explain(&args),
         Command::Config(ConfigCommand::Schema) => config_cmd::schema(),

@@ -35,9 +35,14 @@ impl ApiKey {
 /// 32 random bytes as 64 hexadecimal digits: the form of a seal key.
 pub(crate) fn fresh_hex() -> Result<Secret<String>, Failure> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::new(Code::Unavailable, format!("the system gives no random bytes: {error}")))?;
+    fill(&mut bytes)?;
     Ok(Secret::new(hex(&bytes)))
+}
+
+/// Fills `bytes` from the system's secure random generator.
+pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), Failure> {
+    getrandom::fill(bytes)
+        .map_err(|error| Failure::new(Code::Unavailable, format!("the system gives no random bytes: {error}")))
 }
 
 fn hex(bytes: &[u8]) -> String {

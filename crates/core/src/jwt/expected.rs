@@ -111,17 +111,21 @@ impl Expected {
     }
 
     pub(super) fn check_type(&self, found: Option<&str>) -> Result<(), Refusal> {
-        let is = |wanted: &str| {
-            // RFC 7515 4.1.9: media types, whose `application/` may be left out, and which know no case.
-            let short = |typ: &str| typ.to_ascii_lowercase().trim_start_matches("application/").to_owned();
-            found.is_some_and(|found| found == wanted || short(found) == short(wanted))
+        let is = |wanted: &str| found.is_some_and(|found| short(found).eq_ignore_ascii_case(short(wanted)));
+        let is_good = match &self.typ {
+            TokenType::Ordinary => found.is_none() || is("JWT") || is("at+jwt"),
+            TokenType::AccessToken => is("at+jwt"),
+            TokenType::Exactly(typ) => is(typ),
         };
-        let (is_good, wanted) = match &self.typ {
-            TokenType::Ordinary => (found.is_none() || is("JWT") || is("at+jwt"), "`JWT`, `at+jwt` or none".to_owned()),
-            TokenType::AccessToken => (is("at+jwt"), "`at+jwt`".to_owned()),
-            TokenType::Exactly(typ) => (is(typ), format!("`{typ}`")),
+        if is_good {
+            return Ok(());
+        }
+        let wanted = match &self.typ {
+            TokenType::Ordinary => "`JWT`, `at+jwt` or none".to_owned(),
+            TokenType::AccessToken => "`at+jwt`".to_owned(),
+            TokenType::Exactly(typ) => format!("`{typ}`"),
         };
-        if is_good { Ok(()) } else { Err(Refusal::Type { found: Shown::of(found.unwrap_or("-")), wanted }) }
+        Err(Refusal::Type { found: Shown::of(found.unwrap_or("-")), wanted })
     }
 
     /// Judges claims whose signature is good.
@@ -156,6 +160,12 @@ impl Expected {
         }
         Ok(())
     }
+}
+
+/// RFC 7515 4.1.9: a media type, whose `application/` may be left out.
+fn short(typ: &str) -> &str {
+    let (start, rest) = typ.split_at_checked("application/".len()).unwrap_or(("", typ));
+    if start.eq_ignore_ascii_case("application/") { rest } else { typ }
 }
 
 fn check_times(claims: &Claims, now: Timestamp, leeway_s: u64, age_s_max: Option<u64>) -> Result<(), Refusal> {

@@ -24,10 +24,7 @@ pub fn follow(held: Option<&Log>, found: Option<Log>, fresh: WriteId, now: Momen
     let (held, found) = match (held, found) {
         (None, None) => return Followed::Same,
         (None, Some(found)) => return Followed::Adopt(found),
-        (Some(held), None) => {
-            let next = Log::following(Some(held), fresh, now);
-            return Followed::Teach(next);
-        }
+        (Some(held), None) => return Followed::Teach(Log::nothing().joined(held, fresh, now)),
         (Some(held), Some(found)) if held.op == found.op => return Followed::Same,
         (Some(held), Some(found)) => (held, found),
     };
@@ -53,40 +50,47 @@ impl Log {
 
     /// Whether an entry is missing here on purpose.
     fn is_dispensed(&self, entry: &Entry, now: Moment) -> bool {
-        use super::what::Kind;
-        let is_told = matches!(entry.kind, Kind::Token | Kind::Target) && !entry.is_open();
         let is_cut = || self.cuts.iter().any(|cut| cut.scope == entry.scope && cut.issued_by >= entry.issued_by);
-        if is_told {
-            return entry.epoch <= self.floor;
+        if entry.is_told() {
+            return !entry.is_open() && entry.epoch <= self.floor;
         }
         // The clock of whoever dropped it may be ahead of this one, by less than the grace it was given.
         let is_over = !entry.is_open() && entry.until <= now.latest() && entry.until != Timestamp(u64::MAX);
         is_over && (entry.is_exact || is_cut())
     }
 
-    /// What both say, under an epoch that neither has had.
-    fn joined(&self, other: &Self, fresh: WriteId, now: Moment) -> Self {
-        let base = if self.epoch >= other.epoch { self } else { other };
+    /// What the store has, which went back, and what `held` knows, under an epoch that neither has had.
+    fn joined(&self, held: &Self, fresh: WriteId, now: Moment) -> Self {
+        let base = if self.epoch >= held.epoch { self } else { held };
         let mut next = Self::following(Some(base), fresh, now);
         next.entries.clone_from(&self.entries);
         next.cuts.clone_from(&self.cuts);
-        for cut in &other.cuts {
+        for cut in &held.cuts {
             next.cut(cut.scope, cut.issued_by);
         }
-        for entry in &other.entries {
-            if next.entry(entry.kind, entry.mark).is_some() || !self.is_dispensed(entry, now) {
-                next.put(entry.clone());
+        for entry in &held.entries {
+            match self.entry(entry.kind, entry.mark) {
+                Some(_) => next.put(entry.clone()),
+                // The store may have forgotten the token's own record as well: only the log knows it then, for good.
+                None if entry.is_told() => next.put(entry.clone().remembered()),
+                None if self.is_dispensed(entry, now) => {}
+                None => next.put(entry.clone()),
             }
         }
-        next.floor = self.floor.max(other.floor);
-        next.lost_at = self.lost_at.max(other.lost_at);
-        next.answered_at = self.answered_at.max(other.answered_at);
-        next.written_at = next.written_at.max(self.written_at.max(other.written_at).plus(1));
+        next.written_at = next.written_at.max(self.written_at.max(held.written_at).plus(1));
+        next.floor = self.floor.max(held.floor);
+        next.lost_at = self.lost_at.max(held.lost_at);
+        next.answered_at = self.answered_at.max(held.answered_at);
+        if held.floor > self.floor {
+            // What was left to the records of tokens, and has been dropped here since: the store may have forgotten those.
+            next.lost_at = next.written_at;
+        }
         next.fit();
         next
     }
 
-    /// The log of a store that forgot what nobody remembers: under an epoch that no node has had, and saying so.
+    /// The log of a store that forgot what nobody remembers: under an epoch that no node has had, and saying so until somebody
+    /// has answered.
     #[must_use]
     pub fn lost(base: Option<&Self>, epoch_seen: u64, fresh: WriteId, now: Moment) -> Self {
         let mut next = Self::following(base, fresh, now);
@@ -95,5 +99,14 @@ impl Log {
         next.floor = next.epoch;
         next.lost_at = next.written_at;
         next
+    }
+
+    /// The log that says that an operator knows of the loss. `None` where there is none to be answered.
+    #[must_use]
+    pub fn answered(&self, fresh: WriteId, now: Moment) -> Option<Self> {
+        let lost_at = self.lost_since()?;
+        let mut next = Self::following(Some(self), fresh, now);
+        next.answered_at = lost_at;
+        Some(next)
     }
 }

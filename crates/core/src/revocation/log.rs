@@ -92,7 +92,7 @@ pub struct Entry {
     /// When nobody accepts such a token any more, revoked or not.
     #[n(6)]
     pub until: Timestamp,
-    /// Whether `until` is known, not assumed.
+    /// Whether `until` is known, not assumed. Of opaque tokens: whether their own records say it too, as far as is known.
     #[n(7)]
     pub is_exact: bool,
     /// Up to which `issued_by` whatever had to follow has been done; as late as can be where nothing has to.
@@ -160,8 +160,13 @@ impl Entry {
     }
 
     /// Whether the token's own record says the same.
-    const fn is_told(&self) -> bool {
-        matches!(self.kind, Kind::Token | Kind::Target)
+    pub(super) const fn is_told(&self) -> bool {
+        matches!(self.kind, Kind::Token | Kind::Target) && self.is_exact
+    }
+
+    /// The entry where nothing else says the same any more.
+    pub(super) fn remembered(self) -> Self {
+        Self { is_exact: false, until: Timestamp(u64::MAX), ..self }
     }
 
     /// Whether it can be dropped.
@@ -226,9 +231,6 @@ pub fn revoke(
     {
         return Ok((None, known.clone()));
     }
-    if entry.kind == Kind::Issuer {
-        next.answered_at = next.answered_at.max(next.lost_at);
-    }
     next.put(entry.clone());
     next.compact(now);
     next.make_room(entry.place())?;
@@ -250,26 +252,29 @@ pub fn settle(base: &Log, fresh: WriteId, now: Moment, place: (Kind, Mark), issu
 }
 
 impl Log {
+    /// What a store holds that holds nothing.
+    pub(super) const fn nothing() -> Self {
+        Self {
+            op: WriteId([0; 16]),
+            epoch: 0,
+            floor: 0,
+            written_at: Timestamp(0),
+            lost_at: Timestamp(0),
+            answered_at: Timestamp(0),
+            cuts: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
     /// The log that follows `base`, with nothing else changed.
     pub(super) fn following(base: Option<&Self>, op: WriteId, now: Moment) -> Self {
-        match base {
-            Some(base) => Self {
-                op,
-                epoch: base.epoch.saturating_add(1),
-                // Hybrid logical clock rule: never at or before the write it follows.
-                written_at: now.wall.max(base.written_at.plus(1)),
-                ..base.clone()
-            },
-            None => Self {
-                op,
-                epoch: 1,
-                floor: 0,
-                written_at: now.wall,
-                lost_at: Timestamp(0),
-                answered_at: Timestamp(0),
-                cuts: Vec::new(),
-                entries: Vec::new(),
-            },
+        let base = base.cloned().unwrap_or_else(Self::nothing);
+        Self {
+            op,
+            epoch: base.epoch.saturating_add(1),
+            // Hybrid logical clock rule: never at or before the write it follows.
+            written_at: now.wall.max(base.written_at.plus(1)),
+            ..base
         }
     }
 

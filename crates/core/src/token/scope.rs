@@ -80,8 +80,9 @@ impl Scope {
         let kinds = self.kinds.iter().map(|kind| {
             let is_kind = (1..=KIND_BYTES_MAX).contains(&kind.len())
                 && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-            let wrong =
-                || ScopeError(format!("`{}` is no type: 1 to {KIND_BYTES_MAX} of a-z, 0-9, `.`, `_`, `-`", clipped(kind)));
+            let wrong = || {
+                ScopeError(format!("`{}` is no type: 1 to {KIND_BYTES_MAX} of a-z, 0-9, `.`, `_`, `-`", clipped(kind)))
+            };
             if is_kind { Ok(kind.as_str().into()) } else { Err(wrong()) }
         });
         let networks = self.networks.iter().map(|text| Network::parse(text));
@@ -139,7 +140,8 @@ impl Network {
         let length = match length {
             None => width,
             Some(digits) => {
-                let is_number = !digits.is_empty() && digits.len() <= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+                let is_number =
+                    !digits.is_empty() && digits.len() <= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
                 let number = digits.parse().ok().filter(|number| is_number && *number <= width);
                 number.ok_or_else(|| wrong("what follows the `/` is the number of bits that count"))?
             }

@@ -13,6 +13,7 @@ mod policy;
 mod quiet;
 mod record;
 mod renewal;
+mod revocation;
 mod revoked;
 mod rules;
 mod schedule;

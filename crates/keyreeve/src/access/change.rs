@@ -117,7 +117,10 @@ impl Access {
         audit(by, "token.revoke", &record);
         let name = id.to_string();
         let what = What::Token { tenant: &family.name, id: &name };
-        inner.revocations.revoke(Revocation { what, issued_by: None, lifetime: Lifetime::Told, label: None }, by).await?;
+        inner
+            .revocations
+            .revoke(Revocation { what, issued_by: None, lifetime: Lifetime::Told, label: None }, by)
+            .await?;
         // Others read these. Last, because our own nodes do not.
         if let Some(imported) = family.imported.as_ref().filter(|_| record.format != Format::Native) {
             let id = (record.format == Format::Hv2).then_some(id);

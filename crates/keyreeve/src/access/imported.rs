@@ -83,12 +83,7 @@ enum There {
 
 impl Inner {
     /// The verdict on a token that our own hash does not settle: there is none, or it goes by one that was made elsewhere.
-    pub(super) async fn look_elsewhere(
-        &self,
-        looked: &Looked<'_>,
-        record: Option<Record>,
-        is_right: bool,
-    ) -> Verdict {
+    pub(super) async fn look_elsewhere(&self, looked: &Looked<'_>, record: Option<Record>, is_right: bool) -> Verdict {
         let was = record.as_ref().and_then(|record| record.import.as_ref()?.was);
         match (self.there(looked, was, is_right).await, record) {
             (There::Right(hash), Some(record)) if was == Some(hash) && is_right => self.grant(record, looked.epoch),

@@ -35,9 +35,13 @@ impl Inner {
             };
             let record = HashKey::decode(&entry.bytes).map_err(|error| refused(&error.to_string()))?;
             let opened = self.keys.open(self.crypto.as_ref(), SealedHashKey, &record.sealed);
-            let opened = opened.map_err(|error| Error::new(ErrorKind::SealKeyMissing, format!("access tokens: {error}")))?;
-            let bytes: [u8; 32] =
-                opened.expose().as_slice().try_into().map_err(|_| refused("the key of token hashes has not 32 bytes"))?;
+            let opened =
+                opened.map_err(|error| Error::new(ErrorKind::SealKeyMissing, format!("access tokens: {error}")))?;
+            let bytes: [u8; 32] = opened
+                .expose()
+                .as_slice()
+                .try_into()
+                .map_err(|_| refused("the key of token hashes has not 32 bytes"))?;
             let opened = Secret::new(bytes);
             if key_of(&record.sealed) != Some(self.keys.sealing_key()) {
                 let next = self.sealed_hash_key(&opened)?;
@@ -45,7 +49,8 @@ impl Inner {
             }
             return Ok(self.hash_key.get_or_init(|| opened));
         }
-        Err(Error::new(ErrorKind::StoreUnavailable, "the key of token hashes changed each time it was read").after(1000))
+        Err(Error::new(ErrorKind::StoreUnavailable, "the key of token hashes changed each time it was read")
+            .after(1000))
     }
 
     fn sealed_hash_key(&self, key: &Secret<[u8; 32]>) -> Result<Entry, Error> {

@@ -4,8 +4,8 @@
 //! each record says it too. Whoever writes the first may end before the last: any node goes on from the log.
 
 use keyreeve_core::time::Timestamp;
-use keyreeve_core::token::is_target;
 use keyreeve_core::token::Revocation as Taken;
+use keyreeve_core::token::is_target;
 
 use super::{Access, Family, Inner};
 use crate::error::{Error, ErrorKind};

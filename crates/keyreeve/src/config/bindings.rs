@@ -109,7 +109,7 @@ fn uses(config: &Config) -> Vec<Use> {
         match &config.store {
             StoreUrl::DurableObject(name) => add("store.url".into(), OBJECT, name),
             StoreUrl::Bucket(name) => add("store.url".into(), BUCKET, name),
-            StoreUrl::Sqlite(_) | StoreUrl::Memory | StoreUrl::Remote(_) => {}
+            StoreUrl::Sqlite(_) | StoreUrl::Postgres(_) | StoreUrl::Memory | StoreUrl::Remote(_) => {}
         }
         for tier in &config.caches {
             if let CacheTier::Kv(name) = tier {

@@ -234,7 +234,8 @@ fn token_patterns(
         let (start, is_whole) = text.strip_suffix('*').map_or((text.as_str(), true), |start| (start, false));
         let target = start.split_once('/').map(|(_, target)| target);
         if start.contains('*') || (is_whole && !target.is_some_and(is_target)) {
-            let must = format!("must be `FAMILY/TARGET`, or the start of such with one `*` at its end, not {}", shown(text));
+            let must =
+                format!("must be `FAMILY/TARGET`, or the start of such with one `*` at its end, not {}", shown(text));
             scope.sheet.fault(&path, origin.clone(), &Fault::new(must, "for example `tokens = [\"cdn/*\"]`"), None);
             continue;
         }

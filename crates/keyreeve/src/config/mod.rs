@@ -20,6 +20,7 @@ mod inject;
 mod issuer;
 mod parse;
 mod plan;
+mod postgres;
 mod problem;
 mod quiet;
 mod read;
@@ -53,6 +54,7 @@ pub use inbound::{FetchConfig, GateConfig, KeysConfig, KeysUrl, Proxy, VerifierC
 pub use inject::InjectConfig;
 pub use issuer::IssuerConfig;
 pub(crate) use parse::is_local_address;
+pub use postgres::{PostgresUrl, Reach};
 pub use problem::{Origin, PROBLEMS_MAX, Problem, Problems, Severity};
 pub use read::{CONFIG_BYTES_MAX, ConfigRead, ReadOptions};
 pub use reference::reference;

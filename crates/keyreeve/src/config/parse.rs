@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::postgres::PostgresUrl;
 use super::problem::{Fault, shown};
 use super::types::{Bind, CacheTier, Home, StoreUrl};
 use super::value::is_variable;
 
 /// Stores that the design names and this version does not have.
-const STORES_LATER: [&str; 4] = ["postgres", "etcd", "redis", "s3"];
+const STORES_LATER: [&str; 3] = ["etcd", "redis", "s3"];
 /// How a Worker of another team's making is called.
 const SERVICE: &str = "for example `url = \"service:RENEWAL/renew\"`";
 /// The longest path of a Unix socket: `sun_path` holds 108 bytes, the last of them NUL.
@@ -18,8 +19,8 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 const fn stores(home: Home) -> (&'static str, &'static str) {
     match home {
         Home::Native => (
-            "`sqlite:PATH`, `https://HOST` or `memory:`",
-            "this version has `sqlite:PATH`, a file that all processes of one machine share, `https://HOST`, a keyreeve Worker, and `memory:`",
+            "`sqlite:PATH`, `postgres://USER@HOST/DATABASE`, `https://HOST` or `memory:`",
+            "this version has `sqlite:PATH`, a file that all processes of one machine share, `postgres://USER@HOST/DATABASE`, `https://HOST`, a keyreeve Worker, and `memory:`",
         ),
         Home::Worker => {
             ("`do:BINDING` or `r2:BINDING`", "a Worker has `do:BINDING`, Durable Objects, and `r2:BINDING`, a bucket")
@@ -34,9 +35,7 @@ pub(super) fn store_url(text: &str, home: Home) -> Result<StoreUrl, Fault> {
         return Err(Fault::new(format!("must be {forms}"), there_is));
     };
     let not_here = |why: &str| Err(Fault::new(format!("cannot be `{scheme}:` {why}"), there_is));
-    let later = |name: &&str| {
-        scheme == *name || (*name == "postgres" && scheme == "postgresql") || (*name == "redis" && scheme == "rediss")
-    };
+    let later = |name: &&str| scheme == *name || (*name == "redis" && scheme == "rediss");
     match (scheme, home) {
         ("kv", Home::Native) => Err(Fault::new(NO_SWAP, there_is)),
         ("kv", Home::Worker) => Err(Fault::new(
@@ -50,6 +49,11 @@ pub(super) fn store_url(text: &str, home: Home) -> Result<StoreUrl, Fault> {
         }
         ("sqlite", Home::Native) => sqlite_path(rest).map(|path| StoreUrl::Sqlite(PathBuf::from(path))),
         ("sqlite", Home::Worker) => not_here("on a Worker: it has no files"),
+        // Whoever builds a Worker has checked its configuration natively: its wasm need not know what it cannot have.
+        ("postgres" | "postgresql", Home::Native) if cfg!(not(target_arch = "wasm32")) => {
+            PostgresUrl::parse(text).map(StoreUrl::Postgres)
+        }
+        ("postgres" | "postgresql", _) => not_here("on a Worker: it speaks HTTP only"),
         ("https" | "http", Home::Native) => worker_origin(text).map(StoreUrl::Remote),
         ("https" | "http", Home::Worker) => not_here("on a Worker: that is for native nodes, which ask a Worker"),
         ("do", Home::Worker) => binding(rest).map(StoreUrl::DurableObject),
@@ -284,7 +288,7 @@ pub(super) fn absolute(
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -116,7 +116,7 @@ fn check_way(scope: &mut Scope<'_>, way: Way, flavour: Flavour, nature: Nature, 
         _ => {}
     }
     if way == Way::Fleet(Mode::Exclusive) && store == Some(&StoreUrl::Memory) {
-        let hint = "use `store.url = \"sqlite:PATH\"`: what happened before must survive a restart";
+        let hint = "use `store.url = \"sqlite:PATH\"` or `postgres://..`: what happened before must survive a restart";
         scope.warn("mode", "is `exclusive`, but a `memory:` store knows of one process only, and forgets", hint);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use keyreeve_core::id::{CredentialName, IssuerName};
 use toml::de::DeTable;
@@ -27,6 +28,7 @@ use super::types::{
 use super::units::show_size;
 use super::value::show_secret;
 use super::verifier;
+use super::via;
 
 /// The largest configuration, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 1 << 20;
@@ -131,6 +133,7 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let store = store(sheet);
     let store_ms = Scope::new(sheet, "store", "store").number("timeout");
     let (store_key, store_old_key) = store_keys(sheet, store.as_ref());
+    let (store_password, store_ca) = store_access(sheet, store.as_ref());
     let caches = caches(sheet);
     let clock_url = Scope::new(sheet, "clock", "clock").parsed("url", parse::clock_url, Clone::clone);
     let seal_keys = Scope::new(sheet, "seal", "seal").secrets("keys");
@@ -156,7 +159,12 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let limits = limits(sheet);
     seals(sheet, &seal_keys, &credentials, &issuers, &tokens);
     let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.auth.is_empty();
-    if is_empty && tokens.is_empty() && !sheet.is_written("token") && !sheet.is_written("credential") && !sheet.is_written("issuer") {
+    if is_empty
+        && tokens.is_empty()
+        && !sheet.is_written("token")
+        && !sheet.is_written("credential")
+        && !sheet.is_written("issuer")
+    {
         let hint = "a credential is a table: `[credential.apns-prod]`";
         sheet.warn("credential", Origin::Default, "there is no credential to renew".into(), hint);
     }
@@ -164,6 +172,8 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         store: store?,
         store_key,
         store_old_key,
+        store_password,
+        store_ca,
         caches,
         store_ms,
         clock_url,
@@ -203,7 +213,7 @@ fn store_keys(sheet: &mut Sheet, store: Option<&StoreUrl>) -> (Option<SecretRef>
     let is_written = scope.is_written("key");
     match store {
         Some(StoreUrl::Remote(_)) if !is_written => scope.missing("key"),
-        Some(StoreUrl::Sqlite(_) | StoreUrl::Memory) if is_written => {
+        Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres(_) | StoreUrl::Memory) if is_written => {
             scope.warn("key", "has no effect: only a register at an `https` address asks for it", "remove it");
         }
         _ => {}
@@ -215,6 +225,23 @@ fn store_keys(sheet: &mut Sheet, store: Option<&StoreUrl>) -> (Option<SecretRef>
         scope.fault("old_key", &Fault::new("is the same as `key`", "remove it, when all nodes have the new key"));
     }
     (key, old_key)
+}
+
+fn store_access(sheet: &mut Sheet, store: Option<&StoreUrl>) -> (Option<SecretRef>, Option<PathBuf>) {
+    if cfg!(target_arch = "wasm32") {
+        return (None, None);
+    }
+    let mut scope = Scope::new(sheet, "store", "store");
+    let password = scope.secret("password");
+    let authorities = scope.parsed("ca", via::file, |path| format!("file:{}", path.display()));
+    if !matches!(store, None | Some(StoreUrl::Postgres(_))) {
+        for name in ["password", "ca"] {
+            if scope.is_written(name) {
+                scope.warn(name, "has no effect: only a register at a `postgres:` address asks for it", "remove it");
+            }
+        }
+    }
+    (password, authorities)
 }
 
 fn caches(sheet: &mut Sheet) -> Vec<CacheTier> {

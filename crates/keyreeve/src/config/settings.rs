@@ -6,12 +6,13 @@ mod hand_out;
 mod inbound;
 mod issuing;
 mod revoking;
+mod store;
 
 pub(super) use issuing::ALGORITHMS as ISSUER_ALGORITHMS;
 
 use super::table::Fallback::{Computed, Required, Unset, Value};
 use super::table::{Kind, Setting, Text, row};
-use super::types::Home::{Native, Worker};
+use super::types::Home::Native;
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
@@ -79,18 +80,11 @@ const WITH_PARAMS: &[&str] = &[
 /// Sources that ask somebody else: all but `apns` and `jwt`, which sign by themselves.
 const CALLED: &[&str] = SOURCES.split_at(2).1;
 
-const STORE: Text = Text::new(
-    "`sqlite:PATH`, `https://HOST` or `memory:`; on a Worker `do:BINDING` or `r2:BINDING`",
-    "^(sqlite:.+|memory:|https?://[^/?#@]+/?|(do|r2):[A-Za-z_][A-Za-z0-9_]*)$",
-    4096,
-)
-.quiet();
 const QUIET: Text = Text::new(
     "`HH:MM-HH:MM`, days before it",
     "^((mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))? )?[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$",
     64,
 );
-const CACHE: Text = Text::new("`cache` or `kv:BINDING`", "^(cache|kv:[A-Za-z_][A-Za-z0-9_]*)$", 256);
 const CERTIFICATE: Text =
     Text::new("`file:PATH`; on a Worker `binding:NAME`", "^(file:.+|binding:[A-Za-z_][A-Za-z0-9_]*)$", 4096);
 const FILE: Text = Text::new("`file:PATH`", "^file:.+$", 4096);
@@ -99,7 +93,8 @@ const KEY_HASH: Text = Text::new("the SHA-256 of the key, 64 hexadecimal digits"
 const NAME_PATTERN: Text = Text::new("a name, or a start of names with `*` at its end", "^[a-z0-9._/-]*\\*?$", 128);
 const APPLE_ID: Text = Text::new("exactly 10 characters of A-Z and 0-9", "^[A-Z0-9]{10}$", 256);
 const ISSUER_ID: Text = Text::new("the issuer id, a UUID", "^[0-9a-fA-F-]{36}$", 256);
-const FAMILY_PATTERN: Text = Text::new("`FAMILY/TARGET`, or the start of such with `*` at its end", "^[A-Za-z0-9._/-]*\\*?$", 200);
+const FAMILY_PATTERN: Text =
+    Text::new("`FAMILY/TARGET`, or the start of such with `*` at its end", "^[A-Za-z0-9._/-]*\\*?$", 200);
 const APP_ID: Text = Text::new("the app id or client id", "^[A-Za-z0-9._-]+$", 64).or_number();
 const SCOPE: Text = Text::new("a method and path", "^[A-Z]+ /.*$", 512);
 const ARGUMENT: Text = Text::new("text without NUL", "^[^\\u0000]*$", 4096).quiet();
@@ -147,8 +142,9 @@ const fn access() -> &'static [Setting] {
 
 /// Every setting, in the order of the reference page.
 pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
-    OUTBOUND
+    store::SETTINGS
         .iter()
+        .chain(OUTBOUND)
         .chain(asked::SETTINGS)
         .chain(inbound::SETTINGS)
         .chain(issuing::SETTINGS)
@@ -157,46 +153,8 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
         .chain(hand_out())
 }
 
-/// Everything but tokens, and what is asked of others by their own protocols.
+/// Everything but the store, tokens, and what is asked of others by their own protocols.
 static OUTBOUND: &[Setting] = &[
-    row(("", "store"), Kind::Group("store"), Unset(""), "Where the fleet keeps its records.", "[store]"),
-    row(
-        ("store", "url"),
-        Kind::Text(STORE),
-        Computed("`sqlite:/var/lib/keyreeve/state.db`; `do:KEYREEVE` on a Worker"),
-        "Where the register is. For a native node: a SQLite file that all processes of one machine share, the Worker at an `https` address (its register is shared by all that know `key`), or the memory of one process. For a Worker: its Durable Objects or a bucket, by their binding.",
-        "\"sqlite:/var/lib/keyreeve/state.db\"",
-    ),
-    row(
-        ("store", "timeout"),
-        Kind::Duration(50, 30 * SECOND),
-        Value("2s"),
-        "After this long a store that has not answered is taken not to have answered. What is held is served on meanwhile.",
-        "\"2s\"",
-    ),
-    row(
-        ("store", "key"),
-        Kind::Secret,
-        Unset("needed with an `https` address; a Worker without one answers no native node"),
-        "The secret that signs what native nodes and a Worker say to each other about the register, at least 32 bytes, the same on both sides. `keyreeve config new-seal-key` makes one that fits; use another one than for `seal.keys`.",
-        "\"file:/etc/keyreeve/register.key\"",
-    ),
-    row(
-        ("store", "old_key"),
-        Kind::Secret,
-        Unset("none"),
-        "The `key` before this one, which the Worker takes from native nodes until all of them have changed over.",
-        "\"binding:REGISTER_KEY_OLD\"",
-    )
-    .on(Worker, "a node has one key: change the Worker's first, with the old one as its `old_key`, then the nodes'"),
-    row(
-        ("store", "caches"),
-        Kind::Texts(CACHE, 2),
-        Computed("`cache`"),
-        "What a Worker keeps sealed credentials in, besides the memory of each isolate: the Cache API of each data centre, a KV namespace. They only save time: what they forget or confuse is found out and asked of the register.",
-        "[\"cache\", \"kv:CREDENTIALS\"]",
-    )
-    .on(Worker, "remove it: a native node has its own memory, and then asks the store"),
     row(
         ("", "clock"),
         Kind::Group("clock"),

@@ -19,6 +19,7 @@ use super::hand_out::{FileConfig, MetadataConfig};
 use super::inbound::{GateConfig, VerifierConfig};
 use super::inject::InjectConfig;
 use super::issuer::IssuerConfig;
+use super::postgres::PostgresUrl;
 use super::revocation::RevocationConfig;
 use crate::port::Via;
 
@@ -42,6 +43,10 @@ pub struct Config {
     pub store_key: Option<SecretRef>,
     /// The key before: a Worker still takes it from nodes that have not changed over.
     pub store_old_key: Option<SecretRef>,
+    /// The password of a [`StoreUrl::Postgres`]; without one the server has to know this node by other means.
+    pub store_password: Option<SecretRef>,
+    /// The authorities to believe about a [`StoreUrl::Postgres`], instead of the system's: certificates in PEM.
+    pub store_ca: Option<PathBuf>,
     /// What a Worker keeps sealed credentials in, between its own memory and the register, in the order of asking.
     pub caches: Vec<CacheTier>,
     /// After this long, in milliseconds, a store that has not answered is taken not to have answered.
@@ -85,6 +90,8 @@ pub struct Config {
 pub enum StoreUrl {
     /// `sqlite:PATH`: a file that all processes of one machine share.
     Sqlite(PathBuf),
+    /// `postgres://USER@HOST/DATABASE`: a table in PostgreSQL.
+    Postgres(PostgresUrl),
     /// `memory:`: this process only.
     Memory,
     /// `https://HOST`: the register behind a keyreeve Worker. Without a slash at its end; `http` on loopback.
@@ -100,6 +107,7 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
             Self::Memory => f.write_str("memory:"),
             Self::Remote(url) => f.write_str(url),
             Self::DurableObject(binding) => write!(f, "do:{binding}"),

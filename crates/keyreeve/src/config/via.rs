@@ -37,7 +37,7 @@ fn certificate(text: &str, home: Home) -> Result<Via, Fault> {
     }
 }
 
-fn file(text: &str) -> Result<PathBuf, Fault> {
+pub(super) fn file(text: &str) -> Result<PathBuf, Fault> {
     match text.strip_prefix("file:") {
         Some(path) if !path.is_empty() && !path.contains('\0') => Ok(PathBuf::from(path)),
         _ => Err(Fault::plain(format!("must be `file:PATH`, not {}", shown(text)))),

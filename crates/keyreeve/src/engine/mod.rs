@@ -2,16 +2,21 @@
 //!
 //! - [`memory`]: this process only
 //! - [`remote`]: the register behind a keyreeve Worker; [`wire`] is what the two say to each other
+//! - `postgres`: a table in PostgreSQL (feature `postgres`)
 //! - `sqlite`: one file that all processes of a machine share (feature `native`)
 //! - [`table`]: schema and statements of the engines on SQLite, here and in a Durable Object
 //! - `switched`: faults on purpose around any engine, for demonstrations (feature `native`)
 //!
 //! An engine stores and compares; it never looks into a value, decides nothing, and never retries a swap.
-//! `lane` is what engines with a blocking client share.
+//! `changes` tells who wrote to a SQLite file. `lane` is what engines with a blocking client share.
 
+#[cfg(feature = "native")]
+mod changes;
 #[cfg(feature = "native")]
 mod lane;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod remote;
 #[cfg(feature = "native")]
 pub mod sqlite;

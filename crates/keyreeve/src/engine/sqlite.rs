@@ -3,23 +3,25 @@
 //! Write-ahead log, `synchronous=FULL`: what was acknowledged survives a crash of process or machine. One statement
 //! makes a swap; swaps that wait together share a transaction, and with it one flush to disk.
 //!
-//! Blocking work runs on two threads of this engine (one writes, one reads), never on the caller's executor.
+//! Blocking work runs on two threads of this engine (one writes, one reads), never on the caller's executor; a third one
+//! looks for changes where somebody follows them.
 //!
 //! What this engine cannot see: whether the file lies on a network file system, where SQLite's locks do not hold and two
 //! machines may both win. Keep it on a local disk. A copy put back from a backup has forgotten writes: treat it as a
 //! wiped store. A process that is stopped in the middle of a commit keeps the others waiting, not wrong.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use keyreeve_core::id::WriteId;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::lane::{Lane, Limits};
-use super::{VALUE_BYTES_MAX, check_value, table};
+use super::{VALUE_BYTES_MAX, changes, check_value, table};
 use crate::port::{Capabilities, Entry, Key, LIST_MAX, Register, StoreError, Swap};
 
 /// Written into the file's header, so that no other application's database is taken for ours. ASCII `krev`.
@@ -90,6 +92,7 @@ pub enum OpenError {
 pub struct Sqlite {
     writes: Lane<Put, Swap>,
     reads: Lane<Get, Got>,
+    path: PathBuf,
 }
 
 struct Put {
@@ -134,6 +137,7 @@ impl Sqlite {
                 gets.iter().map(|get| look_up(&reader, get).map_err(|e| refused(&e))).collect()
             })
             .map_err(threads)?,
+            path: path.to_owned(),
         })
     }
 }
@@ -163,6 +167,10 @@ impl Register for Sqlite {
             Got::Keys(keys) => Ok(keys),
             Got::Entry(_) => Err(StoreError::Refused("a read answered a list".into())),
         }
+    }
+
+    fn changes(&self) -> Option<BoxStream<'static, Key>> {
+        changes::follow(self.path.clone())
     }
 }
 
@@ -494,6 +502,27 @@ mod tests {
         assert_eq!(register.read(&key("a")).await, Ok(Some(fits)));
         let above = register.swap(&key("b"), None, entry(1, &vec![1; VALUE_BYTES_MAX + 1])).await;
         assert!(matches!(above, Err(StoreError::Refused(text)) if text.contains("larger than the limit of 131072")));
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_hears_soon_what_anybody_has_written_and_nothing_else() {
+        use futures::StreamExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k.db");
+        let (here, there) =
+            (Sqlite::open(&path, Options::default()).unwrap(), Sqlite::open(&path, Options::default()).unwrap());
+        assert_eq!(here.swap(&key("rl/a"), None, entry(1, b"1")).await, Ok(Swap::Done));
+        let mut changes = here.changes().unwrap();
+        let mut next = async || tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap();
+        assert_eq!(next().await, key("rl/a"), "what is there comes once");
+        for (writer, name, n) in [(&there, "rk/x", 2), (&there, "rl/b", 3), (&here, "rm/x", 4), (&here, "rl/c", 5)] {
+            assert_eq!(writer.swap(&key(name), None, entry(n, b"1")).await, Ok(Swap::Done));
+            if name.starts_with("rl/") {
+                assert_eq!(next().await, key(name));
+            }
+        }
+        assert_eq!(there.swap(&key("rl/a"), Some(WriteId([1; 16])), entry(6, b"2")).await, Ok(Swap::Done));
+        assert_eq!(next().await, key("rl/a"));
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub const READ: &str = "SELECT op, CASE WHEN length(value) <= ?2 THEN value END 
 pub const LIST: &str =
     "SELECT key FROM register WHERE key >= ?1 AND key < ?1 || char(127) AND key > ?2 ORDER BY key LIMIT ?3";
 
+/// The first `?2` keys that begin with `?1`, each with its write id, in order.
+pub const OPS: &str = "SELECT key, op FROM register WHERE key >= ?1 AND key < ?1 || char(127) ORDER BY key LIMIT ?2";
+
 /// The statements that bring a database of schema `version` to [`VERSION`]; all of them belong into one transaction.
 /// `None` where a newer program has changed the schema: then nothing may be touched.
 #[must_use]

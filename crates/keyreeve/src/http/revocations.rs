@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::request::Parts as Head;
 use keyreeve_core::policy::Source;
 use keyreeve_core::time::{Span, Timestamp};
+use keyreeve_core::token::{Presented, TokenId};
 use serde_json::{Value, json};
 
 use super::credentials::json_answer;
@@ -16,6 +17,7 @@ use super::problem::{
     UNPROCESSABLE,
 };
 use super::route::Later;
+use crate::access::Access;
 use crate::error::{Error, ErrorKind};
 use crate::jwt::VerifyError;
 use crate::revocation::{JwtId, Lifetime, Mark, Receipt, Receipts, Refusing, Revocation, Revocations, Stale, What};
@@ -39,6 +41,7 @@ pub(super) fn stale(stale: &Stale) -> Problem {
 
 /// What is revoked, with names of its own, so that a task can go on with it.
 enum Asked {
+    Opaque { access: Access, id: TokenId },
     Jwt { issuer: String, id: Option<String>, signed: String, expires_at: Timestamp },
     Jti { issuer: String, jti: String },
     Subject { issuer: String, subject: String },
@@ -50,9 +53,16 @@ enum Asked {
 pub(super) async fn revoke(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
     input::query(head, [])?;
     let object = input::object(later, head, body, false).await?;
-    let [token, jti, subject, kid, issued_before, issuer] =
-        object.take(["token", "jti", "subject", "kid", "issued_before", "issuer"])?;
+    let [token, jti, subject, kid, issued_before, issuer, answer_loss] =
+        object.take(["token", "jti", "subject", "kid", "issued_before", "issuer", "answer_loss"])?;
     let revocations = following(later)?;
+    if let Some(answer_loss) = answer_loss {
+        let is_alone = [&token, &jti, &subject, &kid, &issued_before, &issuer].iter().all(|other| other.is_none());
+        if answer_loss != Value::Bool(true) || !is_alone {
+            return Err(Problem::new(MALFORMED, "`answer_loss` is `true`, and stands alone"));
+        }
+        return answer_to_loss(later, revocations).await;
+    }
     let token = token.map(|token| text(token, "token", usize::MAX)).transpose()?;
     let jti = jti.map(|jti| text(jti, "jti", NAME_BYTES_MAX)).transpose()?;
     let subject = subject.map(|subject| text(subject, "subject", NAME_BYTES_MAX)).transpose()?;
@@ -60,6 +70,9 @@ pub(super) async fn revoke(later: &Later, head: &Head, body: Body) -> Result<Ans
     let before = issued_before.map(|before| moment(later, before)).transpose()?;
     let issuer = issuer.map(|issuer| text(issuer, "issuer", NAME_BYTES_MAX)).transpose()?;
     let asked = match (token, jti, subject, kid, before) {
+        (Some(token), None, None, None, None) if issuer.is_none() && !token.contains('.') => {
+            opaque(later, &token).await?
+        }
         (Some(token), None, None, None, None) if issuer.is_none() => jwt(later, &token).await?,
         (None, Some(jti), None, None, None) => Asked::Jti { issuer: issuer_of(later, issuer)?, jti },
         (None, None, Some(subject), None, _) => Asked::Subject { issuer: issuer_of(later, issuer)?, subject },
@@ -89,6 +102,14 @@ pub(super) async fn revoke(later: &Later, head: &Head, body: Body) -> Result<Ans
         "at": rfc3339(receipt.at),
         "bound_ms": revocations.config().max_staleness_ms,
     }));
+    *answer.status_mut() = StatusCode::ACCEPTED;
+    Ok(answer)
+}
+
+/// An operator has revoked again what a store had forgotten.
+async fn answer_to_loss(later: &Later, revocations: &Revocations) -> Result<Answer, Problem> {
+    let is_answered = revocations.answer_loss(later.who()).await.map_err(unavailable)?;
+    let mut answer = json_answer(&json!({ "answered": is_answered }));
     *answer.status_mut() = StatusCode::ACCEPTED;
     Ok(answer)
 }
@@ -201,6 +222,23 @@ fn issuer_of(later: &Later, named: Option<String>) -> Result<String, Problem> {
     Err(Problem::new(UNPROCESSABLE, format!("{what}\nhint: {hint}")))
 }
 
+/// An access token of this fleet, or the id of one.
+async fn opaque(later: &Later, token: &str) -> Result<Asked, Problem> {
+    let no_such = || {
+        let text = "`token` is no token that you may revoke here\nhint: a JWT, or an access token or its id; `GET /v1/tokens` lists those of a target";
+        Problem::new(UNPROCESSABLE, text)
+    };
+    let tokens = later.live.tokens.as_ref().ok_or_else(no_such)?;
+    let id = TokenId::parse(token).or_else(|| Presented::parse(token)?.id).ok_or_else(no_such)?;
+    match tokens.find(id).await {
+        Ok((access, record)) if later.reaches_tokens(&record.family, &record.target) => {
+            Ok(Asked::Opaque { access, id })
+        }
+        Err(error) if error.kind != ErrorKind::NotFound => Err(unavailable(error)),
+        _ => Err(no_such()),
+    }
+}
+
 /// A JWT, which has to be a good one: who could have any text revoked could fill the log.
 async fn jwt(later: &Later, token: &str) -> Result<Asked, Problem> {
     let verified = later.live.inbound.verify(token, later.api.host.now()).await;
@@ -225,6 +263,7 @@ async fn jwt(later: &Later, token: &str) -> Result<Asked, Problem> {
 impl Asked {
     const fn kind(&self) -> &'static str {
         match self {
+            Self::Opaque { .. } => "token",
             Self::Jwt { .. } | Self::Jti { .. } => "jwt",
             Self::Subject { .. } => "subject",
             Self::Key { .. } => "kid",
@@ -234,6 +273,7 @@ impl Asked {
 
     fn issuer(&self) -> &str {
         match self {
+            Self::Opaque { .. } => "",
             Self::Jwt { issuer, .. }
             | Self::Jti { issuer, .. }
             | Self::Subject { issuer, .. }
@@ -242,8 +282,10 @@ impl Asked {
         }
     }
 
-    fn what(&self) -> What<'_> {
+    /// What it is; `name` is the id of an opaque token, in words.
+    fn what<'a>(&'a self, name: &'a str) -> What<'a> {
         match self {
+            Self::Opaque { access, .. } => What::Token { tenant: access.family(), id: name },
             Self::Jwt { issuer, id, signed, .. } => {
                 let token = id.as_deref().map_or(JwtId::Signed(signed), JwtId::Id);
                 What::Jwt { issuer, token }
@@ -263,7 +305,19 @@ impl Asked {
         who: &str,
     ) -> Result<Receipt, Error> {
         let skew_ms = revocations.config().skew_ms;
+        let name = if let Self::Opaque { access, id } = self {
+            // Its record first: that says it for good.
+            access.revoke(*id, who).await?;
+            id.to_string()
+        } else {
+            String::new()
+        };
+        let what = self.what(&name);
+        if let (Self::Opaque { .. }, Some(receipt)) = (self, revocations.receipt(&what)) {
+            return Ok(receipt);
+        }
         let lifetime = match self {
+            Self::Opaque { .. } => Lifetime::Told,
             Self::Jwt { expires_at, .. } => Lifetime::Until(expires_at.plus(LEEWAY_MS_MAX)),
             Self::Jti { .. } | Self::Subject { .. } if is_own => {
                 Lifetime::Until(revocations.now().latest().plus(OWN_LIFE_MS_MAX + LEEWAY_MS_MAX + skew_ms))
@@ -273,7 +327,7 @@ impl Asked {
         };
         // Before, and not at.
         let issued_by = before.map(|before| before.minus(1));
-        revocations.revoke(Revocation { what: self.what(), issued_by, lifetime, label: None }, who).await
+        revocations.revoke(Revocation { what, issued_by, lifetime, label: None }, who).await
     }
 }
 

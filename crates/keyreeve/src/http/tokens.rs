@@ -149,7 +149,8 @@ async fn verify(later: &Later, head: &Head, body: Body) -> Result<Answer, Proble
     let path = path.map_or_else(|| Ok("/".to_owned()), |path| text(path, "path"))?;
     let kind = kind.map_or_else(|| Ok(String::new()), |kind| text(kind, "type"))?;
     let peer = peer.map(|peer| text(peer, "address")).transpose()?;
-    let peer = peer.map(|peer| peer.parse().map_err(|_| Problem::new(UNPROCESSABLE, "`address` must be an IP address")));
+    let peer =
+        peer.map(|peer| peer.parse().map_err(|_| Problem::new(UNPROCESSABLE, "`address` must be an IP address")));
     let ask = Ask { token: &token, target: &target, path: &path, kind: &kind, peer: peer.transpose()? };
     Ok(match access.check(&ask, later.api.host.now()).await {
         Ok(granted) => json_answer(&json!({
@@ -202,7 +203,10 @@ async fn found(later: &Later) -> Result<(Access, Record), Problem> {
 /// The same whether there is none or none for this caller.
 fn no_such(name: &str) -> Problem {
     let named = TokenId::parse(name).map_or_else(|| "of that id".to_owned(), |id| format!("`{id}`"));
-    Problem::new(NOT_FOUND, format!("there is no access token {named} for you\nhint: `GET /v1/tokens` lists those of a target"))
+    Problem::new(
+        NOT_FOUND,
+        format!("there is no access token {named} for you\nhint: `GET /v1/tokens` lists those of a target"),
+    )
 }
 
 fn of_tokens(later: &Later, error: Error) -> Problem {

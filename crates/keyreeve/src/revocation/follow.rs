@@ -151,7 +151,7 @@ impl Inner {
             tracing::error!(
                 seen,
                 epoch,
-                "the store has forgotten revocations that no node remembers: revoke what may be concerned again, by `issued_before` the loss"
+                "the store has forgotten revocations that no node remembers: revoke again what may be concerned, then `keyreeve revoke --answer-loss`"
             );
         }
         Ok(())

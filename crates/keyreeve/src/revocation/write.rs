@@ -101,7 +101,15 @@ impl Revocations {
             issued_by_ms = entry.issued_by.0, "revoked"
         );
         metrics::counter!("keyreeve_revocations_total", "kind" => entry.kind.as_str()).increment(1);
-        Ok(Receipt { id: entry.mark, kind: entry.kind, epoch: entry.epoch, at: entry.at, issued_by: entry.issued_by })
+        Ok(of_entry(&entry))
+    }
+
+    /// The receipt of what was revoked already, as far as this node knows.
+    #[must_use]
+    pub fn receipt(&self, what: &What<'_>) -> Option<Receipt> {
+        let held = self.inner.state.held();
+        let entry = held.log.as_ref()?.entry(what.kind(), what.mark(self.inner.crypto.as_ref()))?;
+        Some(of_entry(entry))
     }
 
     /// What has been revoked and still has to be followed by something, on whichever node it was asked for.
@@ -131,6 +139,24 @@ impl Revocations {
         change.await
     }
 
+    /// Says that an operator knows that the store has forgotten revocations, and has revoked again what is concerned. True where
+    /// there was something to answer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StoreUnavailable`], [`ErrorKind::Conflict`].
+    pub async fn answer_loss(&self, by: &str) -> Result<bool, Error> {
+        let change = self.inner.change(|base, fresh, now| {
+            let next = base.and_then(|base| base.answered(fresh, now));
+            let is_answered = next.is_some();
+            Ok((next, is_answered))
+        });
+        let is_answered = change.await?;
+        if is_answered {
+            tracing::info!(target: "audit", who = by, what = "loss-of-revocations", "answered");
+        }
+        Ok(is_answered)
+    }
+
     /// Reads the log now, so that what somebody else has revoked before this call is known here after it.
     ///
     /// # Errors
@@ -154,6 +180,10 @@ impl Revocations {
         }
         self.is_revoked(token).map_or(Ok(now), |epoch| Err(Some(epoch)))
     }
+}
+
+const fn of_entry(entry: &revocation::Entry) -> Receipt {
+    Receipt { id: entry.mark, kind: entry.kind, epoch: entry.epoch, at: entry.at, issued_by: entry.issued_by }
 }
 
 impl Inner {

@@ -422,7 +422,7 @@ fn the_type_of_a_token_is_enforced() {
     for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
         assert_eq!(of(typ, TokenType::Ordinary), Ok(()), "{typ}");
     }
-    for typ in ["dpop+jwt", "logout+jwt", "secevent+jwt", "application/", ""] {
+    for typ in ["dpop+jwt", "logout+jwt", "secevent+jwt", "application/", "application/application/jwt", ""] {
         let message = of(typ, TokenType::Ordinary).unwrap_err().to_string();
         assert_eq!(message, format!("the token's `typ` is `{typ}`, wanted `JWT`, `at+jwt` or none"));
     }

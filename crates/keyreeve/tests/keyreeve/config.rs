@@ -246,6 +246,18 @@ fn what_holds_but_closely_is_a_warning_with_its_line() {
 }
 
 #[test]
+fn a_store_in_postgres_has_its_password_by_reference_and_other_stores_need_none() {
+    let store = |url: &str| format!("store = {{ url = \"{url}\", password = \"env:P\", ca = \"file:/ca.pem\" }}\n");
+    let found = read(&store("postgres://k@db.example.org,b:5433/keyreeve"));
+    assert_eq!(found.config.store.to_string(), "postgres://k@db.example.org,b:5433/keyreeve");
+    assert_eq!(found.config.store_password, Some(SecretRef::Env("P".into())));
+    assert_eq!(found.config.store_ca, Some("/ca.pem".into()));
+    assert_eq!(found.warnings.len(), 1, "only that there is nothing to do");
+    let warned: Vec<_> = read(&store("memory:")).warnings.iter().map(|warning| warning.setting.clone()).collect();
+    assert!(["store.password", "store.ca"].iter().all(|name| warned.iter().any(|found| found == name)), "{warned:?}");
+}
+
+#[test]
 fn an_empty_file_listens_on_loopback_and_says_that_there_is_nothing_to_do() {
     let read = read("");
     assert_eq!(read.config.store, StoreUrl::Sqlite("/var/lib/keyreeve/state.db".into()));

@@ -81,7 +81,9 @@ mistakes! {
     a_text_that_is_too_long: [BASE, "[credential.push]\nsource = \"apns\"\nkey = \"env:KEY\"\nparams = { team_id = \"DEF123GHIJ\", key_id = \"", &"A".repeat(300), "\" }\n"];
     a_caller_with_a_strange_name: [BASE, "[caller.\"Push Team\"]\nuid = -1\ncan = [\"tokn\"]\ncredentials = \"*\"\n"];
     // Store and seal.
-    a_store_of_a_later_version: ["store.url = \"postgres://keyreeve:hunter2@db/keyreeve\"\n"];
+    a_store_of_a_later_version: ["store.url = \"redis://keyreeve:hunter2@db/0\"\n"];
+    a_password_in_the_url_of_a_store: ["store.url = \"postgres://keyreeve:hunter2@db/keyreeve\"\n"];
+    a_password_in_the_file: ["store = { url = \"postgres://k@db/k\", password = \"hunter2\", ca = \"/etc/ca.pem\" }\n"];
     a_store_nobody_knows: ["store.url = \"mysql://keyreeve:hunter2@db/keyreeve\"\n"];
     a_sqlite_store_without_a_file: ["store.url = \"sqlite::memory:\"\n"];
     no_seal_key: [APNS];

@@ -323,12 +323,8 @@ impl Node {
             crypto: Arc::new(LocalCrypto),
             store_ms: 2 * SECOND,
         };
-        let config = RevocationConfig {
-            max_staleness_ms: SECOND,
-            on_stale: OnStale::Deny,
-            keep_ms: 24 * HOUR,
-            skew_ms: MINUTE,
-        };
+        let config =
+            RevocationConfig { max_staleness_ms: SECOND, on_stale: OnStale::Deny, keep_ms: 24 * HOUR, skew_ms: MINUTE };
         Revocations::start(parts, config, None)
     }
 

@@ -1,7 +1,7 @@
 //! The commands that talk to a running node.
 //!
 //! - `ask`: one request, one bounded answer, problems as failures
-//! - `credential`, `keys`, `tokens`: the commands
+//! - `credential`, `keys`, `revoke`, `tokens`: the commands
 //! - `form`: secrets as shells, HTTP, AWS and Kubernetes tools read them
 //! - `git`: a credential helper of git
 //! - `show`: tables for people
@@ -11,6 +11,7 @@ mod credential;
 pub(crate) mod form;
 mod git;
 mod keys;
+mod revoke;
 mod show;
 mod tokens;
 
@@ -18,4 +19,5 @@ pub(crate) use ask::{KEY_VARIABLE, Node};
 pub(crate) use credential::{run, run_aws_process, token_path};
 pub(crate) use git::{GitArgs, run as run_git};
 pub(crate) use keys::run as run_keys;
+pub(crate) use revoke::{RevokeArgs, run as run_revoke};
 pub(crate) use tokens::{TokenCommand, run as run_token};

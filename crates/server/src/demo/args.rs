@@ -24,6 +24,12 @@ pub(crate) enum DemoCommand {
     /// Exit code 1 if a valid token was refused, a retired key was accepted after the bound, or the nodes did not agree on one
     /// set of keys.
     Rotate(RotateArgs),
+    /// Revoke tokens on one of several nodes under load, and measure when each node refuses them: with everything in order,
+    /// without being told of changes, and cut off from the store.
+    ///
+    /// Exit code 1 if a token was accepted after the bound or after a node's own receipt, a good token was refused, or a node
+    /// without news did not say so.
+    Revoke(RevokeArgs),
     /// Let many processes act for one user, with one refresh token that is good for one use, and kill one of them between
     /// the server's answer and the commit.
     ///
@@ -115,6 +121,23 @@ pub(crate) struct RotateArgs {
     pub(crate) keep: bool,
 }
 
+/// `keyreeve demo revoke`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// How many nodes.
+    #[arg(long, default_value_t = 8, value_name = "NUMBER", value_parser = fleet)]
+    pub(crate) nodes: usize,
+    /// How many revocations in each act.
+    #[arg(long, default_value_t = 5, value_name = "NUMBER", value_parser = rounds)]
+    pub(crate) rounds: usize,
+    /// Print the result as JSON on standard output, and the timeline on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep the folder with keys, store, configuration and logs, and say where it is.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
 /// `keyreeve demo agents`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AgentsArgs {
@@ -154,6 +177,14 @@ pub(crate) struct LakeArgs {
 
 fn processes(text: &str) -> Result<usize, String> {
     between(text, 2, 200)
+}
+
+fn fleet(text: &str) -> Result<usize, String> {
+    between(text, 3, 64)
+}
+
+fn rounds(text: &str) -> Result<usize, String> {
+    between(text, 1, 1000)
 }
 
 fn clients(text: &str) -> Result<usize, String> {

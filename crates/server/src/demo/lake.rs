@@ -13,7 +13,7 @@ use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 
 use super::args::LakeArgs;
-use super::processes::Processes;
+use super::processes::{End, Processes};
 use crate::exit::{Code, Failure, say, tell};
 use crate::new_key::fresh_hex;
 use crate::signal::Signals;
@@ -87,7 +87,7 @@ async fn run_all(args: &LakeArgs) -> Result<(), Failure> {
         print(&format!("everything is in `{}`", processes.folder().display()));
     }
     for node in 0..processes.count() {
-        processes.wait_for(node).await?;
+        processes.wait_for(node, End::lists_credentials).await?;
     }
     print(&format!("{} clients, {} nodes, one STS that takes {STS_MS} ms", args.clients, args.nodes));
     let mut lake = Lake { args, processes: &processes, sts: &sts, print, rows: Vec::new(), complaints: Vec::new() };
@@ -125,7 +125,7 @@ fn write(processes: &Processes, sts: &Sts, private: &str) -> io::Result<()> {
     for name in ACTS {
         config += &CREDENTIAL.replace("@NAME@", name).replace("@ROLE@", ROLE).replace("@URL@", &sts.url());
     }
-    processes.start(&config)
+    processes.start(&config, &["api"])
 }
 
 /// What all clients were told at one time.

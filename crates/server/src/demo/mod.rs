@@ -8,9 +8,10 @@
 //! - `watch`, `strike`: who mints at this moment, and breaking it
 //! - `edge`: the same for the Cloudflare Worker, by a program of the checkout
 //! - `rotate`: keys rotated, leaked and retired while everybody signs and verifies
+//! - `revoke`: how soon every node refuses what was revoked on one
 //! - `agents`: one refresh token that is good for one use, and many processes
 //! - `lake`: many cold clients and one STS, which fails and hangs
-//! - `processes`: the folder and the processes of those two
+//! - `processes`: the folder and the processes of those three
 //! - `timeline`, `score`: what happened, and what it comes to
 //! - `peer`: the strategies that keyreeve is compared with
 
@@ -25,6 +26,7 @@ mod peer;
 mod place;
 mod plan;
 mod processes;
+mod revoke;
 mod rotate;
 mod score;
 mod strike;
@@ -41,6 +43,7 @@ pub(crate) async fn run(command: DemoCommand) -> Result<(), Failure> {
         DemoCommand::Fleet(args) => fleet::run(args).await,
         DemoCommand::Edge(args) => edge::run(args).await,
         DemoCommand::Rotate(args) => rotate::run(args).await,
+        DemoCommand::Revoke(args) => revoke::run(args).await,
         DemoCommand::Agents(args) => agents::run(args).await,
         DemoCommand::Lake(args) => lake::run(args).await,
         DemoCommand::Node(args) => peer::run(args).await,

@@ -85,15 +85,17 @@ impl Processes {
         }
     }
 
-    /// Gives every node this configuration, with a socket of its own, and starts it.
-    pub(super) fn start(&self, config: &str) -> io::Result<()> {
-        for node in 0..self.count() {
-            let socket = self.path(node, "sock");
-            let bind = format!("\n[[listener]]\nbind = \"unix:{}\"\nserve = [\"api\"]\n", socket.display());
-            self.write_private(&format!("{}.toml", node_name(node)), format!("{config}{bind}").as_bytes())?;
-            self.spawn(node)?;
-        }
-        Ok(())
+    /// Gives every node this configuration, with a socket of its own that serves these surfaces, and starts it.
+    pub(super) fn start(&self, config: &str, serve: &[&str]) -> io::Result<()> {
+        (0..self.count()).try_for_each(|node| self.start_one(node, config, serve))
+    }
+
+    /// The same for one node.
+    pub(super) fn start_one(&self, node: usize, config: &str, serve: &[&str]) -> io::Result<()> {
+        let socket = self.path(node, "sock");
+        let bind = format!("\n[[listener]]\nbind = \"unix:{}\"\nserve = {serve:?}\n", socket.display());
+        self.write_private(&format!("{}.toml", node_name(node)), format!("{config}{bind}").as_bytes())?;
+        self.spawn(node)
     }
 
     /// Starts one node, in a new life.
@@ -134,15 +136,15 @@ impl Processes {
         }
     }
 
-    /// Waits until `node` answers.
-    pub(super) async fn wait_for(&self, node: usize) -> Result<(), Failure> {
+    /// Waits until `node` does what shows that it is ready.
+    pub(super) async fn wait_for(&self, node: usize, is_ready: impl AsyncFn(&End) -> bool) -> Result<(), Failure> {
         let Some(end) = self.ends.get(node) else { return Ok(()) };
         let until = Instant::now() + READY_WITHIN;
-        while end.get("/v1/credentials").await.is_none_or(|(status, _)| status != 200) {
+        while !is_ready(end).await {
             if Instant::now() > until {
                 let log = std::fs::read_to_string(self.path(node, "log")).unwrap_or_default();
                 let last = log.lines().last().unwrap_or("nothing").to_owned();
-                let failure = Failure::new(Code::Unavailable, format!("{} does not answer", node_name(node)));
+                let failure = Failure::new(Code::Unavailable, format!("{} does not get ready", node_name(node)));
                 return Err(failure.hint(&format!("its log ends with: {last}")));
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -152,18 +154,46 @@ impl Processes {
 }
 
 impl End {
+    /// Whether the node tells of credentials.
+    pub(super) async fn lists_credentials(&self) -> bool {
+        self.get("/v1/credentials").await.is_some_and(|(status, _)| status == 200)
+    }
+
+    /// A request to the node, for [`answer`](Self::answer).
+    pub(super) fn request(&self, method: http::Method, path: &str) -> reqwest::RequestBuilder {
+        self.0.request(method, format!("http://node{path}"))
+    }
+
     /// `None` where no answer came.
     pub(super) async fn get(&self, path: &str) -> Option<Answer> {
-        Self::answer(self.0.get(format!("http://node{path}"))).await
+        Self::answer(self.request(http::Method::GET, path)).await
     }
 
     /// As [`get`](Self::get).
     pub(super) async fn post(&self, path: &str, body: &Value) -> Option<Answer> {
-        let request = self.0.post(format!("http://node{path}"));
+        let request = self.request(http::Method::POST, path);
         Self::answer(request.header("content-type", "application/json").body(body.to_string())).await
     }
 
-    async fn answer(request: reqwest::RequestBuilder) -> Option<Answer> {
+    /// What a page says, where it is there.
+    pub(super) async fn text(&self, path: &str) -> Option<String> {
+        let answer = self.0.get(format!("http://node{path}")).send().await.ok()?;
+        answer.text().await.ok()
+    }
+
+    /// What a proxy is answered that has a request with this token before it.
+    pub(super) async fn pass(&self, gate: &str, token: &str) -> Option<u16> {
+        let request = self.0.get(format!("http://node{gate}")).bearer_auth(token);
+        let request = request.header("x-original-method", "GET").header("x-original-uri", "/");
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        // To its end, so that the connection can be used again.
+        answer.bytes().await.ok()?;
+        Some(status)
+    }
+
+    /// As [`get`](Self::get).
+    pub(super) async fn answer(request: reqwest::RequestBuilder) -> Option<Answer> {
         let answer = request.send().await.ok()?;
         let status = answer.status().as_u16();
         let body = answer.bytes().await.ok()?;

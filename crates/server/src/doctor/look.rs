@@ -14,7 +14,7 @@ use keyreeve::core::seal::{KeyRing, SealContext, key_of};
 use keyreeve::core::time::Span;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::outbound::{Credential, Outbound, Parts};
-use keyreeve::port::Capabilities;
+use keyreeve::port::{Capabilities, Key};
 use keyreeve::source::{self, Source};
 
 use super::Findings;
@@ -35,6 +35,10 @@ pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings
     }
     match load::open_store(config, ground).await {
         Ok(store) => {
+            if let Err(cause) = answers(&store).await {
+                findings.fail("store", cause, "see that the server runs and `store.url` names it");
+                return;
+            }
             capabilities(config, &store, findings);
             if let Some(keys) = keys {
                 records(config, ground, store, keys, sources, findings).await;
@@ -167,6 +171,12 @@ fn slot_timing(name: &str, slots: &Slots, findings: &mut Findings) {
     }
 }
 
+/// Whether a database server answers: a node starts without it.
+async fn answers(store: &Store) -> Result<(), String> {
+    let (StoreUrl::Postgres(url), Some(any)) = (&store.url, Key::new("cr/doctor")) else { return Ok(()) };
+    store.register.read(&any).await.map(drop).map_err(|error| format!("`{url}`: {error}"))
+}
+
 /// Whether the store keeps the promises that each mode needs.
 fn capabilities(config: &Config, store: &Store, findings: &mut Findings) {
     let Capabilities { is_swap_atomic, is_durable, forgets_on_failover, is_shared } = store.register.capabilities();
@@ -175,10 +185,25 @@ fn capabilities(config: &Config, store: &Store, findings: &mut Findings) {
             format!("`{}` opens, in write-ahead mode and with a schema that this version knows", path.display())
         }
         StoreUrl::Memory => "the memory of this process".to_owned(),
+        StoreUrl::Postgres(url) => {
+            format!("`{url}` answers, may be written to, and has a schema that this version knows")
+        }
         // Whether it answers, and takes the key and the clock of this machine, shows when its records are read.
         other => format!("the register behind `{other}` is asked for each record"),
     };
     findings.ok("store", place);
+    if matches!(store.url, StoreUrl::Postgres(_)) && !is_durable {
+        let said = "it has `fsync = off`: a crash of its machine may forget what was acknowledged";
+        findings.fail("store", said, "set `fsync = on` on the server");
+    }
+    if matches!(store.url, StoreUrl::Postgres(_)) && forgets_on_failover {
+        let said = "it has standbys that it does not wait for: a failover may forget what was acknowledged";
+        findings.warn(
+            "store",
+            said,
+            "set `synchronous_standby_names` on the server; do not use `exclusive` mode without it",
+        );
+    }
     if !is_shared {
         let hint = "`store.url = \"sqlite:PATH\"` is shared by all processes of a machine";
         findings.warn("store", "other processes do not see it: each node mints for itself", hint);
@@ -189,7 +214,11 @@ fn capabilities(config: &Config, store: &Store, findings: &mut Findings) {
             findings.ok(name.as_str(), "the store keeps what exclusive mode needs: atomic, durable, shared");
         } else {
             let said = "exclusive mode needs a store that is atomic, durable and shared, and this one is not";
-            findings.fail(name.as_str(), said, "use `sqlite:PATH` or `https://HOST`, or another mode");
+            findings.fail(
+                name.as_str(),
+                said,
+                "use `sqlite:PATH`, `postgres://..` that waits for its standbys, or `https://HOST`; or another mode",
+            );
         }
     }
 }

@@ -47,7 +47,10 @@ async fn a_token_is_shown_once_accepted_and_refused_when_it_was_taken_back() {
     assert_eq!((status, shown["state"].as_str(), shown["alias"].as_str()), (200, Some("active"), Some("ci")));
     assert!(!shown.to_string().contains(&token[40..]), "the secret is shown once: {shown}");
     let (status, revoked) = node.post(&format!("/v1/tokens/{id}/revoke"), Value::Null).await;
-    assert_eq!((status, revoked["state"].as_str(), revoked["revoked_by"].as_str()), (200, Some("revoked"), Some("test")));
+    assert_eq!(
+        (status, revoked["state"].as_str(), revoked["revoked_by"].as_str()),
+        (200, Some("revoked"), Some("test"))
+    );
     assert_eq!(verdict(&node, "acme", &token).await, "revoked");
     // Another node on the same store, which has never heard of it.
     let other = place.node(&config, "two", &[]);

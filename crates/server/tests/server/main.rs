@@ -22,6 +22,9 @@ mod nginx;
 mod node;
 mod outage;
 mod policy;
+mod postgres;
+#[path = "../../../../tests/stores/private.rs"]
+mod private;
 mod refresh;
 mod running;
 mod scripts;

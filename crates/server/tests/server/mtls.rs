@@ -14,20 +14,20 @@ use serde_json::Value;
 use crate::node::{Node, Place, until};
 
 /// An authority, and what it signs.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
 /// A certificate with its key, in PEM.
-struct Certified {
-    pem: String,
-    key: String,
+pub(crate) struct Certified {
+    pub(crate) pem: String,
+    pub(crate) key: String,
     sha256: [u8; 32],
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut wanted = CertificateParams::default();
         // OpenSSL takes a certificate for self-signed whose issuer has the same name.
@@ -37,7 +37,7 @@ impl Authority {
         Self { issuer: Issuer::new(wanted, key), pem }
     }
 
-    fn sign(&self, wanted: &CertificateParams) -> Certified {
+    pub(crate) fn sign(&self, wanted: &CertificateParams) -> Certified {
         let key = KeyPair::generate().unwrap();
         certified(&wanted.signed_by(&key, &self.issuer).unwrap(), &key)
     }

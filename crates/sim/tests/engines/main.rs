@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod broken;
+mod postgres;
+#[path = "../../../../tests/stores/private.rs"]
+mod private;
 mod processes;
 mod remote;
 

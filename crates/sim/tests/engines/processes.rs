@@ -16,15 +16,15 @@ const PATIENT: Options =
     Options { open_ms: 20_000, busy_ms: 20_000, answer_ms: 30_000, queue_max: 64, file_bytes_max: 1 << 30 };
 const DEADLINE: Duration = Duration::from_secs(120);
 
-fn counter() -> Key {
+pub(crate) fn counter() -> Key {
     Key::new("counter").unwrap()
 }
 
-fn count_in(entry: Option<&Entry>) -> u64 {
+pub(crate) fn count_in(entry: Option<&Entry>) -> u64 {
     entry.map_or(0, |entry| std::str::from_utf8(&entry.bytes).unwrap().parse().unwrap())
 }
 
-fn fresh_op() -> WriteId {
+pub(crate) fn fresh_op() -> WriteId {
     let mut bytes = [0; 16];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut bytes).unwrap();
     WriteId(bytes)
@@ -71,7 +71,7 @@ fn start(path: &Path, count: &str) -> Child {
 }
 
 /// Waits until `child` has said that it made `count` increments; fewer if it ended before.
-fn acknowledged(lines: &mut impl BufRead, count: u64) -> u64 {
+pub(crate) fn acknowledged(lines: &mut impl BufRead, count: u64) -> u64 {
     let mut seen = 0;
     let mut line = String::new();
     while seen < count {

@@ -75,6 +75,10 @@ pub(super) fn schemas() -> Map<String, Value> {
                 json!({ "type": "string", "format": "date-time", "description": "JWTs of the issuer that were issued before this." }),
             ),
             ("issuer", issuer),
+            (
+                "answer_loss",
+                json!({ "const": true, "description": "Alone: what a store had forgotten has been revoked again." }),
+            ),
         ],
     ));
     let node = object(
@@ -88,12 +92,12 @@ pub(super) fn schemas() -> Map<String, Value> {
     );
     let common = [("id", text()), ("kind", one_of(&KINDS)), ("epoch", number()), ("at", moment())];
     let mut revoked = common.to_vec();
-    revoked.push(("bound_ms", number()));
+    revoked.extend([("bound_ms", number()), ("answered", flag())]);
     let mut receipts = common.to_vec();
     receipts.extend([("complete", flag()), ("nodes", list(&reference("NodeReceipt")))]);
     let schemas = [
         ("Revocation", revocation),
-        ("Revoked", object(5, &revoked)),
+        ("Revoked", object(0, &revoked)),
         ("Receipts", object(6, &receipts)),
         ("NodeReceipt", node),
     ];

@@ -91,7 +91,10 @@ pub(super) fn schemas() -> Map<String, Value> {
                 1,
                 &[
                     ("tokens", list(&reference("AccessToken"))),
-                    ("next_cursor", json!({ "type": "string", "description": "There are more: ask again with `cursor` set to this." })),
+                    (
+                        "next_cursor",
+                        json!({ "type": "string", "description": "There are more: ask again with `cursor` set to this." }),
+                    ),
                 ],
             ),
         ),

@@ -16,7 +16,7 @@ use keyreeve_picky::issuers::oauth::{self, Client, Server};
 use serde_json::json;
 
 use super::args::AgentsArgs;
-use super::processes::Processes;
+use super::processes::{End, Processes};
 use crate::exit::{Code, Failure, say, tell};
 use crate::new_key::fresh_hex;
 use crate::signal::Signals;
@@ -103,7 +103,7 @@ async fn run_all(args: &AgentsArgs) -> Result<(), Failure> {
         args.processes, args.seed
     ));
     for node in 0..processes.count() {
-        processes.wait_for(node).await?;
+        processes.wait_for(node, End::lists_credentials).await?;
     }
     let traffic = Arc::new(Traffic::new(processes.ends().to_vec(), server.addr()).map_err(unavailable)?);
     let watch = Watch::open(&processes.folder().join("state.db")).map_err(unavailable)?;
@@ -127,7 +127,7 @@ fn write(processes: &Processes, server: &Server) -> std::io::Result<()> {
         .replace("@URL@", &server.token_url())
         .replace("@LIFE@", &LIFE_S.to_string())
         .replace("@LEAD@", &LEAD_S.to_string());
-    processes.start(&config)
+    processes.start(&config, &["api"])
 }
 
 fn report(

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::super::args::RotateArgs;
 use super::super::plan::Dice;
-use super::fleet::{Fleet, NODES, Silence, node_name};
+use super::super::processes::node_name;
+use super::fleet::{Fleet, NODES, Silence};
 use super::traffic::Traffic;
 
 /// How long a key takes from being made to being published, on a node that is to die in between: real milliseconds.
@@ -84,7 +85,7 @@ impl Acts<'_> {
         after_ms: u64,
         complaints: &mut Vec<String>,
     ) -> io::Result<()> {
-        self.fleet.switch(node, "key-delay-ms", Some(&KEY_DELAY_MS.to_string()))?;
+        self.fleet.processes.switch(node, "key-delay-ms", Some(&KEY_DELAY_MS.to_string()))?;
         let Some(end) = self.traffic.ends.get(node).cloned() else { return Ok(()) };
         // The middle of a rotation is before the next key is there.
         let until = Instant::now() + Duration::from_secs(self.fleet.rotate_s);
@@ -95,24 +96,24 @@ impl Acts<'_> {
         }
         let rotation = tokio::spawn(async move { end.rotate().await });
         tokio::time::sleep(Duration::from_millis(after_ms)).await;
-        self.fleet.kill(node).await?;
+        self.fleet.processes.kill(node).await?;
         let word = match rotation.await {
             Ok(Ok(_)) => "after it had answered",
             Ok(Err(Silence::Strange(_))) => "after another node had been faster",
             _ => "before it answered",
         };
         self.tell(start, &node_name(node), &format!("is told to rotate, and killed {after_ms} ms later, {word}"));
-        self.fleet.switch(node, "key-delay-ms", None)?;
-        self.fleet.spawn(node)?;
+        self.fleet.processes.switch(node, "key-delay-ms", None)?;
+        self.fleet.processes.spawn(node)?;
         self.agree(start, "after the kill", complaints).await;
         Ok(())
     }
 
     async fn cut_off(&self, start: Instant, node: usize) -> io::Result<()> {
         self.tell(start, &node_name(node), &format!("is cut off from the store for {} s, and signs on", CUT.as_secs()));
-        self.fleet.switch(node, "store-cut", Some(""))?;
+        self.fleet.processes.switch(node, "store-cut", Some(""))?;
         tokio::time::sleep(CUT).await;
-        self.fleet.switch(node, "store-cut", None)
+        self.fleet.processes.switch(node, "store-cut", None)
     }
 
     /// Retires the key that signs, as after a leak, and waits until nobody may accept it any more.

@@ -1,7 +1,7 @@
 //! `keyreeve demo rotate`: four nodes sign and verify while their keys are rotated, leak and are retired, and while nodes are
 //! killed in the middle of it.
 //!
-//! - `fleet`: the folder and the processes
+//! - `fleet`: the nodes, and what is asked of them
 //! - `traffic`: those who sign and those who verify
 //! - `acts`: what happens when
 
@@ -46,7 +46,7 @@ async fn run_all(args: &RotateArgs) -> Result<(), Failure> {
         Arc::new(move |line: &str| if is_json { tell(line) } else { say(line) });
     let fleet = Fleet::start(args).map_err(unavailable)?;
     if args.keep {
-        print(&format!("everything is in `{}`", fleet.folder().display()));
+        print(&format!("everything is in `{}`", fleet.processes.folder().display()));
     }
     print(&format!(
         "{NODES} nodes, {} s, {}; a key signs for {} s, is published {} s before, tokens live {} s; seed {}",
@@ -58,7 +58,7 @@ async fn run_all(args: &RotateArgs) -> Result<(), Failure> {
         args.seed
     ));
     fleet.wait_until_ready().await?;
-    let traffic = Arc::new(Traffic::new(fleet.ends().map_err(unavailable)?));
+    let traffic = Arc::new(Traffic::new(fleet.ends()));
     let mut workers = JoinSet::new();
     for node in 0..NODES {
         workers.spawn(Arc::clone(&traffic).sign(node));

@@ -11,7 +11,8 @@ use keyreeve::crypto;
 use keyreeve::jwt::{Verifier, key_set};
 
 use super::super::plan::Dice;
-use super::fleet::{End, NODES, Silence, URL, node_name};
+use super::super::processes::node_name;
+use super::fleet::{End, NODES, Silence, URL};
 
 /// The most tokens in circulation.
 const TOKENS_MAX: usize = 400;

@@ -1,0 +1,148 @@
+//! `keyreeve demo revoke`: eight nodes under load, tokens that are revoked on one of them, and how soon each node refuses
+//! them: with everything in order, without being told of changes, and cut off from the store.
+//!
+//! - `fleet`: the nodes and their tokens
+//! - `traffic`: those who come with tokens, and what they are answered
+//! - `acts`: what is revoked when, and what is broken
+
+mod acts;
+mod fleet;
+mod traffic;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::args::RevokeArgs;
+use crate::exit::{Code, Failure, say, tell};
+use crate::signal::Signals;
+
+use acts::{Act, Acts, Cell};
+use fleet::Fleet;
+use traffic::Traffic;
+
+/// How long those under way get to end.
+const FINISH_WITHIN: Duration = Duration::from_secs(15);
+
+/// Runs the demonstration. An error with code 1 where the promise was not held.
+pub(crate) async fn run(args: RevokeArgs) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(unavailable)?;
+    // Dropping the run ends its children.
+    tokio::select! {
+        result = run_all(&args) => result,
+        () = signals.until_stop() => Err(Failure::new(Code::CheckFailed, "interrupted; all nodes have been ended")),
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Code::Unavailable, error.to_string())
+}
+
+async fn run_all(args: &RevokeArgs) -> Result<(), Failure> {
+    let is_json = args.json;
+    let print: Arc<dyn Fn(&str) + Send + Sync> =
+        Arc::new(move |line: &str| if is_json { tell(line) } else { say(line) });
+    let fleet = Arc::new(Fleet::start(args).map_err(unavailable)?);
+    if args.keep {
+        print(&format!("everything is in `{}`", fleet.folder().display()));
+    }
+    print(&format!(
+        "{} nodes, {} in each act; max_staleness {} ms; on_stale = \"deny\", on {} \"allow\"",
+        args.nodes,
+        match args.rounds {
+            1 => "1 revocation".to_owned(),
+            rounds => format!("{rounds} revocations"),
+        },
+        fleet::MAX_STALENESS_MS,
+        fleet.name(fleet.allowing())
+    ));
+    fleet.wait_until_ready().await?;
+    let traffic = Arc::new(Traffic::new(Arc::clone(&fleet)).await.map_err(unavailable)?);
+    let mut workers = JoinSet::new();
+    for node in 0..args.nodes {
+        workers.spawn(Arc::clone(&traffic).load(node));
+        workers.spawn(Arc::clone(&traffic).probe(node));
+    }
+    let mut acts = Acts::new(args, &fleet, &traffic, Arc::clone(&print));
+    let done = acts.carry_out().await.map_err(unavailable)?;
+    traffic.finish();
+    let all = async { while workers.join_next().await.is_some() {} };
+    tokio::time::timeout(FINISH_WITHIN, all).await.map_err(|_| unavailable("those under way did not end"))?;
+    report(args, &fleet, &traffic, (&done, acts.complaints), print.as_ref())
+}
+
+fn report(
+    args: &RevokeArgs,
+    fleet: &Fleet,
+    traffic: &Traffic,
+    (acts, mut complaints): (&[Act], Vec<String>),
+    print: &(dyn Fn(&str) + Send + Sync),
+) -> Result<(), Failure> {
+    let counts = traffic.counts();
+    if counts.accepted == 0 {
+        complaints.push("there was no traffic to judge by".to_owned());
+    }
+    if counts.turned_away > 0 {
+        let told = counts.strange.join("; ");
+        complaints.push(format!("{} good tokens were refused: {told}", counts.turned_away));
+    }
+    print("");
+    print("milliseconds from a revocation until a node refused for good: by its receipt, and as measured from outside");
+    print(&table(args, fleet, acts));
+    print("");
+    print(&format!(
+        "requests with good tokens: {} accepted, {} refused, {} answered 503 by nodes that were cut off",
+        counts.accepted, counts.turned_away, counts.stale
+    ));
+    print(&format!(
+        "requests with revoked tokens: {} refused, {} accepted after the node's own receipt",
+        counts.refused, counts.accepted_after_receipt
+    ));
+    for complaint in &complaints {
+        print(&format!("NOT HELD: {complaint}"));
+    }
+    let is_clean = complaints.is_empty();
+    print(if is_clean { "held: what was revoked was refused everywhere within the bound" } else { "not held" });
+    if args.json {
+        let acts = acts.iter().map(|act| {
+            let cells = act.cells.iter().enumerate().map(|(node, cell)| {
+                json!({ "node": fleet.name(node), "receipt_ms": cell.receipt_ms, "measured_ms": cell.measured_ms, "state": cell.state })
+            });
+            json!({ "act": act.name, "bound_ms": act.bound_ms, "nodes": cells.collect::<Vec<_>>() })
+        });
+        let report = json!({
+            "demo": "revoke",
+            "nodes": args.nodes,
+            "is_clean": is_clean,
+            "problems": complaints,
+            "acts": acts.collect::<Vec<_>>(),
+            "accepted": counts.accepted,
+            "turned_away": counts.turned_away,
+            "stale": counts.stale,
+            "refused": counts.refused,
+            "accepted_after_receipt": counts.accepted_after_receipt,
+        });
+        say(&report.to_string());
+    }
+    if is_clean { Ok(()) } else { Err(Failure::quiet(Code::CheckFailed)) }
+}
+
+/// Nodes down, acts across.
+fn table(args: &RevokeArgs, fleet: &Fleet, acts: &[Act]) -> String {
+    let mut lines = vec![format!("{:<8}", "")];
+    for act in acts {
+        if let Some(head) = lines.first_mut() {
+            head.push_str(&format!("  {:>22}", act.name));
+        }
+    }
+    for node in 0..args.nodes {
+        let mut line = format!("{:<8}", fleet.name(node));
+        for act in acts {
+            line.push_str(&format!("  {:>22}", act.cells.get(node).map(Cell::shown).unwrap_or_default()));
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,175 @@
+//! Those who come with tokens, good ones and one that is to be revoked, and what each node answers them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::fleet::Fleet;
+
+/// Good tokens in circulation.
+const TOKENS: usize = 50;
+/// How long somebody rests between two requests.
+const REST: Duration = Duration::from_millis(2);
+/// How long a node is left alone that does not answer.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The most strange answers that are told.
+const STRANGE_MAX: usize = 5;
+
+/// What all together were answered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    /// Good tokens that were accepted.
+    pub(super) accepted: u64,
+    /// Good tokens that were refused.
+    pub(super) turned_away: u64,
+    pub(super) strange: Vec<String>,
+    /// Good tokens for which a node without news said that it cannot tell.
+    pub(super) stale: u64,
+    /// Revoked tokens that were refused.
+    pub(super) refused: u64,
+    /// Revoked tokens that a node accepted after it had said that it refuses them.
+    pub(super) accepted_after_receipt: u64,
+}
+
+/// What one node answered to the token that is probed with, by the moments at which the requests were sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// The last request that was accepted, in milliseconds since 1970.
+    pub(super) last_accepted_ms: Option<u64>,
+    /// The first request that was not, after that one.
+    pub(super) first_refused_ms: Option<u64>,
+    /// How many were refused as a stranger's.
+    pub(super) refused: u64,
+    /// How many were answered with 503.
+    pub(super) unsure: u64,
+}
+
+pub(super) struct Traffic {
+    fleet: Arc<Fleet>,
+    tokens: Vec<String>,
+    /// What is probed with, and how often it was replaced.
+    probe: Mutex<(Arc<str>, usize)>,
+    round: AtomicUsize,
+    seen: Mutex<BTreeMap<usize, Seen>>,
+    counts: Mutex<Counts>,
+    is_over: AtomicBool,
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The wall clock, which all processes of this machine share, in milliseconds since 1970.
+pub(super) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Traffic {
+    pub(super) async fn new(fleet: Arc<Fleet>) -> io::Result<Self> {
+        let mut tokens = Vec::with_capacity(TOKENS);
+        for n in 0..TOKENS {
+            tokens.push(fleet.token(&format!("good-{n}")).await?);
+        }
+        Ok(Self {
+            fleet,
+            tokens,
+            probe: Mutex::new(("".into(), 0)),
+            round: AtomicUsize::new(0),
+            seen: Mutex::default(),
+            counts: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn finish(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        lock(&self.counts).clone()
+    }
+
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut lock(&self.counts));
+    }
+
+    /// Probes with this token from now on.
+    pub(super) fn probe_with(&self, token: &str) {
+        let mut probe = lock(&self.probe);
+        *probe = (token.into(), probe.1.saturating_add(1));
+        self.round.store(probe.1, Ordering::Release);
+        lock(&self.seen).clear();
+    }
+
+    /// What the nodes have answered to the present probe.
+    pub(super) fn seen(&self) -> BTreeMap<usize, Seen> {
+        lock(&self.seen).clone()
+    }
+
+    /// Comes to one node with good tokens, all the time.
+    pub(super) async fn load(self: Arc<Self>, node: usize) {
+        let mut turns = self.tokens.iter().cycle().skip(node.wrapping_mul(7));
+        while !self.is_over() {
+            let Some(token) = turns.next() else { return };
+            match self.pass(node, token).await {
+                Some(200) => self.count(|counts| counts.accepted += 1),
+                Some(503) => self.count(|counts| counts.stale += 1),
+                Some(status) => self.count(|counts| {
+                    counts.turned_away += 1;
+                    if counts.strange.len() < STRANGE_MAX {
+                        counts.strange.push(format!("{} answered {status}", self.fleet.name(node)));
+                    }
+                }),
+                None => tokio::time::sleep(PAUSE).await,
+            }
+            tokio::time::sleep(REST).await;
+        }
+    }
+
+    /// Comes to one node with the token that is to be revoked, all the time.
+    pub(super) async fn probe(self: Arc<Self>, node: usize) {
+        while !self.is_over() {
+            let (token, round) = lock(&self.probe).clone();
+            if !token.is_empty() {
+                let sent_ms = wall_ms();
+                let status = self.pass(node, &token).await;
+                // An answer about the token before says nothing about this one.
+                if self.round.load(Ordering::Acquire) == round {
+                    self.note(node, sent_ms, status);
+                }
+            }
+            tokio::time::sleep(REST).await;
+        }
+    }
+
+    fn note(&self, node: usize, sent_ms: u64, status: Option<u16>) {
+        let mut all = lock(&self.seen);
+        let seen = all.entry(node).or_default();
+        match status {
+            Some(200) => {
+                seen.last_accepted_ms = seen.last_accepted_ms.max(Some(sent_ms));
+                seen.first_refused_ms = None;
+            }
+            Some(401 | 503) => {
+                seen.first_refused_ms = seen.first_refused_ms.or(Some(sent_ms));
+                seen.refused += u64::from(status == Some(401));
+                seen.unsure += u64::from(status == Some(503));
+                drop(all);
+                self.count(|counts| counts.refused += u64::from(status == Some(401)));
+            }
+            _ => {}
+        }
+    }
+
+    /// What a proxy is answered that asks for a request with this token.
+    async fn pass(&self, node: usize, token: &str) -> Option<u16> {
+        self.fleet.end(node)?.pass("/auth/door", token).await
+    }
+}
