@@ -1,6 +1,8 @@
 //! The library through its public face.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod access;
+mod access_world;
 mod config;
 mod config_hand_out;
 mod config_issuers;
