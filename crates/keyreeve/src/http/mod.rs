@@ -12,6 +12,7 @@ mod api;
 mod artifacts;
 mod auth;
 mod change;
+mod counts;
 mod credentials;
 mod events;
 mod forward;
