@@ -340,7 +340,9 @@ impl Artifacts {
         let mut origins = self.origins.each();
         let (name, primary) = origins.next().ok_or_else(|| away("there is no origin".into()))?;
         let first = self.put_one(primary, &path, &body, mode.clone(), content_type, deadline).await;
-        self.memory.remove(&asked.object);
+        if first.is_ok() {
+            self.forget(&asked.object);
+        }
         let is_unchanged = match first {
             Ok(is_new) if is_new || !asked.is_fixed => false,
             Ok(_) => match self.within(read::whole(primary.clone(), path.clone(), None, usize::MAX), deadline).await {
