@@ -27,6 +27,7 @@ mod http_oauth2;
 mod http_openapi;
 mod http_problems;
 mod http_revocations;
+mod http_tokens;
 mod http_world;
 mod identity;
 mod inbound;
