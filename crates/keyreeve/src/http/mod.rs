@@ -27,6 +27,7 @@ mod openapi;
 mod problem;
 mod revocations;
 mod route;
+mod sizes;
 mod token;
 mod tokens;
 mod verify;

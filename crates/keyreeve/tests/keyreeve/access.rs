@@ -166,11 +166,8 @@ async fn all_who_ask_about_one_token_at_once_wait_for_one_read() {
 async fn a_scope_and_an_end_hold_for_what_was_seen_too() {
     let world = World::new();
     let node = world.node("one").await;
-    let scope = Scope {
-        paths: vec!["/version/**".into()],
-        kinds: vec!["sdl".into()],
-        networks: vec!["10.0.0.0/8".into()],
-    };
+    let scope =
+        Scope { paths: vec!["/version/**".into()], kinds: vec!["sdl".into()], networks: vec!["10.0.0.0/8".into()] };
     let new = New { target: "acme".into(), alias: "ci".into(), scope, life_ms: Some(MINUTE) };
     let made = node.access.create(new, "ops").await.unwrap();
     let token = made.text.expose();
@@ -309,7 +306,8 @@ async fn a_list_has_the_newest_first_and_pages() {
     }
     assert_eq!((listed, pages), (made, 3));
     assert!(node.access.list("nobody", None, 10).await.unwrap().records.is_empty());
-    for (target, cursor, limit) in [("a/b", None, 10), ("acme", Some("x"), 10), ("acme", None, 0), ("acme", None, 101)] {
+    for (target, cursor, limit) in [("a/b", None, 10), ("acme", Some("x"), 10), ("acme", None, 0), ("acme", None, 101)]
+    {
         assert_eq!(node.access.list(target, cursor, limit).await.unwrap_err().kind, ErrorKind::Unacceptable);
     }
 }
@@ -523,7 +521,10 @@ async fn what_cannot_be_had_is_said_and_not_made() {
         (new("acme", &long, None), "`alias` has 101 characters"),
         (new("acme", "ci", Some(HOUR + 1)), "`life` must be at most 1h, as `token.cdn.life` says"),
         (new("acme", "ci", Some(0)), "`life` must be more"),
-        (New { scope: Scope { paths: vec!["x".into()], ..Scope::default() }, ..new("acme", "ci", None) }, "`scope`: the path `x`"),
+        (
+            New { scope: Scope { paths: vec!["x".into()], ..Scope::default() }, ..new("acme", "ci", None) },
+            "`scope`: the path `x`",
+        ),
     ] {
         let error = node.access.create(new, "ops").await.unwrap_err();
         assert!(error.kind == ErrorKind::Unacceptable && error.message.starts_with(said), "{error}");

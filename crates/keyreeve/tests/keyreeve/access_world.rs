@@ -212,12 +212,8 @@ impl World {
             crypto: Arc::new(LocalCrypto),
             store_ms: 2 * SECOND,
         };
-        let config = RevocationConfig {
-            max_staleness_ms: SECOND,
-            on_stale: self.on_stale,
-            keep_ms: 24 * HOUR,
-            skew_ms: MINUTE,
-        };
+        let config =
+            RevocationConfig { max_staleness_ms: SECOND, on_stale: self.on_stale, keep_ms: 24 * HOUR, skew_ms: MINUTE };
         let revocations = Revocations::start(parts, config, None);
         let crypto = Arc::new(CountedCrypto::default());
         let mut keys = keys.iter().map(|key| SealKey::new(&LocalCrypto, *key));

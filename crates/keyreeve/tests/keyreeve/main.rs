@@ -28,6 +28,7 @@ mod http_openapi;
 mod http_problems;
 mod http_publish;
 mod http_revocations;
+mod http_tokens;
 mod http_world;
 mod identity;
 mod inbound;
