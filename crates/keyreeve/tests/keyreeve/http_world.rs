@@ -28,7 +28,7 @@ use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::http::{Api, Live, Parts, Peer, router};
 use keyreeve::inbound::Inbound;
-use keyreeve::outbound::{Credential, Outbound, Parts as OutboundParts};
+use keyreeve::outbound::{Credential, Outbound, Parts as OutboundParts, Previous};
 use keyreeve::port::{Capabilities, Entry, Host, Key, Register, StoreError, Swap};
 use keyreeve::revocation::{self, Revocations};
 use keyreeve::source::{Fields, Material, MintError, Minting, Nature, Source};
@@ -234,7 +234,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-pub(crate) const ALL_ACTIONS: [Action; 15] = [
+pub(crate) const ALL_ACTIONS: [Action; 17] = [
     Action::List,
     Action::Token,
     Action::Report,
@@ -250,6 +250,8 @@ pub(crate) const ALL_ACTIONS: [Action; 15] = [
     Action::Tokens,
     Action::Grant,
     Action::Revoke,
+    Action::Artifacts,
+    Action::Publish,
 ];
 
 /// The uid of the caller `local`.
@@ -301,6 +303,7 @@ pub(crate) struct Node {
 impl Node {
     /// What a configuration with this seal key gives.
     pub(crate) fn live(&self, keep: Keep, seal_key: [u8; 32], previous: Option<&Outbound>) -> Live {
+        let previous = previous.map(|outbound| Previous { outbound, is_same_store: true });
         let outbound = Outbound::start(self.parts(seal_key), self.credentials(keep), previous);
         let waits = BTreeMap::from([(CredentialName::parse("push").unwrap(), 3 * SECOND)]);
         Live {
@@ -311,6 +314,7 @@ impl Node {
             forward: None,
             inbound: closed_gate(),
             issuing: None,
+            artifacts: Default::default(),
             tokens: None,
         }
     }
