@@ -417,10 +417,8 @@ impl Artifacts {
         let prefix = path_of(start.trim_end_matches('/'))?;
         let _permit = self.permit()?;
         let after = if after.is_empty() { None } else { Some(path_of(&format!("{start}{after}"))?) };
-        let told = self
-            .origins
-            .first(deadline, |objects| listed(objects, prefix.clone(), after.clone()).boxed())
-            .await?;
+        let told =
+            self.origins.first(deadline, |objects| listed(objects, prefix.clone(), after.clone()).boxed()).await?;
         let Told::Is(mut all, _) = told else { return Ok(Vec::new()) };
         all.sort_by(|left, right| left.location.cmp(&right.location));
         let listed = |meta: ObjectMeta| {

@@ -110,7 +110,8 @@ pub(super) async fn stream(
 }
 
 fn about(found: &GetResult) -> About {
-    let value = |attribute: &Attribute| found.attributes.get(attribute).and_then(|value| HeaderValue::from_str(value).ok());
+    let value =
+        |attribute: &Attribute| found.attributes.get(attribute).and_then(|value| HeaderValue::from_str(value).ok());
     About {
         etag: found.meta.e_tag.as_deref().and_then(etag),
         store_etag: found.meta.e_tag.clone(),

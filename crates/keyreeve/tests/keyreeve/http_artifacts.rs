@@ -300,7 +300,12 @@ async fn hive_refuses_as_its_table_says() {
     }
     let other = gate.get(&format!("/artifacts/v1/{OTHER}/sdl")).await;
     is_hive_error(&other, 403, "INVALID_AUTH_KEY", invalid);
-    is_hive_error(&gate.send(Request::get("/")).await, 400, "MISSING_TARGET_ID", "Missing Hive target ID in request params.");
+    is_hive_error(
+        &gate.send(Request::get("/")).await,
+        400,
+        "MISSING_TARGET_ID",
+        "Missing Hive target ID in request params.",
+    );
     let bad = gate.send(Request::get(format!("/{T}/nothing"))).await;
     is_hive_error(&bad, 400, "INVALID_ARTIFACT_TYPE", "Invalid artifact type: \"nothing\"");
     assert_eq!(gate.primary.reads() + gate.mirror.reads(), 0, "nothing was read for any of them");
@@ -432,7 +437,10 @@ async fn keyreeves_own_way_has_problems_heads_and_ranges() {
     assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
     for wrong in ["bad", "revoked"] {
         let answer = gate.send(Request::get(&path).header("authorization", format!("Bearer {wrong}"))).await;
-        assert_eq!((answer.status.as_u16(), answer.json()["detail"].as_str()), (401, Some("the token is not valid, or not for this target")));
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["detail"].as_str()),
+            (401, Some("the token is not valid, or not for this target"))
+        );
     }
     assert_eq!(gate.send(key(&path, "narrow")).await.status, 403);
     let both = key(&path, "good").header("authorization", "Bearer good");
@@ -643,7 +651,11 @@ async fn what_is_kept_is_answered_while_no_origin_does() {
         let etag = stale.header("etag").unwrap().to_owned();
         let same = gate.send(key(&format!("/artifacts/v1/{T}/sdl"), "good").header("if-none-match", etag)).await;
         assert_eq!((same.status.as_u16(), same.header("warning").is_some()), (304, true));
-        assert_eq!(gate.send(key(&format!("/artifacts/v1/{T}/sdl"), "bad")).await.status, 403, "of a token that is bad");
+        assert_eq!(
+            gate.send(key(&format!("/artifacts/v1/{T}/sdl"), "bad")).await.status,
+            403,
+            "of a token that is bad"
+        );
         gate.both(Does::Answer);
         pass(2 * SECOND).await;
         assert_eq!(gate.sdl().await.header("warning"), None, "{does:?}");
@@ -661,7 +673,12 @@ async fn what_is_kept_on_disk_outlives_the_process() {
     let gate = Gate::with(settings.clone(), (Bucket::new(), Bucket::new())).await;
     let fresh = gate.sdl().await;
     // Nobody waits for it to be written.
-    let written = || std::fs::read_dir(folder.path().join("cache")).unwrap().filter(|entry| !entry.as_ref().unwrap().path().to_string_lossy().ends_with(".part")).count();
+    let written = || {
+        std::fs::read_dir(folder.path().join("cache"))
+            .unwrap()
+            .filter(|entry| !entry.as_ref().unwrap().path().to_string_lossy().ends_with(".part"))
+            .count()
+    };
     let begun = std::time::Instant::now();
     while written() == 0 && begun.elapsed().as_secs() < 10 {
         tokio::task::yield_now().await;
@@ -706,8 +723,18 @@ async fn paths_that_are_none_are_refused_before_any_read() {
         let gate = Gate::new(compat).await;
         gate.primary.hold("secret", "x").await;
         for below in [
-            "../../secret", "%2e%2e/%2e%2e/secret", "..%2f..%2fsecret", "a//b", "a/../sdl", "%00", "sdl%00", "sdl%2f..", ".%2e/sdl",
-            "a%5cb", ".hidden", "version/../sdl",
+            "../../secret",
+            "%2e%2e/%2e%2e/secret",
+            "..%2f..%2fsecret",
+            "a//b",
+            "a/../sdl",
+            "%00",
+            "sdl%00",
+            "sdl%2f..",
+            ".%2e/sdl",
+            "a%5cb",
+            ".hidden",
+            "version/../sdl",
         ] {
             let answer = gate.get(&format!("/artifacts/v1/{T}/{below}")).await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{below}");

@@ -198,7 +198,10 @@ async fn a_redirect_leads_to_the_bucket_for_a_minute() {
     let got = request.send().await.unwrap();
     let location = got.headers()["location"].to_str().unwrap().to_owned();
     assert_eq!(got.status(), 302);
-    assert!(location.starts_with(buckets.primary.text("endpoint")) && location.contains("X-Amz-Expires=60"), "{location}");
+    assert!(
+        location.starts_with(buckets.primary.text("endpoint")) && location.contains("X-Amz-Expires=60"),
+        "{location}"
+    );
     assert_eq!(client.get(&location).send().await.unwrap().text().await.unwrap(), SDL);
     let other = location.replace("sdl", "supergraph");
     assert_eq!(client.get(&other).send().await.unwrap().status(), 403, "the URL is for this object");

@@ -18,9 +18,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, LOCATION, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION,
+    CACHE_CONTROL, CONTENT_TYPE, LOCATION, ORIGIN, VARY,
 };
 use http::request::Parts as Head;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -29,7 +29,8 @@ use keyreeve_core::time::Mono;
 pub(super) use self::publish::answer as publish;
 use super::api::{Api, RequestId};
 use super::problem::{Answer, KEYS_UNAVAILABLE, Kind, METHOD, Problem, STALE_REVOCATIONS, STORE_UNAVAILABLE};
-use super::route::{ARTIFACT_PATH, ROUTES, Waiting, bare, check_sizes, finish};
+use super::route::{Waiting, bare, check_sizes, finish};
+use super::routes::{ARTIFACT_PATH, ROUTES};
 use crate::access::{Ask, Denied};
 use crate::artifact::checks::Checks;
 use crate::artifact::name::{self, Asked, Hive};
@@ -142,7 +143,9 @@ fn now(api: &Api, gate: &ArtifactGate, head: &Head) -> Result<Option<Answer>, Pr
         return Ok(None);
     }
     match gate.artifacts.held(&asked, now) {
-        Some(found @ (Found::Fresh(_) | Found::Stale(..))) => Ok(Some(given::kept(gate.is_hive(), &asked, head, &found))),
+        Some(found @ (Found::Fresh(_) | Found::Stale(..))) => {
+            Ok(Some(given::kept(gate.is_hive(), &asked, head, &found)))
+        }
         _ => Ok(None),
     }
 }
@@ -248,7 +251,9 @@ fn ask<'a>(token: &'a str, asked: &'a Asked<'a>, head: &Head) -> Ask<'a> {
 
 fn refused(gate: &ArtifactGate, refusal: Refusal, asked: &Asked<'_>) -> Result<Answer, Problem> {
     match refusal {
-        Refusal::Denied(denied @ Denied::Unavailable { retry_ms }) => Err(unavailable(KEYS_UNAVAILABLE, &denied, retry_ms)),
+        Refusal::Denied(denied @ Denied::Unavailable { retry_ms }) => {
+            Err(unavailable(KEYS_UNAVAILABLE, &denied, retry_ms))
+        }
         Refusal::Denied(denied @ Denied::Stale) => Err(unavailable(STALE_REVOCATIONS, &denied, 1000)),
         refusal => gate.refused(refusal, asked.target, asked.kind, asked.is_v0),
     }
@@ -281,7 +286,8 @@ fn token<'h>(gate: &ArtifactGate, head: &'h Head) -> Result<&'h str, Refusal> {
         (Some(_), Some(_)) => return Err(two()),
         (Some(key), None) => key.to_str().map_err(|_| malformed())?,
         (None, Some(bearer)) => {
-            let (scheme, token) = bearer.to_str().ok().and_then(|text| text.split_at_checked(7)).ok_or(Refusal::NoToken)?;
+            let (scheme, token) =
+                bearer.to_str().ok().and_then(|text| text.split_at_checked(7)).ok_or(Refusal::NoToken)?;
             if !scheme.eq_ignore_ascii_case("bearer ") {
                 return Err(Refusal::NoToken);
             }
