@@ -18,7 +18,7 @@ use metrics::Counter;
 use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
 use super::hand_out;
-use super::hand_out::{Asked, Metadata};
+use super::hand_out::Metadata;
 use super::inject::{self, Inject};
 use super::input;
 use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
