@@ -8,8 +8,11 @@
 //! router.
 
 mod api;
+#[cfg(feature = "objects")]
+mod artifacts;
 mod auth;
 mod change;
+mod counts;
 mod credentials;
 mod events;
 mod forward;
@@ -24,14 +27,19 @@ mod openapi;
 mod problem;
 mod revocations;
 mod route;
+mod routes;
+mod sizes;
 mod token;
 mod tokens;
 mod verify;
 
-pub use api::{Api, Live, MetricsPage, Parts};
+pub use api::{Api, ArtifactGates, Live, MetricsPage, Parts};
+#[cfg(feature = "objects")]
+pub use artifacts::{ArtifactGate, PeerAddress};
 pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
 pub use inject::{Inject, Passage};
 pub use openapi::openapi;
 pub use problem::{Answer, Kind, PROBLEMS};
-pub use route::{Access, ROUTES, Route, Site, router};
+pub use route::{Site, router};
+pub use routes::{Access, ROUTES, Route};

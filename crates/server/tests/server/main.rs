@@ -4,6 +4,7 @@
 mod access;
 mod agents;
 mod answers;
+mod artifacts;
 mod callers;
 mod certificates;
 mod clock;
@@ -26,6 +27,7 @@ mod postgres;
 #[path = "../../../../tests/stores/private.rs"]
 mod private;
 mod refresh;
+mod revocation;
 mod running;
 mod scripts;
 mod secrets;

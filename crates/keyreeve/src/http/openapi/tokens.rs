@@ -46,6 +46,26 @@ pub(super) fn said(asked: Asked) -> Said {
             body: Some("DuplicateAccessToken"),
             ..MADE
         },
+        Asked::Show => Said {
+            id: "showAccessToken",
+            summary: "An access token, without its secret.",
+            answer: Ok("AccessToken"),
+            problems: &["404", "503"],
+            ..PLAIN
+        },
+        Asked::Revoke | Asked::Verify | Asked::DropTarget => said_of_end(asked),
+    }
+}
+
+fn said_of_end(asked: Asked) -> Said {
+    match asked {
+        Asked::Revoke => Said {
+            id: "revokeAccessToken",
+            summary: "Takes an access token back.",
+            answer: Ok("AccessToken"),
+            problems: &["404", "408", "413", "415", "503"],
+            ..PLAIN
+        },
         Asked::DropTarget => Said {
             id: "dropTarget",
             summary: "Takes all access tokens of a target back, at once and in every store. Where it is cut short a node finishes it.",
@@ -54,21 +74,7 @@ pub(super) fn said(asked: Asked) -> Said {
             problems: &["404", "408", "413", "415", "422", "503"],
             ..PLAIN
         },
-        Asked::Show => Said {
-            id: "showAccessToken",
-            summary: "An access token, without its secret.",
-            answer: Ok("AccessToken"),
-            problems: &["404", "503"],
-            ..PLAIN
-        },
-        Asked::Revoke => Said {
-            id: "revokeAccessToken",
-            summary: "Takes an access token back.",
-            answer: Ok("AccessToken"),
-            problems: &["404", "408", "413", "415", "503"],
-            ..PLAIN
-        },
-        Asked::Verify => Said {
+        _ => Said {
             id: "verifyAccessToken",
             summary: "Whether an access token is good for something; where it is refused, why.",
             answer: Ok("AccessVerdict"),
