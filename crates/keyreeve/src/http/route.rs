@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::HttpBody as _;
@@ -12,33 +12,21 @@ use futures::future::Either;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts as Head;
 use http::{HeaderValue, Method};
-use keyreeve_core::policy::PATH_BYTES_MAX;
-use metrics::Counter;
 
 use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
 use super::hand_out;
-use super::hand_out::{Asked, Metadata};
+use super::hand_out::Metadata;
 use super::inject::{self, Inject};
 use super::input;
-use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
+use super::problem::{Answer, FORBIDDEN, METHOD, NOT_FOUND, Problem};
 use super::routes::{ARTIFACTS, Access, Endpoint, GATES, ROUTES, Route, TOKENS};
+use super::sizes::check_sizes;
 use super::{change, credentials, events, forward, gate, health, issuer, oauth2, revocations, token, tokens, verify};
 use crate::config::MetadataKind;
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
 
-/// The longest path with its query, in bytes.
-pub(super) const URI_BYTES_MAX: usize = 2048;
-/// The most header lines of a request.
-pub(super) const HEADERS_MAX: usize = 64;
-/// The most bytes of all header names and values of a request.
-pub(super) const HEADER_BYTES_MAX: usize = 16 * 1024;
-
-/// The same for what a proxy asks about, which brings all that its client sent: no more than a connection takes.
-const GATE_URI_BYTES_MAX: usize = PATH_BYTES_MAX + 256;
-const GATE_HEADERS_MAX: usize = 100;
-const GATE_HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Whether this is a process of its own, with addresses that programs beside it can ask.
 const IS_NATIVE: bool = !cfg!(target_arch = "wasm32");
 /// What one listener serves. Cheap to clone.
@@ -409,28 +397,6 @@ fn identify<'a>(live: &'a Answering, head: &Head, endpoint: Endpoint) -> Result<
     })
 }
 
-pub(super) fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
-    let (uri_max, headers_max, header_bytes_max) = match is_gate {
-        true => (GATE_URI_BYTES_MAX, GATE_HEADERS_MAX, GATE_HEADER_BYTES_MAX),
-        false => (URI_BYTES_MAX, HEADERS_MAX, HEADER_BYTES_MAX),
-    };
-    let uri_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    if uri_bytes > uri_max {
-        let text = format!("path and query have {uri_bytes} bytes, the limit is {uri_max}");
-        return Err(Problem::new(URI_TOO_LONG, text));
-    }
-    let headers = &head.headers;
-    let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers.len() > headers_max || header_bytes > header_bytes_max {
-        let text = format!(
-            "{} headers with {header_bytes} bytes are more than {headers_max} or than {header_bytes_max} bytes",
-            headers.len()
-        );
-        return Err(Problem::new(HEADERS, text));
-    }
-    Ok(())
-}
-
 fn no_route(rows: &[Row], head: &Head) -> Problem {
     if rows.is_empty() {
         let text = "there is nothing at this path\nhint: the API is under `/v1`; `openapi.json` lists its paths";
@@ -620,35 +586,4 @@ pub(super) fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     api.counts.count(row, answer.status().as_u16());
     answer
-}
-
-/// The statuses that are counted apart.
-const STATUSES: [u16; 24] = [
-    200, 201, 202, 206, 301, 302, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 416, 422, 429, 431, 500, 501,
-    503,
-];
-
-/// `keyreeve_http_requests_total` by route and status: looked up in the recorder once, then a single addition.
-pub(super) struct Counts {
-    rows: Vec<[OnceLock<Counter>; STATUSES.len()]>,
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        // The last row counts what no route takes.
-        Self { rows: (0..=ROUTES.len()).map(|_| Default::default()).collect() }
-    }
-}
-
-impl Counts {
-    fn count(&self, row: usize, status: u16) {
-        let column = STATUSES.iter().position(|known| *known == status);
-        let Some(counter) = column.and_then(|column| self.rows.get(row)?.get(column)) else { return };
-        let counter = counter.get_or_init(|| {
-            let (method, path) = ROUTES.get(row).map_or(("-", "-"), |route| (route.method.as_str(), route.path));
-            let method = method.to_owned();
-            metrics::counter!("keyreeve_http_requests_total", "method" => method, "route" => path, "status" => status.to_string())
-        });
-        counter.increment(1);
-    }
 }
