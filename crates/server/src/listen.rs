@@ -220,7 +220,9 @@ impl Accepting {
                 () = until_true(&mut self.stopped) => break,
             };
             match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
-                Ok((peer, stream)) => self.clone().serve(stream, Who::Local(Peer { uid: Some(peer.uid()) }), None, permit),
+                Ok((peer, stream)) => {
+                    self.clone().serve(stream, Who::Local(Peer { uid: Some(peer.uid()) }), None, permit)
+                }
                 Err(error) => self.refused(&error).await,
             }
         }

@@ -96,7 +96,13 @@ impl Disk {
             }
         }
         let object_bytes_max = u64::try_from(object_bytes_max).unwrap_or(u64::MAX);
-        let disk = Self { folder: folder.to_owned(), bytes_max, object_bytes_max, index: Mutex::new(index), written: AtomicU64::new(0) };
+        let disk = Self {
+            folder: folder.to_owned(),
+            bytes_max,
+            object_bytes_max,
+            index: Mutex::new(index),
+            written: AtomicU64::new(0),
+        };
         disk.make_room();
         Ok(disk)
     }
@@ -226,7 +232,10 @@ impl Disk {
             if index.bytes <= self.bytes_max && index.files.len() <= FILES_MAX {
                 return;
             }
-            let Some(oldest) = index.files.iter().min_by_key(|(_, file)| file.vouched).map(|(name, _)| name.clone()) else { return };
+            let Some(oldest) = index.files.iter().min_by_key(|(_, file)| file.vouched).map(|(name, _)| name.clone())
+            else {
+                return;
+            };
             index.remove(&oldest);
             drop(index);
             drop(fs::remove_file(self.folder.join(oldest)));
@@ -361,9 +370,24 @@ mod tests {
     #[test]
     fn the_first_version_of_the_file_can_be_read() {
         let bytes = hex::decode::<66>(concat!(
-            "0100000039", "a6", "00", "6161", "01", "5820",
+            "0100000039",
+            "a6",
+            "00",
+            "6161",
+            "01",
+            "5820",
             "230d8358dc8e8890b4c58deeb62912ee2f20357ae92a5cc861b98e68fe31acb5",
-            "02", "64", "22653122", "03", "191388", "04", "64", "742f7478", "05", "f6", "626f6479"
+            "02",
+            "64",
+            "22653122",
+            "03",
+            "191388",
+            "04",
+            "64",
+            "742f7478",
+            "05",
+            "f6",
+            "626f6479"
         ));
         let bytes = bytes.expect("sixty-six bytes");
         let found = parse("a", Bytes::copy_from_slice(&bytes), Timestamp(9)).expect("it is read");

@@ -196,8 +196,14 @@ mod tests {
     use super::*;
 
     fn kept(name: &str, size: usize) -> Arc<Kept> {
-        let about =
-            About { etag: None, store_etag: None, size: 0, modified: Timestamp(0), content_type: None, version_id: None };
+        let about = About {
+            etag: None,
+            store_etag: None,
+            size: 0,
+            modified: Timestamp(0),
+            content_type: None,
+            version_id: None,
+        };
         Arc::new(Kept::found(name, Some(Bytes::from(vec![0; size])), [0; 32], about, Timestamp(0)))
     }
 

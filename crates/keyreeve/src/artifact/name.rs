@@ -124,7 +124,15 @@ fn v1(rest: &str) -> Option<Hive<'_>> {
         let needs = Some(format!("apps-enabled/{target}/{app}/{version}"));
         let object = format!("app/{target}/{app}/{version}/{hash}");
         let path = format!("/{below}");
-        return Some(Hive::Artifact(Asked { target, path, kind: "apps", object, needs, is_fixed: false, is_v0: false }));
+        return Some(Hive::Artifact(Asked {
+            target,
+            path,
+            kind: "apps",
+            object,
+            needs,
+            is_fixed: false,
+            is_v0: false,
+        }));
     }
     let (kind, is_fixed) = match parts.as_slice() {
         [kind] | ["contracts", _, kind] => (*kind, false),
@@ -203,7 +211,10 @@ mod tests {
             (format!("/artifacts/v1/{t}/sdl"), format!("artifact/{t}/sdl")),
             (format!("/artifacts/v1/{t}/sdl/"), format!("artifact/{t}/sdl")),
             (format!("/artifacts/v1/{t}/sdl.graphqls"), format!("artifact/{t}/sdl")),
-            (format!("/artifacts/v1/{t}/contracts/mobile/supergraph"), format!("artifact/{t}/contracts/mobile/supergraph")),
+            (
+                format!("/artifacts/v1/{t}/contracts/mobile/supergraph"),
+                format!("artifact/{t}/contracts/mobile/supergraph"),
+            ),
             (format!("/artifacts/v1/{t}/version/{VERSION}/sdl"), format!("artifact/{t}/version/{VERSION}/sdl")),
             (
                 format!("/artifacts/v1/{t}/version/{VERSION}/contracts/m/services"),
@@ -219,7 +230,8 @@ mod tests {
         assert_eq!(hive("/"), Hive::NoTarget);
         assert_eq!(hive("/t/nothing"), Hive::BadType("nothing"));
         assert_eq!(hive("/_health"), Hive::Health);
-        for path in ["/artifacts/v1/t/sdl2", "/artifacts/v1/t", "/artifacts/v1/t/version/1/sdl", "/artifacts/v2/t/sdl"] {
+        for path in ["/artifacts/v1/t/sdl2", "/artifacts/v1/t", "/artifacts/v1/t/version/1/sdl", "/artifacts/v2/t/sdl"]
+        {
             assert_eq!(hive(path), Hive::Nothing, "{path}");
         }
     }
@@ -227,8 +239,24 @@ mod tests {
     #[test]
     fn tricks_are_no_names() {
         for below in [
-            "..", ".", "../t2/sdl", "sdl/../../t2/sdl", "%2e%2e/sdl", "sdl%00", "a//b", "/sdl", "a/", "a\\b", "a b", "", ".git",
-            "a\0b", "a\u{ff0e}b", "sdl?x", "sdl#x", "a+b",
+            "..",
+            ".",
+            "../t2/sdl",
+            "sdl/../../t2/sdl",
+            "%2e%2e/sdl",
+            "sdl%00",
+            "a//b",
+            "/sdl",
+            "a/",
+            "a\\b",
+            "a b",
+            "",
+            ".git",
+            "a\0b",
+            "a\u{ff0e}b",
+            "sdl?x",
+            "sdl#x",
+            "a+b",
         ] {
             assert_eq!(own(&format!("/artifacts/v1/{TARGET}/{below}")), None, "{below}");
             assert_eq!(object(&format!("/artifacts/v1/{TARGET}/{below}")), None, "{below}");

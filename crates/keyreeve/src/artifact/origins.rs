@@ -59,7 +59,8 @@ impl Origins {
     /// These, of the gate `gate`; the next is asked when one has not answered for `hedge_ms` milliseconds.
     #[must_use]
     pub fn new(gate: &str, all: Vec<(String, Objects)>, hedge_ms: u64, host: Arc<dyn Host>) -> Self {
-        let origin = |(name, objects)| Origin { name, objects, strikes: AtomicU32::new(0), open_until: AtomicU64::new(0) };
+        let origin =
+            |(name, objects)| Origin { name, objects, strikes: AtomicU32::new(0), open_until: AtomicU64::new(0) };
         Self { all: all.into_iter().map(origin).collect(), hedge_ms, host, gate: gate.into() }
     }
 
@@ -182,7 +183,11 @@ impl Origins {
         if strikes >= STRIKES {
             let until = self.host.now().mono.plus(OPEN_MS).0;
             if origin.open_until.swap(until, Ordering::Relaxed) == 0 {
-                tracing::warn!(gate = &*self.gate, origin = origin.name, "the origin is asked last: it has failed {strikes} times");
+                tracing::warn!(
+                    gate = &*self.gate,
+                    origin = origin.name,
+                    "the origin is asked last: it has failed {strikes} times"
+                );
             }
             // The first failure after that is enough.
             origin.strikes.store(STRIKES.saturating_sub(1), Ordering::Relaxed);
@@ -191,7 +196,8 @@ impl Origins {
 
     fn count(&self, origin: &Origin, outcome: &'static str) {
         let (gate, name) = (self.gate.to_string(), origin.name.clone());
-        metrics::counter!("keyreeve_artifact_reads_total", "gate" => gate, "origin" => name, "outcome" => outcome).increment(1);
+        metrics::counter!("keyreeve_artifact_reads_total", "gate" => gate, "origin" => name, "outcome" => outcome)
+            .increment(1);
     }
 }
 
@@ -200,8 +206,13 @@ impl Origins {
 pub fn is_absent(error: &object_store::Error) -> bool {
     use std::io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
 
+    // A bucket that is not there says nothing about what would be in it.
+    const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
     let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
-        object_store::Error::NotFound { .. } => return true,
+        object_store::Error::NotFound { source, .. } => {
+            let text = source.to_string();
+            return !NO_BUCKET.iter().any(|code| text.contains(code));
+        }
         object_store::Error::Generic { source, .. } => Some(source.as_ref()),
         _ => None,
     };

@@ -197,15 +197,7 @@ impl ObjectsConfig {
     /// A sentence about what is wrong with it.
     pub fn of_url(text: &str) -> Result<Self, String> {
         let (place, prefix) = url(text).map_err(|fault| format!("the URL of objects {}", fault.must))?;
-        Ok(Self {
-            place,
-            prefix,
-            endpoint: None,
-            region: "us-east-1".into(),
-            account: None,
-            key: None,
-            via: None,
-        })
+        Ok(Self { place, prefix, endpoint: None, region: "us-east-1".into(), account: None, key: None, via: None })
     }
 }
 
@@ -219,7 +211,8 @@ fn url(text: &str) -> Result<(ObjectsPlace, String), Fault> {
             Err(Fault::new(format!("must be an absolute path after `file:`, not {}", shown(text)), EXAMPLE))
         };
     }
-    let refuse = || Fault::new(format!("must be `file:PATH`, `s3://`, `gs://` or `az://`, not {}", shown(text)), EXAMPLE);
+    let refuse =
+        || Fault::new(format!("must be `file:PATH`, `s3://`, `gs://` or `az://`, not {}", shown(text)), EXAMPLE);
     let (scheme, rest) = text.split_once("://").ok_or_else(refuse)?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let prefix = prefix.trim_end_matches('/');
@@ -279,9 +272,8 @@ pub(super) fn one(
         scope.warn("cors", "has no effect: the CDN of Hive lets every page read its answers", "remove it");
     }
     let origins = origins?;
-    let is_folder = |name: &&String| {
-        objects.get(*name).is_some_and(|objects| matches!(objects.place, ObjectsPlace::Folder(_)))
-    };
+    let is_folder =
+        |name: &&String| objects.get(*name).is_some_and(|objects| matches!(objects.place, ObjectsPlace::Folder(_)));
     if let Some(name) = origins.iter().find(is_folder)
         && deliver == Deliver::Redirect
     {
@@ -330,8 +322,14 @@ fn tokens(scope: &mut Scope<'_>, families: &BTreeMap<String, FamilyConfig>) -> O
             "tokens",
             |text| match nearest(text, families.keys().map(String::as_str)) {
                 _ if families.contains_key(text) => Ok(text.to_owned()),
-                Some(near) => Err(Fault::new(format!("names {}, which is not there", shown(text)), format!("did you mean `{near}`?"))),
-                None => Err(Fault::new(format!("names {}, which is not there", shown(text)), "families have the names under `[token.NAME]`")),
+                Some(near) => Err(Fault::new(
+                    format!("names {}, which is not there", shown(text)),
+                    format!("did you mean `{near}`?"),
+                )),
+                None => Err(Fault::new(
+                    format!("names {}, which is not there", shown(text)),
+                    "families have the names under `[token.NAME]`",
+                )),
             },
             Clone::clone,
         );

@@ -26,6 +26,7 @@ mod http_inject;
 mod http_oauth2;
 mod http_openapi;
 mod http_problems;
+mod http_publish;
 mod http_revocations;
 mod http_tokens;
 mod http_world;

@@ -480,7 +480,7 @@ async fn a_chain_is_shown_to_the_server_and_by_the_client_that_it_came_from_and_
         // With a consent of its own the other server is asked.
         let calls = world.server.score().calls;
         // Both servers count from one; this token is of this server alone.
-        let new = (0..20).map(|_| other.consent()).last().unwrap();
+        let new = (0..20).fold(String::new(), |_, _| other.consent());
         world.put(&new);
         let (changed, _) = world.node_at(4, &other.token_url(), "agent", None);
         renewed(&changed, world.record().await.unwrap().generation + 1).await;

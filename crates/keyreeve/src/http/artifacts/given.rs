@@ -5,8 +5,8 @@ use std::ops::Range;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, LAST_MODIFIED, RANGE, WARNING,
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE, WARNING,
 };
 use http::request::Parts as Head;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -200,7 +200,9 @@ pub(super) fn range(is_hive: bool, head: &Head, about: &About) -> Result<Option<
 /// The range that is asked for, where it is a single one; several are answered with the whole (RFC 9110 14.2).
 fn parse_range(value: &HeaderValue) -> Option<GetRange> {
     let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
-    let number = |text: &str| (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten();
+    let number = |text: &str| {
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+    };
     match (first.is_empty(), last.is_empty()) {
         (true, false) => number(last).map(GetRange::Suffix),
         (false, true) => number(first).map(GetRange::Offset),

@@ -41,9 +41,11 @@ const LIST_MAX: usize = 1000;
 pub(in super::super) async fn answer(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
     let (gate_name, rest) = later.name.split_once('/').unwrap_or((&later.name, ""));
     let (target, below) = rest.split_once('/').unwrap_or((rest, ""));
-    let gate = later.live.artifacts.get(gate_name).filter(|gate| {
-        later.reaches_tokens(&gate.artifacts().config().tokens, target)
-    });
+    let gate = later
+        .live
+        .artifacts
+        .get(gate_name)
+        .filter(|gate| later.reaches_tokens(&gate.artifacts().config().tokens, target));
     let gate = gate.ok_or_else(|| {
         let hint = "\nhint: the caller's `tokens` say for which targets; gates have the names under `[gate.NAME]`";
         Problem::new(NOT_FOUND, format!("there is no such gate of artifacts for you, or no such target{hint}"))
@@ -88,7 +90,8 @@ async fn list(
         Some(_) => return Err(Problem::new(MALFORMED, format!("`limit` must be a number from 1 to {LIST_MAX}"))),
     };
     let _ = later;
-    let mut listed = gate.artifacts().list(target, &after, limit.saturating_add(1), deadline).await.map_err(super::away)?;
+    let mut listed =
+        gate.artifacts().list(target, &after, limit.saturating_add(1), deadline).await.map_err(super::away)?;
     let is_more = listed.len() > limit;
     listed.truncate(limit);
     let next = if is_more { listed.last().map_or(Value::Null, |last| last.path.clone().into()) } else { Value::Null };
@@ -102,10 +105,12 @@ async fn list(
 async fn get(gate: &ArtifactGate, asked: &Asked<'_>, head: &Head, deadline: Mono) -> Result<Answer, Problem> {
     match gate.artifacts().look(asked, deadline).await.map_err(super::away)? {
         Found::Absent => Err(own::refused(Refusal::Absent)),
-        Found::Large(_) => match gate.artifacts().stream(&asked.object, None, false, deadline).await.map_err(super::away)? {
-            Told::Is(stream, _) => Ok(given::streamed(false, asked, head, stream)),
-            Told::Absent => Err(own::refused(Refusal::Absent)),
-        },
+        Found::Large(_) => {
+            match gate.artifacts().stream(&asked.object, None, false, deadline).await.map_err(super::away)? {
+                Told::Is(stream, _) => Ok(given::streamed(false, asked, head, stream)),
+                Told::Absent => Err(own::refused(Refusal::Absent)),
+            }
+        }
         found => Ok(given::kept(false, asked, head, &found)),
     }
 }
@@ -131,8 +136,11 @@ async fn put(
     let size = body.len();
     // A caller that hangs up in the middle must not decide which mirrors have it.
     let (done, outcome) = tokio::sync::oneshot::channel();
-    let (artifacts, target, below) =
-        (std::sync::Arc::clone(gate.artifacts()), asked.target.to_owned(), asked.path.trim_start_matches('/').to_owned());
+    let (artifacts, target, below) = (
+        std::sync::Arc::clone(gate.artifacts()),
+        asked.target.to_owned(),
+        asked.path.trim_start_matches('/').to_owned(),
+    );
     host.spawn(Box::pin(async move {
         if let Some(asked) = name::stored(&target, &below) {
             drop(done.send(artifacts.publish(&asked, body, content_type.as_ref(), deadline).await));
