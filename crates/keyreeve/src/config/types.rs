@@ -19,11 +19,8 @@ use super::hand_out::{FileConfig, MetadataConfig};
 use super::inbound::{GateConfig, VerifierConfig};
 use super::inject::InjectConfig;
 use super::issuer::IssuerConfig;
-<<<<<<< HEAD
 use super::postgres::PostgresUrl;
-=======
 use super::revocation::RevocationConfig;
->>>>>>> 7185ef8
 use crate::port::Via;
 
 /// Where keyreeve runs.
