@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! native   krt_ID_SECRET_CHECK  32, 64 and 8 lower-case hexadecimal digits
-//! hv2      hv2BASE64            of KEYID:PRIVATE, a lower-case UUID and 10 to 40 hexadecimal digits
+//! hv2      hv2BASE64            of KEYID:PRIVATE, UUID and 10 to 40 digits, all in lower case
 //! legacy   BASE64               of 32 bytes, 44 characters
 //! ```
 //! The check is the CRC-32 (ISO-HDLC, that of zip) of everything before its `_`: a scanner tells a token from something like
@@ -169,7 +169,7 @@ impl Presented {
         let plain = Secret::new(STANDARD.decode(encoded).ok()?);
         let (id, private) = plain.expose().split_at_checked(UUID_BYTES)?;
         let private = private.strip_prefix(b":")?;
-        let is_private = (10..=40).contains(&private.len()) && private.iter().all(u8::is_ascii_hexdigit);
+        let is_private = (10..=40).contains(&private.len()) && private.iter().all(|byte| digit(*byte).is_some());
         let id = TokenId::parse(std::str::from_utf8(id).ok()?)?;
         is_private.then(|| Self { format: Format::Hv2, id: Some(id), secret: Secret::new(private.to_vec()) })
     }

@@ -19,5 +19,6 @@ mod rules;
 mod schedule;
 mod seal;
 mod slots;
+mod token;
 mod view;
 mod waiting;

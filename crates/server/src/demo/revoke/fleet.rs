@@ -115,7 +115,7 @@ impl Fleet {
 
     pub(super) async fn wait_until_ready(&self) -> Result<(), Failure> {
         for node in 0..self.count() {
-            self.processes.wait_for(node).await?;
+            self.processes.wait_for(node, End::lists_credentials).await?;
         }
         Ok(())
     }
