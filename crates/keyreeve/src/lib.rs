@@ -16,9 +16,12 @@
 //! - [`revocation`]: what is refused before its time, on every node
 //! - [`jwt`]: tokens signed and verified, for Rust programs too
 //! - [`http`]: the HTTP API, on any home
+//! - `artifact`: gates over objects in folders and buckets, where the feature `objects` is on
 //! - `system`: the operating system behind the ports, where the feature of that name is on
 
 pub mod access;
+#[cfg(feature = "objects")]
+pub mod artifact;
 pub mod clock;
 pub mod config;
 pub mod crypto;

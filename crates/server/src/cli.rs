@@ -27,6 +27,9 @@ pub(crate) enum Command {
     /// Make access tokens, look at them, take them back, on a running node.
     #[command(subcommand)]
     Token(crate::client::TokenCommand),
+    /// Publish artifacts of a gate, read and list them, on a running node.
+    #[command(subcommand)]
+    Artifact(crate::client::ArtifactCommand),
     /// Run a program with a credential, and tell it of renewals.
     Run(crate::run_cmd::RunArgs),
     /// Print AWS keys for the `credential_process` of a profile.

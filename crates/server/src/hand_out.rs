@@ -34,6 +34,8 @@ pub(crate) enum Behind {
     Metadata(MetadataKind),
     /// A gate that adds a credential.
     Inject(Box<InjectConfig>),
+    /// The gate of artifacts of this name.
+    Artifact(String),
 }
 
 impl Door {
@@ -49,7 +51,12 @@ impl Door {
             behind: Behind::Inject(Box::new(one.clone())),
             tls: None,
         });
-        metadata.chain(injects)
+        let artifacts = config.artifacts.iter().map(|(name, one)| Self {
+            bind: one.bind.clone(),
+            behind: Behind::Artifact(name.clone()),
+            tls: one.tls.clone(),
+        });
+        metadata.chain(injects).chain(artifacts)
     }
 
     /// What answers.
@@ -58,6 +65,7 @@ impl Door {
         match &self.behind {
             Behind::Surfaces(surfaces) => Site::new(api, surfaces),
             Behind::Metadata(kind) => Site::metadata(api, kind.clone()),
+            Behind::Artifact(name) => Site::artifacts(api, name),
             Behind::Inject(config) => {
                 let passage: Arc<dyn http::Passage> = Arc::new(streams.by(config.via.clone()));
                 Site::inject(api, Inject::new((**config).clone(), passage))

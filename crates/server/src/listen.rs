@@ -5,7 +5,7 @@ mod tls;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Body;
 use http::Request;
 use keyreeve::config::Bind;
-use keyreeve::http::{Peer, Site};
+use keyreeve::http::{Peer, PeerAddress, Site};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -198,12 +198,13 @@ impl Accepting {
                 () = until_true(&mut self.stopped) => return,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
+                    let address = Some(address.ip());
                     // Answers are small and complete: waiting for more to send only costs time.
                     let _ = stream.set_nodelay(true);
                     match self.tls.load_full() {
-                        None => self.clone().serve(stream, Who::Unknown, permit),
-                        Some(tls) => self.clone().shake_hands(tls, stream, permit),
+                        None => self.clone().serve(stream, Who::Unknown, address, permit),
+                        Some(tls) => self.clone().shake_hands(tls, stream, address, permit),
                     }
                 }
                 Err(error) => self.refused(&error).await,
@@ -219,7 +220,9 @@ impl Accepting {
                 () = until_true(&mut self.stopped) => break,
             };
             match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
-                Ok((peer, stream)) => self.clone().serve(stream, Who::Local(Peer { uid: Some(peer.uid()) }), permit),
+                Ok((peer, stream)) => {
+                    self.clone().serve(stream, Who::Local(Peer { uid: Some(peer.uid()) }), None, permit)
+                }
                 Err(error) => self.refused(&error).await,
             }
         }
@@ -240,14 +243,14 @@ impl Accepting {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    fn serve<S>(self, stream: S, who: Who, permit: OwnedSemaphorePermit)
+    fn serve<S>(self, stream: S, who: Who, address: Option<IpAddr>, permit: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        tokio::spawn(self.serving(stream, who, permit));
+        tokio::spawn(self.serving(stream, who, address, permit));
     }
 
-    async fn serving<S>(self, stream: S, who: Who, permit: OwnedSemaphorePermit)
+    async fn serving<S>(self, stream: S, who: Who, address: Option<IpAddr>, permit: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -261,13 +264,17 @@ impl Accepting {
                     request.extensions_mut().insert(shown.certificate(tls.load().as_ref())).map(drop)
                 }
             };
-            answerer.load().answer(request)
+            let site = answerer.load();
+            if let Some(address) = address.filter(|_| site.wants_address()) {
+                request.extensions_mut().insert(PeerAddress(address));
+            }
+            site.answer(request)
         };
         connection::serve(stream, answer, stopped).await;
         drop(permit);
     }
 
-    fn shake_hands(mut self, tls: Arc<Tls>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    fn shake_hands(mut self, tls: Arc<Tls>, stream: TcpStream, address: Option<IpAddr>, permit: OwnedSemaphorePermit) {
         tokio::spawn(async move {
             let accepted = tokio::select! {
                 accepted = tls.accept(stream) => accepted,
@@ -276,7 +283,7 @@ impl Accepting {
             match accepted {
                 Ok((stream, shown)) => {
                     let who = shown.map_or(Who::Unknown, Who::Certified);
-                    self.serving(stream, who, permit).await;
+                    self.serving(stream, who, address, permit).await;
                 }
                 // Anybody can begin one and break it off.
                 Err(error) => tracing::debug!("a handshake failed: {error}"),

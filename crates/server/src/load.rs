@@ -16,6 +16,7 @@ use keyreeve::engine::postgres::{self, Postgres};
 use keyreeve::engine::remote::Remote;
 use keyreeve::engine::sqlite::{self, Sqlite};
 use keyreeve::engine::wire::SigningKey;
+use keyreeve::http::ArtifactGates;
 use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::{self, Fetched, Inbound, Issuing};
 use keyreeve::outbound::Credential;
@@ -31,6 +32,7 @@ use keyreeve_server::passage::Streams;
 use keyreeve_server::secrets::OsSecrets;
 use serde_json::{Value, json};
 
+use crate::artifacts;
 use crate::exit::{Code, Failure};
 use crate::faults::Faults;
 use crate::issuing::{self, Signs};
@@ -115,6 +117,7 @@ pub(crate) struct Loaded {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) issuing: Option<Issuing>,
     pub(crate) tokens: Option<Tokens>,
+    pub(crate) artifacts: ArtifactGates,
     pub(crate) revocations: Option<Revocations>,
     /// The keys of outside issuers, to be gone on with after a reload.
     pub(crate) fetched: BTreeMap<String, Fetched>,
@@ -221,6 +224,10 @@ pub(crate) async fn load(
         problems.extend(found);
         Clients::default()
     });
+    let artifacts = artifacts::open(&config, ground).unwrap_or_else(|found| {
+        problems.extend(found);
+        BTreeMap::new()
+    });
     if !problems.is_empty() {
         return Err(Failure::new(Code::Usage, problems.join("\nerror: ")));
     }
@@ -234,11 +241,12 @@ pub(crate) async fn load(
     // Last, because it starts something.
     let revocations = follow(&config, ground, signs, store.as_ref());
     let tokens = start_tokens(&config, ground, signs, (store.as_ref(), keys.as_ref()), revocations.as_ref())?;
+    let artifacts = artifacts::gates(&config, artifacts, tokens.as_ref());
     let issuing = issuing::start(&config, (clients, &mut trusted), ground, signs, (store.as_ref(), keys.as_ref()))?;
     let mut secret = [0; 32];
     ground.host.fill(&mut secret);
     let inbound = Inbound::revoking(trusted, &config.gates, config.policy.clone(), secret, revocations.clone());
-    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, revocations })
+    Ok(Loaded { config, credentials, keys, store, inbound, fetched, issuing, tokens, artifacts, revocations })
 }
 
 /// Starts to follow what is revoked; not where the configuration says nothing of it.

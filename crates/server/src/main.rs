@@ -8,11 +8,13 @@
 //! - `client`: commands that talk to a running node
 //! - `build_worker`: the Worker as a folder that wrangler deploys
 //! - `run_cmd`: a program with a credential
+//! - `artifacts`: gates of artifacts, and the buckets behind them
 //! - `jwt_cmd`: keys and tokens without a node
 //! - `config_cmd`, `policy_cmd`, `doctor`, `picky_cmd`, `picky_issuers`: the rest
 //! - `host`, `secrets`, `fetch`, `command`: the ports of the operating system
 //! - `faults`: switches for tests with real processes
 
+mod artifacts;
 mod build_worker;
 mod cli;
 mod client;
@@ -71,6 +73,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Dev(args) => on_all_cores(dev::run(args)),
         Command::Serve(args) => on_all_cores(serve::run(args)),
         Command::Credential(args) => on_one_core(client::run(args)),
+        Command::Artifact(command) => on_one_core(client::run_artifact(command)),
         Command::Token(command) => on_one_core(client::run_token(command)),
         Command::Run(args) => on_one_core(run_cmd::run(args)).map(drop),
         Command::AwsCredentialProcess(args) => on_one_core(client::run_aws_process(args)),

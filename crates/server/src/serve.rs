@@ -330,6 +330,7 @@ fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
         inbound: Arc::clone(&loaded.inbound),
         issuing: loaded.issuing.clone(),
         tokens: loaded.tokens.clone(),
+        artifacts: loaded.artifacts.clone(),
     }
 }
 
@@ -365,7 +366,11 @@ fn tls_of(doors: &[Door], config: &Config, ground: &Ground) -> Result<Vec<Option
         let Some(tls) = &door.tls else { return Ok(None) };
         let serves = matches!(&door.behind, Behind::Surfaces(surfaces) if surfaces.contains(&Surface::Oauth2));
         let made = Tls::new(tls, asks && serves, ground.secrets.as_ref(), Arc::clone(&ground.host));
-        made.map(Some).map_err(|cause| Failure::new(Code::Usage, format!("`listener[{at}].tls`: {cause}")))
+        let place = match &door.behind {
+            Behind::Artifact(name) => format!("gate.{name}"),
+            _ => format!("listener[{at}]"),
+        };
+        made.map(Some).map_err(|cause| Failure::new(Code::Usage, format!("`{place}.tls`: {cause}")))
     };
     doors.iter().enumerate().map(of).collect()
 }
@@ -373,6 +378,7 @@ fn tls_of(doors: &[Door], config: &Config, ground: &Ground) -> Result<Vec<Option
 async fn bind(door: &Door) -> Result<Bound, Failure> {
     let hint = match door.behind {
         Behind::Surfaces(_) => "is another node running there? `--bind 127.0.0.1:0` takes a free port",
+        Behind::Artifact(_) => "is another node running there? the address is `bind` of the gate",
         _ => "is another node running there? metadata services and `inject` gates are one node's on each machine",
     };
     let bound = Bound::new(&door.bind).await;

@@ -191,6 +191,7 @@ pub(crate) fn site(
         forward,
         inbound,
         issuing: None,
+        artifacts: Default::default(),
         tokens: None,
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();

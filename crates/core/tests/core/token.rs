@@ -20,7 +20,8 @@ use proptest::prelude::*;
 use crate::crypto::RustCrypto;
 use crate::given::{HOUR, MINUTE, at, bytes_of, hex_of, op, wall};
 
-const ID: TokenId = TokenId([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x47, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0]);
+const ID: TokenId =
+    TokenId([0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x47, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0]);
 const PRIVATE: &str = "0123456789abcdef0123";
 
 fn parsed(text: &str) -> Option<(Format, Option<TokenId>, Vec<u8>)> {
@@ -74,7 +75,9 @@ fn hive_tokens_are_read_as_hive_makes_them_and_only_so() {
     let padded = encoded(&format!("{ID}:{PRIVATE}0"));
     assert!(padded.ends_with('=') && parsed(&padded).is_some());
     let loose = padded.replace("0=", "1=").replace("A=", "B=").replace("w=", "x=");
-    for bad in [padded.trim_end_matches('=').to_owned(), format!("{padded}="), format!("{padded}\n"), format!(" {padded}")] {
+    for bad in
+        [padded.trim_end_matches('=').to_owned(), format!("{padded}="), format!("{padded}\n"), format!(" {padded}")]
+    {
         assert_eq!(parsed(&bad), None, "{bad:?}");
     }
     assert!(loose == padded || parsed(&loose).is_none(), "{loose}");
@@ -92,7 +95,8 @@ fn a_legacy_token_works_also_where_it_begins_as_another_one_does() {
     for bad in [&legacy[..43], &loose, &legacy.replace('=', ""), &format!("{legacy}="), &legacy.replace("DR", "D-")] {
         assert_eq!(parsed(bad), None, "{bad}");
     }
-    let ids = [legacy_id(&RustCrypto, "cdn", "a"), legacy_id(&RustCrypto, "cdn", "b"), legacy_id(&RustCrypto, "cd", "na")];
+    let ids =
+        [legacy_id(&RustCrypto, "cdn", "a"), legacy_id(&RustCrypto, "cdn", "b"), legacy_id(&RustCrypto, "cd", "na")];
     assert!(ids[0] != ids[1] && ids[0] != ids[2]);
 }
 
@@ -200,7 +204,15 @@ fn a_scope_allows_what_it_names_and_nothing_else() {
     for good in ["/version/7/sdl", "/contracts/x", "/contracts/x/y"] {
         assert_eq!(check(&paths, good, "", None), Ok(()), "{good}");
     }
-    for bad in ["/version/7/8/sdl", "/version//sdl", "/contracts", "/version/7/../../contracts/x", "/contracts/%2e%2e/x", "", "x"] {
+    for bad in [
+        "/version/7/8/sdl",
+        "/version//sdl",
+        "/contracts",
+        "/version/7/../../contracts/x",
+        "/contracts/%2e%2e/x",
+        "",
+        "x",
+    ] {
         assert_eq!(check(&paths, bad, "", None), Err(OutOfScope::Path), "{bad}");
     }
     let kinds = scope(&[], &["sdl", "supergraph"], &[]);
@@ -297,10 +309,9 @@ fn a_record_that_follows_is_later_whatever_the_clock_says() {
 
 #[test]
 fn layout_1_is_read_as_it_was_written() {
-    for (record, old) in [
-        (record(), include_str!("../data/token-v1.hex")),
-        (full(), include_str!("../data/token-full-v1.hex")),
-    ] {
+    for (record, old) in
+        [(record(), include_str!("../data/token-v1.hex")), (full(), include_str!("../data/token-full-v1.hex"))]
+    {
         let old = bytes_of(old);
         assert_eq!(Record::decode(&old), Ok(record.clone()));
         assert_eq!(hex_of(&record.encode()), hex_of(&old), "the stored form has changed: give it a new layout number");

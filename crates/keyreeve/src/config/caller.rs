@@ -15,7 +15,7 @@ use super::types::{Action, Bind, CallerConfig, CredentialConfig, Listener, Proof
 
 /// The most callers.
 const CALLERS_MAX: usize = 4096;
-const ACTIONS: [(&str, Action); 15] = [
+const ACTIONS: [(&str, Action); 17] = [
     ("list", Action::List),
     ("token", Action::Token),
     ("report", Action::Report),
@@ -31,11 +31,13 @@ const ACTIONS: [(&str, Action); 15] = [
     ("tokens", Action::Tokens),
     ("grant", Action::Grant),
     ("revoke", Action::Revoke),
+    ("artifacts", Action::Artifacts),
+    ("publish", Action::Publish),
 ];
 /// What is done to issuers.
 const ON_ISSUERS: [Action; 3] = [Action::Keys, Action::Rotate, Action::Retire];
-/// What is done to access tokens.
-const ON_TOKENS: [Action; 2] = [Action::Tokens, Action::Grant];
+/// What is done to the targets of access tokens.
+const ON_TOKENS: [Action; 4] = [Action::Tokens, Action::Grant, Action::Artifacts, Action::Publish];
 
 /// Reads all callers.
 pub(super) fn all(

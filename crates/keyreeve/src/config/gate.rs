@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::policy::{Act, Claim, Policy, Rule, Source, Who};
 
+use super::access::FamilyConfig;
+use super::artifact::{self, ArtifactConfig, ObjectsConfig};
 use super::inbound::{GateConfig, Proxy, VerifierConfig};
 use super::inject::{self, InjectConfig};
 use super::problem::{Fault, Origin, nearest, shown};
@@ -57,16 +59,55 @@ const TAKEN: [&str; 22] = [
     "x-content-type-options",
 ];
 
-/// What only one kind of gate has a use for.
-const ONLY_AUTH: [&str; 4] = ["proxy", "method_header", "uri_header", "identity"];
-const ONLY_INJECT: [&str; 10] =
-    ["bind", "credential", "upstreams", "header", "value", "via", "ca", "timeout", "body", "requests"];
+/// What not every kind of gate has a use for, and which kinds have.
+const OF_KINDS: [(&str, &[&str]); 30] = [
+    ("proxy", &["auth"]),
+    ("method_header", &["auth"]),
+    ("uri_header", &["auth"]),
+    ("identity", &["auth"]),
+    ("bind", &["inject", "artifact"]),
+    ("credential", &["inject"]),
+    ("upstreams", &["inject"]),
+    ("header", &["inject"]),
+    ("value", &["inject"]),
+    ("via", &["inject"]),
+    ("ca", &["inject"]),
+    ("timeout", &["inject"]),
+    ("body", &["inject"]),
+    ("requests", &["inject", "artifact"]),
+    ("tls", &["artifact"]),
+    ("allow_plaintext", &["artifact"]),
+    ("compat", &["artifact"]),
+    ("origins", &["artifact"]),
+    ("hedge_after", &["artifact"]),
+    ("deadline", &["artifact"]),
+    ("deliver", &["artifact"]),
+    ("fresh", &["artifact"]),
+    ("stale_if_error", &["artifact"]),
+    ("cache", &["artifact"]),
+    ("cache_size", &["artifact"]),
+    ("memory", &["artifact"]),
+    ("kept", &["artifact"]),
+    ("publish", &["artifact"]),
+    ("cors", &["artifact"]),
+    ("tokens", &["artifact"]),
+];
 
 /// The gates, by what they do.
 #[derive(Default)]
 pub(super) struct Gates {
     pub(super) auth: BTreeMap<String, GateConfig>,
     pub(super) inject: BTreeMap<String, InjectConfig>,
+    pub(super) artifact: BTreeMap<String, ArtifactConfig>,
+    /// The addresses that are listened on.
+    pub(super) taken: Vec<Bind>,
+}
+
+impl Gates {
+    /// Whether there is none that works without a credential.
+    pub(super) fn is_empty(&self) -> bool {
+        self.auth.is_empty() && self.artifact.is_empty()
+    }
 }
 
 /// Reads all gates.
@@ -74,39 +115,45 @@ pub(super) fn all(
     sheet: &mut Sheet,
     listeners: &[Listener],
     credentials: &BTreeMap<CredentialName, CredentialConfig>,
+    (objects, families): (&BTreeMap<String, ObjectsConfig>, &BTreeMap<String, FamilyConfig>),
 ) -> Gates {
+    let taken = listeners.iter().map(|listener| listener.bind.clone()).collect();
+    let mut gates = Gates { taken, ..Gates::default() };
     let named = sheet.named("gate.*");
     if named.len() > GATES_MAX {
         let fault = Fault::new(format!("has {} entries, the most is {GATES_MAX}", named.len()), "remove some");
         sheet.fault("gate", sheet.place("gate"), &fault, None);
-        return Gates::default();
+        return gates;
     }
-    let mut taken: Vec<Bind> = listeners.iter().map(|listener| listener.bind.clone()).collect();
-    let mut gates = Gates::default();
     let mut asked = Vec::new();
     for named in named {
         check_name(sheet, &named, "gate");
         let mut scope = Scope::of(sheet, &named, "gate.*");
         let Some(kind) = scope.text("kind") else { continue };
-        let (is_auth, others) = if kind == "auth" { (true, &ONLY_INJECT[..]) } else { (false, &ONLY_AUTH[..]) };
-        for name in others {
-            if scope.is_written(name) {
+        for (name, kinds) in OF_KINDS {
+            if scope.is_written(name) && !kinds.contains(&kind.as_str()) {
                 let must = format!("is not for kind `{kind}`");
                 scope.fault(name, &Fault::new(must, "remove it, or change `kind`"));
             }
         }
-        if is_auth {
+        if kind == "auth" {
             let gate = one(&mut scope);
             gates.auth.extend(gate.map(|gate| (named.key.clone(), gate)));
             asked.push(named);
         } else if scope.sheet.home == Home::Worker {
             let hint = "run a node beside the program: what a Worker asks, it can ask with the token itself";
-            scope.fault("kind", &Fault::new("cannot be `inject` on a Worker, which has no address of its own", hint));
-        } else if !cfg!(target_arch = "wasm32")
-            && let Some(gate) = inject::one(&mut scope, &taken, credentials)
-        {
-            taken.push(gate.bind.clone());
-            gates.inject.insert(named.key, gate);
+            let must = format!("cannot be `{kind}` on a Worker, which has no address of its own");
+            scope.fault("kind", &Fault::new(must, hint));
+        } else if cfg!(target_arch = "wasm32") {
+            // Not in its wasm.
+        } else if kind == "inject" {
+            if let Some(gate) = inject::one(&mut scope, &gates.taken, credentials) {
+                gates.taken.push(gate.bind.clone());
+                gates.inject.insert(named.key, gate);
+            }
+        } else if let Some(gate) = artifact::one(&mut scope, &gates.taken, objects, families) {
+            gates.taken.push(gate.bind.clone());
+            gates.artifact.insert(named.key, gate);
         }
     }
     if let Some(first) = asked.first()

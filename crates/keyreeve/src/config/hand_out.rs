@@ -5,12 +5,11 @@ use std::path::PathBuf;
 
 use keyreeve_core::id::CredentialName;
 
-use super::inject::InjectConfig;
 use super::parse;
 use super::problem::{Fault, nearest, shown};
 use super::scope::Scope;
 use super::sheet::{Named, Sheet};
-use super::types::{Bind, CredentialConfig, Home, Listener};
+use super::types::{Bind, CredentialConfig, Home};
 use super::verifier::check_name;
 
 /// The most metadata services, and the most files.
@@ -84,12 +83,10 @@ type Credentials = BTreeMap<CredentialName, CredentialConfig>;
 /// Reads all metadata services.
 pub(super) fn metadata(
     sheet: &mut Sheet,
-    listeners: &[Listener],
-    injects: &BTreeMap<String, InjectConfig>,
+    taken: &[Bind],
     credentials: &Credentials,
 ) -> BTreeMap<String, MetadataConfig> {
-    let mut taken: Vec<Bind> = listeners.iter().map(|listener| listener.bind.clone()).collect();
-    taken.extend(injects.values().map(|gate| gate.bind.clone()));
+    let mut taken = taken.to_vec();
     let mut all = BTreeMap::new();
     for named in few(sheet, "metadata.*", "metadata") {
         check_name(sheet, &named, "metadata service");

@@ -60,7 +60,7 @@ pub(super) fn one(
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let timeout_ms = scope.number("timeout");
     let body_bytes_max = size(scope.number("body"));
-    let requests_max = size(scope.number("requests"));
+    let requests_max = size(scope.number_or("requests", 256));
     Some(InjectConfig {
         bind: bind?,
         credential: credential?,

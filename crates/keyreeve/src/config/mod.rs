@@ -7,6 +7,7 @@
 //! This module opens no file and no secret: it knows where secrets are, and never what they are.
 
 mod access;
+mod artifact;
 mod asked;
 mod bindings;
 mod caller;
@@ -40,6 +41,7 @@ mod verifier;
 mod via;
 
 pub use access::FamilyConfig;
+pub use artifact::{ArtifactConfig, Compat, Deliver, ObjectsConfig, ObjectsPlace};
 pub use asked::{
     AskingClient, AskingProof, AssertionConfig, AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig,
     RefreshConfig, SignedAssertion, TokenConfig,

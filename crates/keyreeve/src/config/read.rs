@@ -8,6 +8,7 @@ use keyreeve_core::id::{CredentialName, IssuerName};
 use toml::de::DeTable;
 
 use super::access::{self, FamilyConfig};
+use super::artifact;
 use super::bindings;
 use super::caller;
 use super::client;
@@ -145,12 +146,13 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     served(sheet, &listeners, &issuers);
     let verifiers = verifier::all(sheet);
     let clients = client::all(sheet, (&issuers, &listeners), &verifiers.keys().cloned().collect());
-    let gates = gate::all(sheet, &listeners, &credentials);
+    let objects = if cfg!(target_arch = "wasm32") { BTreeMap::new() } else { artifact::objects(sheet) };
+    let gates = gate::all(sheet, &listeners, &credentials, (&objects, &tokens));
     // Whoever builds a Worker has checked its configuration natively: its wasm need not know what it cannot have.
     let (metadata, files) = if cfg!(target_arch = "wasm32") {
         Default::default()
     } else {
-        let metadata = hand_out::metadata(sheet, &listeners, &gates.inject, &credentials);
+        let metadata = hand_out::metadata(sheet, &gates.taken, &credentials);
         (metadata, hand_out::files(sheet, &credentials))
     };
     let policy = gate::policy(sheet, &verifiers, &gates.auth);
@@ -158,7 +160,7 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let revocation = if cfg!(target_arch = "wasm32") { None } else { revocation::one(sheet, !tokens.is_empty()) };
     let limits = limits(sheet);
     seals(sheet, &seal_keys, &credentials, &issuers, &tokens);
-    let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.auth.is_empty();
+    let is_empty = credentials.is_empty() && issuers.is_empty() && verifiers.is_empty() && gates.is_empty();
     if is_empty
         && tokens.is_empty()
         && !sheet.is_written("token")
@@ -187,6 +189,8 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
         verifiers,
         gates: gates.auth,
         injects: gates.inject,
+        objects,
+        artifacts: gates.artifact,
         metadata,
         files,
         policy,
@@ -351,10 +355,7 @@ fn listeners(sheet: &mut Sheet) -> Vec<Listener> {
 
 fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Listener> {
     let mut scope = Scope::of(sheet, named, "listener[]");
-    let bind = scope.parsed("bind", parse::bind, |bind| match bind {
-        Bind::Tcp(address) => address.to_string(),
-        Bind::Unix(path) => format!("unix:{}", path.display()),
-    });
+    let serve_at = listened(&mut scope);
     let serve = match scope.texts("serve") {
         Some(texts) => {
             if texts.is_empty() {
@@ -374,9 +375,28 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
             SURFACES.iter().map(|(_, surface)| *surface).collect()
         }
     };
+    let has_tls = scope.is_written("tls");
+    let tls = if has_tls { tls(&mut scope, serve_at.as_ref()) } else { None };
+    let bind = serve_at?;
+    let is_taken = |other: &Listener| match (&other.bind, &bind) {
+        (Bind::Tcp(other), Bind::Tcp(mine)) => other == mine && mine.port() != 0,
+        (other, mine) => other == mine,
+    };
+    if others.iter().any(is_taken) {
+        scope
+            .fault("bind", &Fault::new("is the address of another listener", "list all that it serves in one `serve`"));
+    }
+    Some(Listener { bind, serve, tls })
+}
+
+/// An address to listen on: local, or with TLS.
+pub(super) fn listened(scope: &mut Scope<'_>) -> Option<Bind> {
+    let bind = scope.parsed("bind", parse::bind, |bind| match bind {
+        Bind::Tcp(address) => address.to_string(),
+        Bind::Unix(path) => format!("unix:{}", path.display()),
+    });
     let allows_plaintext = scope.flag("allow_plaintext");
     let has_tls = scope.is_written("tls");
-    let tls = if has_tls { tls(&mut scope, bind.as_ref()) } else { None };
     let bind = bind?;
     if let Bind::Tcp(address) = &bind
         && !address.ip().is_loopback()
@@ -391,18 +411,10 @@ fn listener(sheet: &mut Sheet, named: &Named, others: &[Listener]) -> Option<Lis
             ),
         );
     }
-    let is_taken = |other: &Listener| match (&other.bind, &bind) {
-        (Bind::Tcp(other), Bind::Tcp(mine)) => other == mine && mine.port() != 0,
-        (other, mine) => other == mine,
-    };
-    if others.iter().any(is_taken) {
-        scope
-            .fault("bind", &Fault::new("is the address of another listener", "list all that it serves in one `serve`"));
-    }
-    Some(Listener { bind, serve, tls })
+    Some(bind)
 }
 
-fn tls(scope: &mut Scope<'_>, bind: Option<&Bind>) -> Option<TlsConfig> {
+pub(super) fn tls(scope: &mut Scope<'_>, bind: Option<&Bind>) -> Option<TlsConfig> {
     if matches!(bind, Some(Bind::Unix(_))) {
         let fault = Fault::new("is for TCP", "the kernel says who is at the other end of a Unix socket: remove it");
         scope.fault("tls", &fault);

@@ -1,6 +1,7 @@
 //! The table of settings: names, limits, defaults and meaning, each written once.
 
 mod access;
+mod artifact;
 mod asked;
 mod hand_out;
 mod inbound;
@@ -136,6 +137,11 @@ const fn revoking() -> &'static [Setting] {
 }
 
 /// As [`hand_out`].
+const fn artifact() -> &'static [Setting] {
+    if cfg!(target_arch = "wasm32") { &[] } else { artifact::SETTINGS }
+}
+
+/// As [`hand_out`].
 const fn access() -> &'static [Setting] {
     if cfg!(target_arch = "wasm32") { &[] } else { access::SETTINGS }
 }
@@ -151,6 +157,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
         .chain(access())
         .chain(revoking())
         .chain(hand_out())
+        .chain(artifact())
 }
 
 /// Everything but the store, tokens, and what is asked of others by their own protocols.
@@ -263,7 +270,7 @@ static OUTBOUND: &[Setting] = &[
         Kind::Choices(
             &[
                 "list", "token", "report", "renew", "resolve", "history", "events", "metrics", "verify", "keys", "rotate",
-                "retire", "tokens", "grant", "revoke",
+                "retire", "tokens", "grant", "revoke", "artifacts", "publish",
             ],
             &[],
         ),

@@ -13,6 +13,7 @@ use keyreeve_core::schedule::Slots;
 use keyreeve_core::secret::Secret;
 
 use super::access::FamilyConfig;
+use super::artifact::{ArtifactConfig, ObjectsConfig};
 use super::asked::{AwsConfig, ExchangeConfig, GcpConfig, GithubConfig, GoogleConfig, RefreshConfig, TokenConfig};
 use super::client::ClientConfig;
 use super::hand_out::{FileConfig, MetadataConfig};
@@ -73,6 +74,10 @@ pub struct Config {
     pub gates: BTreeMap<String, GateConfig>,
     /// What adds credentials to requests, by name. Empty on a Worker.
     pub injects: BTreeMap<String, InjectConfig>,
+    /// Where objects are, by name. Empty on a Worker.
+    pub objects: BTreeMap<String, ObjectsConfig>,
+    /// What hands artifacts to holders of tokens, by name. Empty on a Worker.
+    pub artifacts: BTreeMap<String, ArtifactConfig>,
     /// Stand-ins for the metadata services of clouds, by name. Empty on a Worker.
     pub metadata: BTreeMap<String, MetadataConfig>,
     /// Files that hold credentials, by name. Empty on a Worker.
@@ -196,6 +201,8 @@ pub enum Surface {
     Gate,
     /// Everything, on its way to an upstream. Only on a listener of its own, as the others below.
     Inject,
+    /// Everything, as the paths of artifacts.
+    Artifact,
     /// What AWS's metadata service has.
     Imds,
     /// What Google's metadata service has.
@@ -396,6 +403,10 @@ pub enum Action {
     Retire,
     /// Have tokens of others verified.
     Verify,
+    /// See and read the artifacts of targets.
+    Artifacts,
+    /// Publish artifacts.
+    Publish,
     /// See access tokens, and have them checked.
     Tokens,
     /// Make access tokens, roll them, take them back.

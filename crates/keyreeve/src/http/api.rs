@@ -41,7 +41,16 @@ pub struct Live {
     pub tokens: Option<Tokens>,
     /// Whose tokens are accepted, and what their holders may do.
     pub inbound: Arc<Inbound>,
+    /// What hands out artifacts, by name.
+    pub artifacts: ArtifactGates,
 }
+
+/// Gates of artifacts, by name.
+#[cfg(feature = "objects")]
+pub type ArtifactGates = BTreeMap<String, Arc<super::artifacts::ArtifactGate>>;
+/// No gates of artifacts: this is built without them.
+#[cfg(not(feature = "objects"))]
+pub type ArtifactGates = ();
 
 /// What stays while the process lives.
 pub struct Parts {
@@ -88,6 +97,8 @@ pub(super) struct Answering {
     pub(super) issuing: Option<Issuing>,
     pub(super) tokens: Option<Tokens>,
     pub(super) inbound: Arc<Inbound>,
+    #[cfg(feature = "objects")]
+    pub(super) artifacts: ArtifactGates,
 }
 
 impl From<Live> for Answering {
@@ -101,6 +112,8 @@ impl From<Live> for Answering {
             issuing: live.issuing,
             tokens: live.tokens,
             inbound: live.inbound,
+            #[cfg(feature = "objects")]
+            artifacts: live.artifacts,
         }
     }
 }

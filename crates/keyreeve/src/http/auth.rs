@@ -102,6 +102,8 @@ const fn bit(action: Action) -> u32 {
         Action::Tokens => 1 << 12,
         Action::Grant => 1 << 13,
         Action::Revoke => 1 << 14,
+        Action::Artifacts => 1 << 16,
+        Action::Publish => 1 << 17,
     }
 }
 
@@ -123,6 +125,8 @@ pub(super) const fn action_name(action: Action) -> &'static str {
         Action::Tokens => "tokens",
         Action::Grant => "grant",
         Action::Revoke => "revoke",
+        Action::Artifacts => "artifacts",
+        Action::Publish => "publish",
     }
 }
 

@@ -8,6 +8,8 @@
 //! router.
 
 mod api;
+#[cfg(feature = "objects")]
+mod artifacts;
 mod auth;
 mod change;
 mod credentials;
@@ -28,7 +30,9 @@ mod token;
 mod tokens;
 mod verify;
 
-pub use api::{Api, Live, MetricsPage, Parts};
+pub use api::{Api, ArtifactGates, Live, MetricsPage, Parts};
+#[cfg(feature = "objects")]
+pub use artifacts::{ArtifactGate, PeerAddress};
 pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
 pub use inject::{Inject, Passage};

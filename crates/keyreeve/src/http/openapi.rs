@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 document, made from the same list of routes as the router.
 
+mod artifacts;
 mod hand_out;
 mod issuers;
 mod revocations;
@@ -68,6 +69,8 @@ fn path_item(path: &str) -> Value {
             "description": "The path at the upstream, slashes and all.",
             "schema": { "type": "string" },
         }] })
+    } else if path.contains("{artifact}") {
+        artifacts::parameters(path)
     } else if path.contains("{id}") {
         json!({ "parameters": [revocations::id_parameter()] })
     } else if path.contains("{gate}") {
@@ -168,6 +171,7 @@ fn said(endpoint: Endpoint) -> Said {
         }
         Endpoint::AccessToken(asked) => tokens::said(asked),
         Endpoint::RevokeAny | Endpoint::Receipts => revocations::said(endpoint),
+        Endpoint::Artifact | Endpoint::ReadArtifact | Endpoint::PublishArtifact => artifacts::said(endpoint),
         _ => said_of_node(endpoint),
     }
 }
@@ -295,9 +299,13 @@ fn operation(route: &Route) -> Value {
         operation.insert("parameters".into(), parameters.into());
     }
     if let Some(schema) = said.body {
-        let kind =
-            if route.access == Access::Clients { "application/x-www-form-urlencoded" } else { "application/json" };
-        let content = json!({ kind: { "schema": reference(schema) } });
+        let content = match route.endpoint {
+            Endpoint::PublishArtifact => json!({ schema: { "schema": { "type": "string", "format": "binary" } } }),
+            _ if route.access == Access::Clients => {
+                json!({ "application/x-www-form-urlencoded": { "schema": reference(schema) } })
+            }
+            _ => json!({ "application/json": { "schema": reference(schema) } }),
+        };
         operation.insert("requestBody".into(), json!({ "required": true, "content": content }));
     }
     operation.insert("responses".into(), responses.into());
@@ -375,6 +383,7 @@ fn schemas() -> Value {
         schemas.extend(hand_out::schemas());
         schemas.extend(tokens::schemas());
         schemas.extend(revocations::schemas());
+        schemas.extend(artifacts::schemas());
     }
     schemas
 }

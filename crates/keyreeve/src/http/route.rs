@@ -40,8 +40,13 @@ const GATE_HEADERS_MAX: usize = 100;
 const GATE_HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Whether this is a process of its own, with addresses that programs beside it can ask.
 const IS_NATIVE: bool = !cfg!(target_arch = "wasm32");
+/// What gates of artifacts are counted and logged under.
+#[cfg(feature = "objects")]
+pub(super) const ARTIFACT_PATH: &str = "/{artifact}";
 /// Where access tokens are.
 const TOKENS: &str = "/v1/tokens";
+/// Where artifacts are published.
+const ARTIFACTS: &str = "/v1/artifacts/";
 /// Where gates are.
 const GATES: &str = "/auth/";
 
@@ -90,6 +95,9 @@ pub(super) enum Endpoint {
     Aws,
     Metadata(Asked),
     Inject,
+    Artifact,
+    ReadArtifact,
+    PublishArtifact,
     AccessToken(tokens::Asked),
     RevokeAny,
     Receipts,
@@ -175,6 +183,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Tokens,
         endpoint: Endpoint::Gate,
     },
+    api(Method::GET, "/v1/artifacts/{artifact}", Action::Artifacts, Endpoint::ReadArtifact),
+    api(Method::PUT, "/v1/artifacts/{artifact}", Action::Publish, Endpoint::PublishArtifact),
     Route { method: Method::GET, path: "/livez", surface: None, access: Access::Anybody, endpoint: Endpoint::Live },
     Route {
         method: Method::GET,
@@ -215,6 +225,13 @@ pub static ROUTES: &[Route] = &[
         access: Access::Local,
         endpoint: Endpoint::Inject,
     },
+    Route {
+        method: Method::GET,
+        path: "/{artifact}",
+        surface: Some(Surface::Artifact),
+        access: Access::Tokens,
+        endpoint: Endpoint::Artifact,
+    },
 ];
 
 /// What one listener serves. Cheap to clone.
@@ -224,6 +241,8 @@ pub struct Site {
     paths: Arc<[Path]>,
     metadata: Option<Arc<Metadata>>,
     inject: Option<Arc<Inject>>,
+    #[cfg(feature = "objects")]
+    artifacts: Option<Arc<super::artifacts::ArtifactGate>>,
 }
 
 /// A path and what can be done there.
@@ -236,13 +255,16 @@ struct Path {
 
 type Row = (usize, &'static Route);
 
+/// An answer that takes time.
+pub(super) type Waiting = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
 impl Path {
     /// Whether `path` is this one, and the name in it as it was sent, if it has one.
     fn matches<'a>(&self, path: &'a str) -> Option<Option<&'a str>> {
         let rest = path.strip_prefix(self.before)?;
         let Some(after) = self.after else { return rest.is_empty().then_some(None) };
-        // What follows the name of a gate is the path that is asked about.
-        if self.before == GATES {
+        // What follows the name of a gate is the path that is asked about, or an artifact.
+        if self.before == GATES || self.before == ARTIFACTS {
             return Some(Some(rest));
         }
         let name = rest.strip_suffix(after)?;
@@ -262,13 +284,15 @@ impl Site {
             let is_served = route.surface.is_none_or(|surface| surfaces.contains(&surface));
             let is_there = match route.endpoint {
                 Endpoint::Metrics => api.metrics.is_some(),
+                _ if route.path.starts_with(ARTIFACTS) => has_artifacts(&api.live()),
                 _ if route.path.starts_with(TOKENS) => api.live().tokens.is_some(),
                 _ => is_issued(api.live().issuing.as_ref(), route),
             };
             if !(is_served && is_there) {
                 continue;
             }
-            let named = ["{name}", "{gate}", "{upstream}", "{id}"].iter().find_map(|name| route.path.split_once(name));
+            let named = ["{name}", "{gate}", "{upstream}", "{id}", "{artifact}"];
+            let named = named.iter().find_map(|name| route.path.split_once(name));
             let (before, after) = match named {
                 Some((before, after)) => (before, Some(after)),
                 None => (route.path, None),
@@ -282,7 +306,31 @@ impl Site {
         // is that path rather than a name. Gates come first: they are asked most, and nothing else is below their path.
         let rank = |path: &Path| (path.before == GATES, path.after.is_none(), path.after.map(str::len));
         paths.sort_by_key(|path| std::cmp::Reverse(rank(path)));
-        Self { api, paths: paths.into(), metadata: None, inject: None }
+        Self {
+            api,
+            paths: paths.into(),
+            metadata: None,
+            inject: None,
+            #[cfg(feature = "objects")]
+            artifacts: None,
+        }
+    }
+
+    /// What a listener serves that hands artifacts to holders of tokens: the gate of this name, if the configuration has it.
+    #[cfg(feature = "objects")]
+    #[must_use]
+    pub fn artifacts(api: Arc<Api>, name: &str) -> Self {
+        let artifacts = api.live().artifacts.get(name).map(Arc::clone);
+        Self { artifacts, ..Self::new(api, &BTreeSet::from([Surface::Artifact])) }
+    }
+
+    /// Whether whoever serves it has to say from which address requests come.
+    #[must_use]
+    pub const fn wants_address(&self) -> bool {
+        #[cfg(feature = "objects")]
+        return self.artifacts.is_some();
+        #[cfg(not(feature = "objects"))]
+        false
     }
 
     /// What a listener serves that stands in for the metadata service of a cloud. Whoever can connect to it is handed the
@@ -309,12 +357,24 @@ impl Site {
         // An upstream knows itself how long the body is that it does not send.
         let is_head = request.method() == Method::HEAD && !is_passed_on;
         let (head, body) = request.into_parts();
+        #[cfg(feature = "objects")]
+        if let Some(gate) = &self.artifacts {
+            return match super::artifacts::begin(&self.api, gate, head) {
+                super::artifacts::Begun::Answered(answer) => {
+                    Either::Left(std::future::ready(if is_head { bare(answer) } else { answer }))
+                }
+                super::artifacts::Begun::Waiting(waiting) => Either::Right(waiting),
+            };
+        }
         match begin(self, &head) {
             Begun::Answered(answer) => Either::Left(std::future::ready(if is_head { bare(answer) } else { answer })),
-            Begun::Later(later) => Either::Right(Box::pin(async move {
-                let answer = later.answer(head, body).await;
-                if is_head { bare(answer) } else { answer }
-            })),
+            Begun::Later(later) => {
+                let later: Waiting = Box::pin(async move {
+                    let answer = later.answer(head, body).await;
+                    if is_head { bare(answer) } else { answer }
+                });
+                Either::Right(later)
+            }
         }
     }
 
@@ -336,6 +396,17 @@ impl Site {
     }
 }
 
+/// Whether anything is published here. Gates of artifacts are not in a Worker's wasm.
+fn has_artifacts(live: &Answering) -> bool {
+    #[cfg(feature = "objects")]
+    return !live.artifacts.is_empty();
+    #[cfg(not(feature = "objects"))]
+    {
+        let _ = live;
+        false
+    }
+}
+
 /// Whether a route about issuers is there: those that name none belong to the only one.
 fn is_issued(issuing: Option<&Issuing>, route: &Route) -> bool {
     let is_about_issuers = route.surface == Some(Surface::Oauth2) || route.path.starts_with("/v1/issuers");
@@ -353,9 +424,13 @@ pub fn router(api: Arc<Api>, surfaces: &BTreeSet<Surface>) -> Router {
 }
 
 /// The answer to `HEAD` (RFC 9110 9.3.2): everything but the body.
-fn bare(answer: Answer) -> Answer {
+pub(super) fn bare(answer: Answer) -> Answer {
     let (mut head, body) = answer.into_parts();
-    if let Some(length) = body.size_hint().exact() {
+    // A body that is not read at all says itself how long it would have been.
+    if let Some(length) = body.size_hint().exact()
+        && !head.headers.contains_key(CONTENT_LENGTH)
+        && head.status != http::StatusCode::NOT_MODIFIED
+    {
         head.headers.insert(CONTENT_LENGTH, length.into());
     }
     Answer::from_parts(head, axum::body::Body::empty())
@@ -499,6 +574,8 @@ fn check<'a>(site: &Site, live: &'a Answering, head: &'a Head, known: &mut Known
             let name = name.unwrap_or_default();
             if caller.reaches_issuer(&name) { Ok(name) } else { Err(issuer::no_such(&name)) }
         }
+        // Whose an artifact is stands in its name, which is taken as it was sent.
+        _ if route.path.starts_with(ARTIFACTS) => Ok(raw.into()),
         // Whose a token is stands in its record.
         name if route.path.starts_with(TOKENS) => Ok(name.unwrap_or_default()),
         // It names nothing that belongs to some callers only.
@@ -525,7 +602,7 @@ fn identify<'a>(live: &'a Answering, head: &Head, endpoint: Endpoint) -> Result<
     })
 }
 
-fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
+pub(super) fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
     let (uri_max, headers_max, header_bytes_max) = match is_gate {
         true => (GATE_URI_BYTES_MAX, GATE_HEADERS_MAX, GATE_HEADER_BYTES_MAX),
         false => (URI_BYTES_MAX, HEADERS_MAX, HEADER_BYTES_MAX),
@@ -601,6 +678,12 @@ impl Later {
             Endpoint::Live => Ok(health::live()),
             Endpoint::Ready => health::ready(&self).await,
             Endpoint::Metrics => health::metrics_page(&self),
+            #[cfg(feature = "objects")]
+            Endpoint::ReadArtifact | Endpoint::PublishArtifact => super::artifacts::publish(&self, &head, body).await,
+            #[cfg(not(feature = "objects"))]
+            Endpoint::ReadArtifact | Endpoint::PublishArtifact => Err(no_route(&[], &head)),
+            // Answered before.
+            Endpoint::Artifact => Err(no_route(&[], &head)),
             Endpoint::Issuers | Endpoint::Issuer | Endpoint::Rotate | Endpoint::Retire => {
                 self.issued(&head, body).await
             }
@@ -720,7 +803,7 @@ impl Later {
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What every answer has.
-fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
+pub(super) fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
     let headers = answer.headers_mut();
     // Hexadecimal digits are a valid header value.
     if let Ok(id) = HeaderValue::from_bytes(id.digits().as_slice()) {
@@ -733,8 +816,10 @@ fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -> Answer {
 }
 
 /// The statuses that are counted apart.
-const STATUSES: [u16; 20] =
-    [200, 201, 202, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 422, 429, 431, 500, 501, 503];
+const STATUSES: [u16; 24] = [
+    200, 201, 202, 206, 301, 302, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 416, 422, 429, 431, 500, 501,
+    503,
+];
 
 /// `keyreeve_http_requests_total` by route and status: looked up in the recorder once, then a single addition.
 pub(super) struct Counts {

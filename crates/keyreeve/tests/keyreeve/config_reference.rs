@@ -128,8 +128,45 @@ fn handing_out(table: &str, lines: &[&str], row: &Setting) -> String {
     format!("{HANDED_OUT}[{table}]\n{others}{own}")
 }
 
+/// What only gates of artifacts have.
+const OF_ARTIFACTS: [&str; 16] = [
+    "tokens",
+    "origins",
+    "compat",
+    "tls",
+    "allow_plaintext",
+    "hedge_after",
+    "deadline",
+    "deliver",
+    "fresh",
+    "stale_if_error",
+    "cache",
+    "cache_size",
+    "memory",
+    "kept",
+    "publish",
+    "cors",
+];
+
+fn sample_of_objects(row: &Setting) -> String {
+    let others = match row.name {
+        "account" => "url = \"s3://artifacts\"\nkey = \"env:KEY\"\n",
+        "key" => "url = \"s3://artifacts\"\naccount = \"AKIAIOSFODNN7EXAMPLE\"\n",
+        "url" => "",
+        _ => "url = \"s3://artifacts\"\n",
+    };
+    format!("[objects.primary]\n{others}{} = {}\n", row.name, row.example)
+}
+
 fn sample_of_hand_out(row: &Setting) -> String {
     match row.parent {
+        "gate.*" if OF_ARTIFACTS.contains(&row.name) => {
+            let lines =
+                ["kind = \"artifact\"", "bind = \"127.0.0.1:7080\"", "tokens = \"cdn\"", "origins = [\"primary\"]"];
+            let objects =
+                "[objects.primary]\nurl = \"s3://artifacts\"\n[objects.mirror]\nurl = \"s3://artifacts-eu\"\n";
+            format!("{}[token.cdn]\n{objects}", handing_out("gate.g", &lines, row))
+        }
         "gate.*" => {
             let lines = [
                 "kind = \"inject\"",
@@ -228,6 +265,7 @@ fn sample(row: &Setting) -> String {
         "token.*" => format!("seal.keys = [\"env:SEAL\"]\n[token.cdn]\n{line}"),
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
         "metadata.*" | "file.*" => sample_of_hand_out(row),
+        "objects.*" => sample_of_objects(row),
         "gate.*" if row.home.is_some() => sample_of_hand_out(row),
         "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
         "policy[]" => {

@@ -108,7 +108,10 @@ mistakes! { |text: &str| said(text, &[]), WRITTEN:
     a_freshness_shorter_than_the_cooldown: [BASE, AUTH0, "cooldown = \"10m\"\nfresh = \"5m\"\n"];
     a_mistyped_setting_of_a_verifier: [BASE, AUTH0, "jkws_url = \"https://tenant.auth0.com/jwks\"\naud = \"x\"\n"];
     // Gates.
-    a_gate_of_a_later_version: [BASE, "[gate.cdn]\nkind = \"artifact\"\n"];
+    a_gate_of_a_later_version: [BASE, "[gate.cdn]\nkind = \"s3\"\n"];
+    a_gate_of_artifacts_without_anything: [BASE, "[gate.cdn]\nkind = \"artifact\"\n"];
+    a_gate_of_artifacts_that_cannot_be: [BASE, "seal.keys = [\"env:SEAL\"]\n[token.cdn]\n[objects.disk]\nurl = \"file:/srv/objects\"\nkey = \"env:KEY\"\n[gate.cdn]\nkind = \"artifact\"\nbind = \"0.0.0.0:7080\"\norigins = [\"disc\", \"disk\"]\ntokens = \"cnd\"\nhedge_after = \"6s\"\ndeliver = \"redirect\"\ncredential = \"x\"\n[gate.cdn2]\nkind = \"artifact\"\nbind = \"127.0.0.1:7080\"\norigins = [\"disk\"]\ndeliver = \"redirect\"\n"];
+    objects_that_are_none: [BASE, "[objects.a]\nurl = \"s3://bucket/../other\"\n[objects.b]\nurl = \"file:relative\"\n[objects.c]\nurl = \"az://container\"\n[objects.d]\nurl = \"s3://bucket\"\naccount = \"A\"\nendpoint = \"http://storage.example.org\"\n"];
     a_gate_without_a_kind: [BASE, "[gate.orders]\nproxy = \"nginxx\"\n"];
     a_gate_that_would_answer_with_http_headers: [BASE, GATE, "identity = { Authorization = \"sub\", x-user = \"sub[0]\", \"x user\" = \"sub\" }\n"];
     one_header_for_method_and_path: [BASE, GATE, "method_header = \"X-Original\"\nuri_header = \"x-original\"\n"];

@@ -234,7 +234,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
     ]
 }
 
-pub(crate) const ALL_ACTIONS: [Action; 15] = [
+pub(crate) const ALL_ACTIONS: [Action; 17] = [
     Action::List,
     Action::Token,
     Action::Report,
@@ -250,6 +250,8 @@ pub(crate) const ALL_ACTIONS: [Action; 15] = [
     Action::Tokens,
     Action::Grant,
     Action::Revoke,
+    Action::Artifacts,
+    Action::Publish,
 ];
 
 /// The uid of the caller `local`.
@@ -311,6 +313,7 @@ impl Node {
             forward: None,
             inbound: closed_gate(),
             issuing: None,
+            artifacts: Default::default(),
             tokens: None,
         }
     }

@@ -181,7 +181,8 @@ pub(crate) fn world_trusting(text: &str, verifiers: BTreeMap<String, Verifier>) 
     world.outbound = live.outbound.clone();
     let limits = Limits { body_bytes_max: 8192, ..live.limits };
     let tokens = Some(world.node.tokens());
-    world.api.reload(Live { issuing: Some(issuing), tokens, limits, ..live });
+    let artifacts = crate::http_artifacts::one_gate(&world);
+    world.api.reload(Live { issuing: Some(issuing), tokens, limits, artifacts, ..live });
     let surfaces = [Surface::Api, Surface::Metrics, Surface::Gate, Surface::Oauth2];
     world.router = router(Arc::clone(&world.api), &surfaces.into());
     world

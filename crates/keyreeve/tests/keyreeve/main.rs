@@ -13,6 +13,7 @@ mod fleet;
 mod follow;
 mod http_access;
 mod http_answers;
+mod http_artifacts;
 mod http_bad_input;
 mod http_events;
 mod http_forward;

@@ -77,7 +77,48 @@ impl Node {
         if let Some(body) = body {
             request = request.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
+        self.answered(request).await
+    }
+
+    /// Puts bytes there.
+    pub(crate) async fn put(
+        &self,
+        path: &str,
+        headers: Vec<(&'static str, String)>,
+        body: Vec<u8>,
+    ) -> Result<Value, Failure> {
+        let mut request = self.client.put(format!("{}{path}", self.base)).body(body);
+        if let Some(key) = &self.api_key {
+            request = request.bearer_auth(key.expose());
+        }
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        self.answered(request).await
+    }
+
+    /// Takes what is there, piece by piece.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut request = self.client.get(format!("{}{path}", self.base));
+        if let Some(key) = &self.api_key {
+            request = request.bearer_auth(key.expose());
+        }
         let mut response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        if !response.status().is_success() {
+            let (status, bytes) = self.read(response).await?;
+            return Err(problem(status, serde_json::from_slice(&bytes).ok().as_ref(), self.api_key.is_some()));
+        }
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
+            take(&chunk)?;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<(StatusCode, Vec<u8>), Failure> {
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
@@ -87,6 +128,12 @@ impl Node {
             }
             bytes.extend_from_slice(&chunk);
         }
+        Ok((status, bytes))
+    }
+
+    async fn answered(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+        let response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let (status, bytes) = self.read(response).await?;
         let body: Option<Value> = serde_json::from_slice(&bytes).ok();
         if !status.is_success() {
             return Err(problem(status, body.as_ref(), self.api_key.is_some()));

@@ -1,11 +1,12 @@
 //! The commands that talk to a running node.
 //!
 //! - `ask`: one request, one bounded answer, problems as failures
-//! - `credential`, `keys`, `revoke`, `tokens`: the commands
+//! - `credential`, `keys`, `revoke`, `tokens`, `artifacts`: the commands
 //! - `form`: secrets as shells, HTTP, AWS and Kubernetes tools read them
 //! - `git`: a credential helper of git
 //! - `show`: tables for people
 
+mod artifacts;
 mod ask;
 mod credential;
 pub(crate) mod form;
@@ -15,6 +16,7 @@ mod revoke;
 mod show;
 mod tokens;
 
+pub(crate) use artifacts::{ArtifactCommand, run as run_artifact};
 pub(crate) use ask::{KEY_VARIABLE, Node};
 pub(crate) use credential::{run, run_aws_process, token_path};
 pub(crate) use git::{GitArgs, run as run_git};

@@ -4,6 +4,7 @@
 mod access;
 mod agents;
 mod answers;
+mod artifacts;
 mod callers;
 mod certificates;
 mod clock;

@@ -36,8 +36,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     row(
         gate("bind"),
         Kind::Text(BIND),
-        Unset(INJECT),
-        "Where an `inject` gate listens: a loopback or link-local address, or a Unix socket. Whoever can connect may use the credential, and cannot read it.",
+        Unset("only for kinds `inject` and `artifact`"),
+        "Where an `inject` or `artifact` gate listens. For `inject` a loopback or link-local address, or a Unix socket: whoever can connect may use the credential, and cannot read it. For `artifact` any address, by the rules of listeners: it has `tls`, or is local.",
         "\"127.0.0.1:7075\"",
     )
     .on(Native, HERE),
@@ -108,8 +108,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     row(
         gate("requests"),
         Kind::Count(1, 100_000),
-        Value("256"),
-        "The most requests at once at an `inject` gate.",
+        Computed("256 for `inject`, 1024 for `artifact`"),
+        "The most requests at once at an `inject` gate, or that wait for the origins of an `artifact` gate.",
         "256",
     )
     .on(Native, HERE),

@@ -157,9 +157,9 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     row(
         gate("kind"),
-        Kind::Choice(&["auth", "inject"], &["artifact", "s3"]),
+        Kind::Choice(&["auth", "inject", "artifact"], &["s3"]),
         Required,
-        "What it does: `auth` answers a proxy in front of a service, at `/auth/NAME`, whether a request may go through; `inject` adds a credential to requests on their way to an upstream.",
+        "What it does: `auth` answers a proxy in front of a service, at `/auth/NAME`, whether a request may go through; `inject` adds a credential to requests on their way to an upstream; `artifact` hands objects to whoever has a token for them.",
         "\"auth\"",
     ),
     row(

@@ -1,0 +1,447 @@
+//! One gate's artifacts: memory, disk and origins together.
+//!
+//! - What an origin vouched for a moment ago is answered from memory, and what never changes for as long as it is kept.
+//! - Of many requests for one object at once, one goes to an origin, and goes on when its callers hang up.
+//! - When no origin answers, what is kept is answered, marked as stale, for as long as the configuration says; after a failure
+//!   nobody waits for the origins again for a second. A failure itself is never kept.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, join_all};
+use futures::stream::StreamExt as _;
+use http::HeaderValue;
+use keyreeve_core::secret::Secret;
+use keyreeve_core::time::{Moment, Mono, Timestamp};
+use object_store::path::Path;
+use object_store::{Attribute, Attributes, GetRange, ObjectMeta, PutMode, PutOptions};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+use super::disk::Disk;
+use super::kept::{Kept, Memory};
+use super::name::Asked;
+use super::objects::Objects;
+use super::origins::{Away, Origins, Told};
+use super::read::{self, Read, Stream};
+use crate::config::ArtifactConfig;
+use crate::port::Host;
+
+/// How long nobody waits for origins again for an object after none has answered, in milliseconds.
+const HOLD_MS: u64 = 1000;
+/// Where there is something stale to answer, the origins have so much longer than it takes to ask all of them, in milliseconds.
+const STALE_WAIT_MS: u64 = 250;
+/// How long it is remembered that an object is too large to be kept, in milliseconds.
+const LARGE_MS: u64 = 60_000;
+/// Between two pieces of an object this long may pass, in milliseconds.
+const IDLE_MS: u64 = 30_000;
+/// How long a signed URL is good for, in milliseconds.
+const LINK_MS: u64 = 60_000;
+/// The most names that are looked through for one list.
+const LIST_MAX: usize = 10_000;
+
+/// The artifacts of one gate.
+pub struct Artifacts {
+    config: ArtifactConfig,
+    origins: Origins,
+    memory: Memory,
+    disk: Option<Arc<Disk>>,
+    flights: Mutex<HashMap<String, Flight>>,
+    room: Arc<Semaphore>,
+    host: Arc<dyn Host>,
+}
+
+type Flight = Shared<BoxFuture<'static, Result<Found, Away>>>;
+
+/// What is known of an object.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// An origin vouched for it a moment ago.
+    Fresh(Arc<Kept>),
+    /// No origin answers; one vouched for it so many milliseconds ago.
+    Stale(Arc<Kept>, u64),
+    /// It is there, and too large to be kept; this is what was known of it a while ago.
+    Large(Arc<Kept>),
+    /// There is no such object.
+    Absent,
+}
+
+/// What became of an artifact that was published.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Whether it was there already, with these bytes.
+    pub is_unchanged: bool,
+    /// Its SHA-256.
+    pub digest: [u8; 32],
+    /// The mirrors that do not have it, and why.
+    pub missing: Vec<(String, String)>,
+}
+
+/// Why an artifact was not published.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// It never changes, and is there with other bytes.
+    Fixed,
+    /// The primary did not take it, as far as is known.
+    Away(Away),
+}
+
+/// One name of a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The artifact below its target.
+    pub path: String,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// When it was written.
+    pub modified: Timestamp,
+    /// Its entity tag as its store says it.
+    pub etag: Option<String>,
+}
+
+impl Artifacts {
+    /// The artifacts of the gate `name`, whose origins are `objects`, the primary first.
+    ///
+    /// # Errors
+    /// A sentence: the folder for times without origins cannot be used.
+    pub fn open(
+        name: &str,
+        config: &ArtifactConfig,
+        objects: Vec<(String, Objects)>,
+        host: Arc<dyn Host>,
+    ) -> Result<Arc<Self>, String> {
+        let disk = match &config.cache {
+            Some(folder) if config.stale_ms > 0 => {
+                Some(Arc::new(Disk::open(folder, config.cache_bytes_max, config.kept_bytes_max)?))
+            }
+            _ => None,
+        };
+        Ok(Arc::new(Self {
+            origins: Origins::new(name, objects, config.hedge_ms, Arc::clone(&host)),
+            memory: Memory::new(config.memory_bytes_max),
+            disk,
+            flights: Mutex::default(),
+            room: Arc::new(Semaphore::new(config.requests_max)),
+            config: config.clone(),
+            host,
+        }))
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn config(&self) -> &ArtifactConfig {
+        &self.config
+    }
+
+    /// What can be answered without waiting.
+    #[must_use]
+    pub fn held(&self, asked: &Asked<'_>, now: Moment) -> Option<Found> {
+        let kept = self.memory.find(&asked.object)?;
+        if kept.body.is_none() {
+            return kept.is_fresh(LARGE_MS, now.mono).then_some(Found::Large(kept));
+        }
+        if kept.is_fresh(self.config.fresh_ms, now.mono) || (asked.is_fixed && kept.is_checked()) {
+            return Some(Found::Fresh(kept));
+        }
+        let age_ms = self.usable(&kept, now)?;
+        kept.is_held(now.mono).then_some(Found::Stale(kept, age_ms))
+    }
+
+    /// What there is, asking the origins where that has to be.
+    ///
+    /// # Errors
+    /// No origin has answered until `deadline`, and nothing is kept that could stand in.
+    pub async fn look(self: &Arc<Self>, asked: &Asked<'_>, deadline: Mono) -> Result<Found, Away> {
+        let now = self.host.now();
+        if let Some(found) = self.held(asked, now) {
+            return Ok(found);
+        }
+        let flight = {
+            let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            match flights.get(&asked.object) {
+                Some(flight) => flight.clone(),
+                None => {
+                    let flight = self.begin(asked.object.clone(), deadline)?;
+                    flights.insert(asked.object.clone(), flight.clone());
+                    flight
+                }
+            }
+        };
+        flight.await
+    }
+
+    /// A read that goes on by itself, and that everybody may wait for.
+    fn begin(self: &Arc<Self>, name: String, deadline: Mono) -> Result<Flight, Away> {
+        let permit = self.permit()?;
+        let this = Arc::clone(self);
+        let flight = async move {
+            let found = this.read(&name, deadline).await;
+            this.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            drop(permit);
+            found
+        };
+        let flight = flight.boxed().shared();
+        self.host.spawn(flight.clone().map(drop).boxed());
+        Ok(flight)
+    }
+
+    fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Away> {
+        let refused = |_| {
+            let why = format!("more than {} requests wait for the origins of this gate", self.config.requests_max);
+            Away { why, retry_ms: HOLD_MS }
+        };
+        Arc::clone(&self.room).try_acquire_owned().map_err(refused)
+    }
+
+    async fn read(self: &Arc<Self>, name: &str, deadline: Mono) -> Result<Found, Away> {
+        let path = path_of(name)?;
+        let known = match self.memory.find(name).filter(|kept| kept.body.is_some()) {
+            Some(kept) => Some(kept),
+            None => self.from_disk(name).await,
+        };
+        let now = self.host.now();
+        let stand_in = known.clone().filter(|kept| self.usable(kept, now).is_some());
+        let origins = u64::try_from(self.origins.each().count()).unwrap_or(u64::MAX);
+        let deadline = match &stand_in {
+            Some(_) => deadline.min(now.mono.plus(self.config.hedge_ms.saturating_mul(origins)).plus(STALE_WAIT_MS)),
+            None => deadline,
+        };
+        let tag = known.as_ref().and_then(|kept| kept.about.store_etag.clone());
+        let bytes_max = self.config.kept_bytes_max;
+        let told = self
+            .origins
+            .first(deadline, |objects| read::whole(objects, path.clone(), tag.clone(), bytes_max).boxed())
+            .await;
+        let now = self.host.now();
+        match (told, known, stand_in) {
+            (Ok(Told::Is(Read::Same, _)), Some(kept), _) => {
+                kept.vouch(now);
+                self.keep(&kept, now);
+                Ok(Found::Fresh(kept))
+            }
+            // "Not modified" without a condition: a store that answers so is none.
+            (Ok(Told::Is(Read::Same, _)), None, _) => {
+                Err(Away { why: "an origin answers 304 to a request without a condition".into(), retry_ms: HOLD_MS })
+            }
+            (Ok(Told::Is(Read::Whole(body, about), _)), ..) => {
+                let digest = Sha256::digest(&body).into();
+                let kept = Arc::new(Kept::new(name, Some(body), digest, about, now));
+                self.memory.insert(Arc::clone(&kept));
+                self.keep(&kept, now);
+                Ok(Found::Fresh(kept))
+            }
+            (Ok(Told::Is(Read::Large(about), _)), ..) => {
+                self.forget(name);
+                let kept = Arc::new(Kept::new(name, None, [0; 32], about, now));
+                self.memory.insert(Arc::clone(&kept));
+                Ok(Found::Large(kept))
+            }
+            (Ok(Told::Absent), ..) => {
+                self.forget(name);
+                Ok(Found::Absent)
+            }
+            (Err(away), _, Some(kept)) => {
+                tracing::warn!(object = name, "answered from what is kept: {}", away.why);
+                kept.hold(now.mono.plus(HOLD_MS));
+                let age_ms = kept.age_ms(now.wall);
+                Ok(Found::Stale(kept, age_ms))
+            }
+            (Err(away), ..) => Err(away),
+        }
+    }
+
+    /// How old what is kept is, unless it is too old to stand in for an origin.
+    fn usable(&self, kept: &Kept, now: Moment) -> Option<u64> {
+        let age_ms = kept.age_ms(now.wall);
+        (kept.body.is_some() && age_ms < self.config.stale_ms).then_some(age_ms)
+    }
+
+    async fn from_disk(&self, name: &str) -> Option<Arc<Kept>> {
+        let disk = self.disk.as_ref().filter(|disk| disk.has(name)).map(Arc::clone)?;
+        let name = name.to_owned();
+        let kept = tokio::task::spawn_blocking(move || disk.read(&name)).await.ok().flatten()?;
+        let kept = Arc::new(kept);
+        self.memory.insert(Arc::clone(&kept));
+        Some(kept)
+    }
+
+    /// Writes down what an origin has just vouched for. Nobody waits for that.
+    fn keep(&self, kept: &Arc<Kept>, now: Moment) {
+        if let Some(disk) = self.disk.as_ref().filter(|disk| !disk.is_kept(kept, now.wall)) {
+            let (disk, kept) = (Arc::clone(disk), Arc::clone(kept));
+            drop(tokio::task::spawn_blocking(move || disk.keep(&kept, now.wall)));
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        self.memory.remove(name);
+        if let Some(disk) = self.disk.as_ref().filter(|disk| disk.has(name)) {
+            let (disk, name) = (Arc::clone(disk), name.to_owned());
+            drop(tokio::task::spawn_blocking(move || disk.remove(&name)));
+        }
+    }
+
+    /// An object as it comes, or a range of it; with `is_head` only what is known of it.
+    ///
+    /// # Errors
+    /// No origin has begun an answer until `deadline`.
+    pub async fn stream(
+        &self,
+        name: &str,
+        range: Option<GetRange>,
+        is_head: bool,
+        deadline: Mono,
+    ) -> Result<Told<Stream>, Away> {
+        let path = path_of(name)?;
+        let _permit = self.permit()?;
+        let told = self
+            .origins
+            .first(deadline, |objects| read::stream(objects, path.clone(), range.clone(), is_head).boxed())
+            .await?;
+        Ok(match told {
+            Told::Is(stream, at) => Told::Is(stream.pausing_at_most(IDLE_MS, &self.host), at),
+            Told::Absent => Told::Absent,
+        })
+    }
+
+    /// A URL at which the object can be read for a minute, at an origin that has it, and what is known of the object.
+    ///
+    /// # Errors
+    /// No origin has answered until `deadline`, or the URL cannot be signed.
+    pub async fn link(&self, name: &str, deadline: Mono) -> Result<Told<(Secret<String>, super::kept::About)>, Away> {
+        let path = path_of(name)?;
+        let (about, at) = match self.stream(name, None, true, deadline).await? {
+            Told::Is(stream, at) => (stream.about, at),
+            Told::Absent => return Ok(Told::Absent),
+        };
+        let failed = |why: String| Away { why, retry_ms: HOLD_MS };
+        let (_, objects) = self.origins.one(at).ok_or_else(|| failed("the origin is gone".into()))?;
+        let url = objects.signed_url(&path, LINK_MS).await.map_err(failed)?;
+        Ok(Told::Is((url, about), at))
+    }
+
+    /// Puts an artifact into the primary, and then into the mirrors. One that never changes is only ever put once.
+    ///
+    /// # Errors
+    /// [`Refused`] says whether it can have been written.
+    pub async fn publish(
+        &self,
+        asked: &Asked<'_>,
+        body: Bytes,
+        content_type: Option<&HeaderValue>,
+        deadline: Mono,
+    ) -> Result<Published, Refused> {
+        let away = |why: String| Refused::Away(Away { why, retry_ms: HOLD_MS });
+        let path = path_of(&asked.object).map_err(Refused::Away)?;
+        let digest: [u8; 32] = Sha256::digest(&body).into();
+        let mode = if asked.is_fixed { PutMode::Create } else { PutMode::Overwrite };
+        let mut origins = self.origins.each();
+        let (name, primary) = origins.next().ok_or_else(|| away("there is no origin".into()))?;
+        let first = self.put_one(primary, &path, &body, mode.clone(), content_type, deadline).await;
+        self.memory.remove(&asked.object);
+        let is_unchanged = match first {
+            Ok(is_new) if is_new || !asked.is_fixed => false,
+            Ok(_) => match self.within(read::whole(primary.clone(), path.clone(), None, usize::MAX), deadline).await {
+                Ok(Read::Whole(there, _)) if there == body => true,
+                Ok(_) => return Err(Refused::Fixed),
+                Err(why) => return Err(away(format!("`{name}`: {why}"))),
+            },
+            Err(why) => return Err(away(format!("`{name}`: {why}"))),
+        };
+        let path = &path;
+        let body = &body;
+        let puts = origins.map(|(name, objects)| {
+            let put = self.put_one(objects, path, body, mode.clone(), content_type, deadline);
+            async move { put.await.err().map(|why| (name.to_owned(), why)) }
+        });
+        let missing = join_all(puts).await.into_iter().flatten().collect();
+        Ok(Published { is_unchanged, digest, missing })
+    }
+
+    /// Whether it was written: `false` where only a new object may be, and there is one.
+    async fn put_one(
+        &self,
+        objects: &Objects,
+        path: &Path,
+        body: &Bytes,
+        mode: PutMode,
+        content_type: Option<&HeaderValue>,
+        deadline: Mono,
+    ) -> Result<bool, String> {
+        let mut attributes = Attributes::new();
+        if let Some(text) = content_type.and_then(|value| value.to_str().ok()) {
+            attributes.insert(Attribute::ContentType, text.to_owned().into());
+        }
+        let put = async {
+            let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
+            let is_typed = !options.attributes.is_empty();
+            match objects.store.put_opts(path, body.clone().into(), options).await {
+                // A folder has nowhere to write a media type: that of a file is known by its name.
+                Err(object_store::Error::NotImplemented { .. }) if is_typed => {
+                    let options = PutOptions { mode, ..PutOptions::default() };
+                    objects.store.put_opts(path, body.clone().into(), options).await
+                }
+                put => put,
+            }
+        };
+        match self.within(async { Ok(put.await) }, deadline).await? {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        asked: impl Future<Output = Result<T, object_store::Error>>,
+        deadline: Mono,
+    ) -> Result<T, String> {
+        let (asked, sleep) = (std::pin::pin!(asked), std::pin::pin!(self.host.sleep_until(deadline)));
+        match futures::future::select(asked, sleep).await {
+            futures::future::Either::Left((told, _)) => told.map_err(|error| error.to_string()),
+            futures::future::Either::Right(_) => Err("no answer within the deadline".into()),
+        }
+    }
+
+    /// The artifacts of a target in the order of their names, after `after`, at most `count`. Which origin does not matter: the
+    /// primary is asked first.
+    ///
+    /// # Errors
+    /// No origin has answered until `deadline`.
+    pub async fn list(&self, target: &str, after: &str, count: usize, deadline: Mono) -> Result<Vec<Listed>, Away> {
+        let start = format!("artifact/{target}/");
+        let prefix = path_of(start.trim_end_matches('/'))?;
+        let _permit = self.permit()?;
+        let after = if after.is_empty() { None } else { Some(path_of(&format!("{start}{after}"))?) };
+        let told =
+            self.origins.first(deadline, |objects| listed(objects, prefix.clone(), after.clone()).boxed()).await?;
+        let Told::Is(mut all, _) = told else { return Ok(Vec::new()) };
+        all.sort_by(|left, right| left.location.cmp(&right.location));
+        let listed = |meta: ObjectMeta| {
+            let path = meta.location.as_ref().strip_prefix(&start)?.to_owned();
+            let modified = Timestamp(u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or_default());
+            Some(Listed { path, size: meta.size, modified, etag: meta.e_tag })
+        };
+        Ok(all.into_iter().filter_map(listed).take(count).collect())
+    }
+}
+
+async fn listed(objects: Objects, prefix: Path, after: Option<Path>) -> Result<Vec<ObjectMeta>, object_store::Error> {
+    let names = match &after {
+        Some(after) => objects.store.list_with_offset(Some(&prefix), after),
+        None => objects.store.list(Some(&prefix)),
+    };
+    let mut all = Vec::new();
+    let mut names = names.take(LIST_MAX);
+    while let Some(name) = names.next().await {
+        all.push(name?);
+    }
+    Ok(all)
+}
+
+/// The name as the library has it: it has been checked, and is the same.
+fn path_of(name: &str) -> Result<Path, Away> {
+    Path::parse(name).map_err(|error| Away { why: error.to_string(), retry_ms: HOLD_MS })
+}

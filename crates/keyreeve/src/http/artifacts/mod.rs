@@ -1,0 +1,334 @@
+//! Gates that hand artifacts to holders of tokens: everything on a listener of their own.
+//!
+//! - `own`: keyreeve's way to refuse and to answer
+//! - `hive`: that of the CDN of GraphQL Hive, bodies and all
+//! - `publish`: what operators do to artifacts, by the API
+//! - `given`: an artifact as an answer: conditions (RFC 9110 13), ranges (14), marks of age
+//!
+//! A token is judged before anything is read. That a token is not known, or an object not there, is said only where somebody has
+//! said so: whatever fails on our side is a 503 with `Retry-After`, and none of it is kept.
+
+mod given;
+mod hive;
+mod own;
+mod publish;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION,
+    CACHE_CONTROL, CONTENT_TYPE, LOCATION, ORIGIN, VARY,
+};
+use http::request::Parts as Head;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use keyreeve_core::time::Mono;
+
+pub(super) use self::publish::answer as publish;
+use super::api::{Api, RequestId};
+use super::problem::{Answer, KEYS_UNAVAILABLE, METHOD, Problem, STORE_UNAVAILABLE};
+use super::route::{ARTIFACT_PATH, ROUTES, Waiting, bare, check_sizes, finish};
+use crate::access::{Ask, Denied};
+use crate::artifact::checks::Checks;
+use crate::artifact::name::{self, Asked, Hive};
+use crate::artifact::origins::{Away, Told};
+use crate::artifact::{Artifacts, Found};
+use crate::config::{Compat, Deliver};
+
+/// The header that Hive's clients send their key in.
+const HIVE_KEY: HeaderName = HeaderName::from_static("x-hive-cdn-key");
+/// A token that is longer is none, in bytes; nothing is looked up for it.
+const TOKEN_BYTES_MAX: usize = 512;
+
+/// The address at the other end of a connection. Whoever serves a gate puts it into the extensions of each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddress(pub IpAddr);
+
+/// One gate, as a listener serves it.
+pub struct ArtifactGate {
+    artifacts: Arc<Artifacts>,
+    checks: Arc<dyn Checks>,
+    /// Where its requests are counted.
+    row: usize,
+}
+
+/// What became of a request so far.
+pub(super) enum Begun {
+    Answered(Answer),
+    Waiting(Waiting),
+}
+
+/// A request that is for an artifact, told from all others by its path.
+enum Way<'h> {
+    Asked(Asked<'h>),
+    /// Answered without a token.
+    Done(Answer),
+}
+
+impl ArtifactGate {
+    /// A gate over these artifacts, whose tokens `checks` knows.
+    #[must_use]
+    pub fn new(artifacts: Arc<Artifacts>, checks: Arc<dyn Checks>) -> Self {
+        let row = ROUTES.iter().position(|route| route.path == ARTIFACT_PATH).unwrap_or(ROUTES.len());
+        Self { artifacts, checks, row }
+    }
+
+    /// Its artifacts.
+    pub(super) const fn artifacts(&self) -> &Arc<Artifacts> {
+        &self.artifacts
+    }
+
+    fn is_hive(&self) -> bool {
+        self.artifacts.config().compat == Compat::Hive
+    }
+
+    /// Refuses in the way of this gate.
+    fn refused(&self, problem: Refusal, target: &str, kind: &str, is_v0: bool) -> Result<Answer, Problem> {
+        if self.is_hive() { hive::refused(problem, target, kind, is_v0) } else { Err(own::refused(problem)) }
+    }
+}
+
+/// Why nothing is handed out.
+pub(super) enum Refusal {
+    /// There was no token.
+    NoToken,
+    /// There were two.
+    TwoTokens,
+    /// It is not good for this.
+    Denied(Denied),
+    /// There is no such artifact.
+    Absent,
+}
+
+/// Begins a request. What needs no waiting is answered on the spot.
+pub(super) fn begin(api: &Arc<Api>, gate: &Arc<ArtifactGate>, head: Head) -> Begun {
+    let id = api.next_request_id();
+    let deadline = api.host.now().mono.plus(gate.artifacts.config().deadline_ms);
+    match now(api, gate, &head) {
+        Ok(Some(answer)) => Begun::Answered(done(api, gate, id, &head, Ok(answer))),
+        Ok(None) => {
+            let (api, gate) = (Arc::clone(api), Arc::clone(gate));
+            Begun::Waiting(Box::pin(async move {
+                let answer = wait(&api, &gate, &head, deadline).await;
+                let answer = done(&api, &gate, id, &head, answer);
+                if head.method == Method::HEAD { bare(answer) } else { answer }
+            }))
+        }
+        Err(problem) => Begun::Answered(done(api, gate, id, &head, Err(problem))),
+    }
+}
+
+/// The answer where no waiting is needed.
+fn now(api: &Api, gate: &ArtifactGate, head: &Head) -> Result<Option<Answer>, Problem> {
+    check_sizes(head, false)?;
+    let asked = match way(gate, head)? {
+        Way::Asked(asked) => asked,
+        Way::Done(answer) => return Ok(Some(answer)),
+    };
+    let token = match token(gate, head) {
+        Ok(token) => token,
+        Err(refusal) => return refused(gate, refusal, &asked).map(Some),
+    };
+    let now = api.host.now();
+    match gate.checks.seen(&ask(token, &asked, head), now) {
+        None => return Ok(None),
+        Some(Err(denied)) => return refused(gate, Refusal::Denied(denied), &asked).map(Some),
+        Some(Ok(())) => {}
+    }
+    // What has to be asked for elsewhere first, or is handed out elsewhere.
+    if asked.needs.is_some() || gate.artifacts.config().deliver == Deliver::Redirect {
+        return Ok(None);
+    }
+    match gate.artifacts.held(&asked, now) {
+        Some(found @ (Found::Fresh(_) | Found::Stale(..))) => {
+            Ok(Some(given::kept(gate.is_hive(), &asked, head, &found)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The answer, with whatever has to be asked for it.
+async fn wait(api: &Api, gate: &ArtifactGate, head: &Head, deadline: Mono) -> Result<Answer, Problem> {
+    let Way::Asked(asked) = way(gate, head)? else { return Err(own::nothing()) };
+    let token = match token(gate, head) {
+        Ok(token) => token,
+        Err(refusal) => return refused(gate, refusal, &asked),
+    };
+    let ask = ask(token, &asked, head);
+    let (checked, sleep) = (gate.checks.check(&ask, api.host.now()), api.host.sleep_until(deadline));
+    let checked = match futures::future::select(checked, sleep).await {
+        futures::future::Either::Left((checked, _)) => checked,
+        futures::future::Either::Right(_) => Err(Denied::Unavailable { retry_ms: 1000 }),
+    };
+    if let Err(denied) = checked {
+        return refused(gate, Refusal::Denied(denied), &asked);
+    }
+    if let Some(needs) = &asked.needs
+        && matches!(gate.artifacts.stream(needs, None, true, deadline).await.map_err(away)?, Told::Absent)
+    {
+        return refused(gate, Refusal::Absent, &asked);
+    }
+    if gate.artifacts.config().deliver == Deliver::Redirect {
+        return elsewhere(gate, head, &asked, deadline).await;
+    }
+    match gate.artifacts.look(&asked, deadline).await.map_err(away)? {
+        Found::Absent => refused(gate, Refusal::Absent, &asked),
+        Found::Large(kept) => {
+            let range = match given::range(gate.is_hive(), head, &kept.about) {
+                Ok(range) => range,
+                Err(answer) => return Ok(*answer),
+            };
+            let is_head = head.method == Method::HEAD;
+            match gate.artifacts.stream(&asked.object, range, is_head, deadline).await.map_err(away)? {
+                Told::Is(stream, _) => Ok(given::streamed(gate.is_hive(), &asked, head, stream)),
+                Told::Absent => refused(gate, Refusal::Absent, &asked),
+            }
+        }
+        found => Ok(given::kept(gate.is_hive(), &asked, head, &found)),
+    }
+}
+
+/// 302 to the bucket, by a URL that is good for a minute.
+async fn elsewhere(gate: &ArtifactGate, head: &Head, asked: &Asked<'_>, deadline: Mono) -> Result<Answer, Problem> {
+    let (url, about) = match gate.artifacts.link(&asked.object, deadline).await.map_err(away)? {
+        Told::Is(found, _) => found,
+        Told::Absent => return refused(gate, Refusal::Absent, asked),
+    };
+    if given::is_same(head, &about) {
+        return Ok(given::not_modified(gate.is_hive(), asked, &about));
+    }
+    let mut url = HeaderValue::try_from(url.expose().as_str())
+        .map_err(|_| away(Away { why: "the signed URL is no header".into(), retry_ms: 1000 }))?;
+    url.set_sensitive(true);
+    let mut answer = Answer::default();
+    *answer.status_mut() = StatusCode::FOUND;
+    answer.headers_mut().insert(LOCATION, url);
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    Ok(answer)
+}
+
+/// What a path and a method ask for.
+fn way<'h>(gate: &ArtifactGate, head: &'h Head) -> Result<Way<'h>, Problem> {
+    if head.method == Method::OPTIONS
+        && let Some(answer) = preflight(gate, head)
+    {
+        return Ok(Way::Done(answer));
+    }
+    let path = head.uri.path();
+    if !gate.is_hive() {
+        if path == "/livez" {
+            return Ok(Way::Done(super::health::live()));
+        }
+        let asked = name::own(path).ok_or_else(own::nothing)?;
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            let text = "an artifact is read here\nhint: it is written by `PUT /v1/artifacts/..` on a listener that serves `api`";
+            return Err(Problem::new(METHOD, text).allowing("GET, HEAD, OPTIONS".into()));
+        }
+        return Ok(Way::Asked(asked));
+    }
+    if head.method != Method::GET {
+        return Ok(Way::Done(hive::nothing()));
+    }
+    Ok(match name::hive(path) {
+        Hive::Health => Way::Done(hive::text(StatusCode::OK, "OK")),
+        Hive::Artifact(asked) => Way::Asked(asked),
+        Hive::Moved => Way::Done(hive::moved(head)),
+        Hive::Nothing => Way::Done(hive::nothing()),
+        Hive::NoTarget => Way::Done(hive::no_target()),
+        Hive::BadType(kind) => Way::Done(hive::bad_type(kind)),
+        Hive::NotMade(_) => return Err(hive::not_made()),
+    })
+}
+
+fn ask<'a>(token: &'a str, asked: &'a Asked<'a>, head: &Head) -> Ask<'a> {
+    let peer = head.extensions.get::<PeerAddress>().map(|peer| peer.0);
+    Ask { token, target: asked.target, path: &asked.path, kind: asked.kind, peer }
+}
+
+fn refused(gate: &ArtifactGate, refusal: Refusal, asked: &Asked<'_>) -> Result<Answer, Problem> {
+    match refusal {
+        Refusal::Denied(Denied::Unavailable { retry_ms }) => Err(unavailable("the tokens cannot be read", retry_ms)),
+        Refusal::Denied(Denied::Stale) => Err(unavailable("what is known of revocations is too old", 1000)),
+        refusal => gate.refused(refusal, asked.target, asked.kind, asked.is_v0),
+    }
+}
+
+/// A matter of ours, not of whoever shows the token.
+fn unavailable(why: &str, retry_ms: u64) -> Problem {
+    let text = "tokens cannot be checked at the moment\nhint: try again; the log tells why under this request's id";
+    Problem::new(KEYS_UNAVAILABLE, text).because(why.to_owned()).after(retry_ms)
+}
+
+/// No origin answers.
+fn away(away: Away) -> Problem {
+    let text = "the artifact cannot be read at the moment\nhint: try again; the log tells why under this request's id";
+    Problem::new(STORE_UNAVAILABLE, text).because(away.why).after(away.retry_ms)
+}
+
+/// The token of a request. Two of them are none: which one is meant is not guessed.
+fn token<'h>(gate: &ArtifactGate, head: &'h Head) -> Result<&'h str, Refusal> {
+    let malformed = || Refusal::Denied(Denied::Malformed);
+    let mut keys = head.headers.get_all(HIVE_KEY).iter();
+    let mut bearers = head.headers.get_all(AUTHORIZATION).iter();
+    let (key, bearer) = (keys.next(), if gate.is_hive() { None } else { bearers.next() });
+    let two = || if gate.is_hive() { malformed() } else { Refusal::TwoTokens };
+    if keys.next().is_some() || (!gate.is_hive() && bearers.next().is_some()) {
+        return Err(two());
+    }
+    let token = match (key, bearer) {
+        (None, None) => return Err(Refusal::NoToken),
+        (Some(_), Some(_)) => return Err(two()),
+        (Some(key), None) => key.to_str().map_err(|_| malformed())?,
+        (None, Some(bearer)) => {
+            let (scheme, token) =
+                bearer.to_str().ok().and_then(|text| text.split_at_checked(7)).ok_or(Refusal::NoToken)?;
+            if !scheme.eq_ignore_ascii_case("bearer ") {
+                return Err(Refusal::NoToken);
+            }
+            token
+        }
+    };
+    if token.len() > TOKEN_BYTES_MAX || token.is_empty() { Err(malformed()) } else { Ok(token) }
+}
+
+/// The answer to a browser that asks what a script of another page may send.
+fn preflight(gate: &ArtifactGate, head: &Head) -> Option<Answer> {
+    head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    head.headers.get(ORIGIN)?;
+    let mut answer = Answer::default();
+    let headers = answer.headers_mut();
+    let methods = if gate.is_hive() { "OPTIONS, GET" } else { "OPTIONS, GET, HEAD" };
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+    if let Some(wanted) = head.headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    Some(answer)
+}
+
+/// What every answer of a gate has.
+fn done(api: &Api, gate: &ArtifactGate, id: RequestId, head: &Head, answer: Result<Answer, Problem>) -> Answer {
+    let mut answer = answer.unwrap_or_else(|problem| problem.answer(id, None, ARTIFACT_PATH));
+    if let Some(origin) = head.headers.get(ORIGIN)
+        && (gate.is_hive() || is_allowed(gate, origin))
+    {
+        let headers = answer.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("etag, x-hive-schema-version-id"));
+        headers.insert(VARY, HeaderValue::from_static("origin"));
+    }
+    finish(api, id, gate.row, answer)
+}
+
+fn is_allowed(gate: &ArtifactGate, origin: &HeaderValue) -> bool {
+    gate.artifacts.config().cors.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+}
+
+/// A plain answer.
+fn plain(status: StatusCode, kind: &'static str, body: Cow<'static, str>) -> Answer {
+    let mut answer = Answer::new(bytes::Bytes::from(body.into_owned()).into());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
