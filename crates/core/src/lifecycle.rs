@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use crate::id::{Holder, WriteId};
-use crate::record::{Credential, Failure, FaultClass, HistoryKind, Intent, LastMint, Record, bounded};
+use crate::record::{Credential, Failure, FaultClass, HistoryKind, Intent, LastMint, OneUse, Record, bounded};
 use crate::rules::{Mode, OnDoubt, Rules};
 use crate::schedule;
 use crate::time::{Moment, Mono, Timestamp};
@@ -58,6 +58,9 @@ pub enum Event {
     MintUnknown(Fault),
     /// The source brought something that nobody can use, and asking again in the same way would bring the same.
     MintSpent(Fault),
+    /// The source brought something that nobody can use, and with it what the next mint needs. That is sealed together with
+    /// the newest published credential, in place of what that one had left; alone, where nothing is published.
+    MintLeft(Fault, Vec<u8>),
 }
 
 /// A freshly minted credential.
@@ -206,6 +209,8 @@ pub struct Renewer {
     sent: Option<WriteId>,
     /// What is published is late by this node's own clocks, whatever they say about when it falls due.
     is_late: bool,
+    /// This node has handed out generations up to this one.
+    counted: u64,
 }
 
 impl Renewer {
@@ -222,6 +227,12 @@ impl Renewer {
         self.is_late = is_late;
     }
 
+    /// Says up to which generation this node has handed out any. What it mints gets a higher number, also in a register that
+    /// has counted less far: one that lost its records, or another one.
+    pub const fn heed_count(&mut self, counted: u64) {
+        self.counted = counted;
+    }
+
     /// Takes in an event and says what to do. Events that the phase does not wait for are ignored.
     pub fn step(&mut self, ctx: Context<'_>, event: Event) -> Step {
         match (std::mem::take(&mut self.phase), event) {
@@ -235,6 +246,11 @@ impl Renewer {
             (Phase::Minting { record, .. }, Event::MintFailed(fault)) => {
                 self.sent = None;
                 let outcome = failed(ctx, &record, &fault);
+                self.swap(&record, outcome)
+            }
+            (Phase::Minting { record, .. }, Event::MintLeft(fault, sealed)) => {
+                self.sent = None;
+                let outcome = left_over(ctx, &record, &fault, sealed);
                 self.swap(&record, outcome)
             }
             (Phase::Minting { record, .. }, Event::MintUnknown(fault)) => {
@@ -265,6 +281,14 @@ impl Renewer {
                 store_away(ctx)
             }
         }
+    }
+
+    /// Says what the mint uses up that is about to be announced. Returns the record to swap in place of the one that
+    /// [`step`](Self::step) has just returned; `None` where that does not announce a mint.
+    pub fn announce(&mut self, uses: OneUse) -> Option<Arc<Record>> {
+        let Phase::Acquiring { record, .. } = &mut self.phase else { return None };
+        Arc::make_mut(record).intent.as_mut()?.uses = Some(uses);
+        Some(Arc::clone(record))
     }
 
     fn swap(&mut self, base: &Record, record: Record) -> Step {
@@ -373,9 +397,13 @@ impl Renewer {
         }
     }
 
-    /// Milliseconds until the holder of `intent` certainly no longer believes in its lease.
+    /// Milliseconds until the holder of `intent` certainly no longer believes in its lease. One that has written a doubt does
+    /// not: its call is over. Only what it sent may still arrive upstream, which matters wherever mints have to be apart.
     fn lease_left(&self, ctx: Context<'_>, intent: &Intent) -> u64 {
         let rules = ctx.rules;
+        if intent.doubt.is_some() && rules.mode == Mode::Lease {
+            return 0;
+        }
         let observed = self.seen_for(ctx, intent, rules.takeover_ms);
         observed.min(walled_left(ctx, intent.started_at.plus(rules.skew_ms).plus(rules.lease_ms)))
     }
@@ -430,7 +458,7 @@ impl Renewer {
                 let earliest =
                     record.newest().map_or(Timestamp(0), |newest| newest.issued_at.plus(rules.min_interval_ms));
                 let issued_at = ctx.now.wall.minus(rules.backdate_ms).max(earliest);
-                record.generation = record.generation.saturating_add(1);
+                record.generation = record.generation.max(self.counted).saturating_add(1);
                 (issued_at, issued_at.plus(rules.life_ms), false)
             }
         };
@@ -455,6 +483,7 @@ impl Renewer {
             expires_at,
             doubt: None,
             is_spent: false,
+            uses: None,
         });
         let record = Arc::new(record);
         self.phase = Phase::Acquiring { asked_at: ctx.now.mono, record: Arc::clone(&record) };
@@ -544,6 +573,7 @@ fn published(ctx: Context<'_>, base: &Record, minted: Minted) -> Record {
     record.last = Some(LastMint { generation, at_most: ctx.now.latest().plus(rules.skew_ms) });
     record.failure = None;
     record.renew = None;
+    record.spent = None;
     record.note(rules.history_max, HistoryKind::Minted, generation, &ctx.me.node, "");
     record
 }
@@ -559,6 +589,24 @@ fn failed(ctx: Context<'_>, base: &Record, fault: &Fault) -> Record {
     }
     count_failure(ctx, &mut record, fault);
     record.note(ctx.rules.history_max, HistoryKind::Failed, generation, &ctx.me.node, &fault.message);
+    record
+}
+
+/// The record after a mint that brought nothing but what the next one needs. It is a failure that counts as a mint.
+fn left_over(ctx: Context<'_>, base: &Record, fault: &Fault, sealed: Vec<u8>) -> Record {
+    let mut record = failed(ctx, base, fault);
+    let generation = base.intent.as_ref().map_or(base.generation, |intent| intent.generation);
+    record.last = Some(LastMint { generation, at_most: ctx.now.latest().plus(ctx.rules.skew_ms) });
+    record.spent = None;
+    match record.next.as_mut().or(record.current.as_mut()) {
+        Some(newest) => newest.sealed = sealed,
+        None => {
+            // Over since ever, so that nobody is handed it, however stale a credential may be.
+            let never = Timestamp(0);
+            let (issued_at, expires_at, refresh_at, use_from) = (never, never, never, never);
+            record.current = Some(Credential { generation, sealed, issued_at, expires_at, refresh_at, use_from });
+        }
+    }
     record
 }
 

@@ -143,7 +143,7 @@ pub enum Verdict {
     Adopt,
     /// It did not happen: mint as soon as the last known mint allows.
     Discard,
-    /// What it may have spent has been replaced (a new refresh token, a new key): start over.
+    /// What it may have spent has been replaced (a new refresh token, a new key): start over, and use none of it again.
     Reauthorize,
 }
 
@@ -190,6 +190,10 @@ pub fn resolve(ctx: Context<'_>, record: &Record, verdict: Verdict, who: &str) -
             return Err(ResolveError::TooSoon { wait_ms });
         }
         next.last = Some(LastMint { generation: intent.generation, at_most: latest_mint(ctx.rules, &intent) });
+    }
+    // What happened has used up what it used.
+    if verdict == Verdict::Reauthorize || (verdict == Verdict::Adopt && intent.uses.is_some()) {
+        next.use_up(intent.uses);
     }
     next.failure = None;
     let detail = format!("{} by {who}", verdict.as_str());

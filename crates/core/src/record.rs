@@ -18,6 +18,9 @@ pub const DETAIL_BYTES_MAX: usize = 512;
 /// them they still fit [`RECORD_BYTES_MAX`], so that no write makes a record that cannot be read.
 pub const HISTORY_MAX: usize = 100;
 
+/// How many things that are used up a record remembers between two publications.
+pub const SPENT_MAX: usize = 8;
+
 /// What the fleet knows about one credential.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(map)]
@@ -61,7 +64,16 @@ pub struct Record {
     /// What happened, oldest first; bounded.
     #[n(12)]
     pub history: Vec<HistoryEntry>,
+    /// Set by an operator who says that what a mint in doubt has used is used up, until something is published: then what
+    /// the newest generation has left counts no more, and neither do these, the latest last; at most [`SPENT_MAX`].
+    #[n(13)]
+    pub spent: Option<Vec<OneUse>>,
 }
+
+/// A SHA-256 digest of something that is good for one use, such as a refresh token. Whatever it is of has too much entropy
+/// to be guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OneUse(pub [u8; 32]);
 
 /// One published generation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -118,6 +130,9 @@ pub struct Intent {
     /// The source answered with something that nobody can use, and would answer the same again: no replay.
     #[cbor(n(8), default, skip_if = "is_false")]
     pub is_spent: bool,
+    /// What this mint uses up. Written before it is used, so that whoever finds this intent without an outcome knows.
+    #[n(9)]
+    pub uses: Option<OneUse>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that minicbor calls")]
@@ -350,8 +365,17 @@ impl Record {
                 renew: None,
                 holder: None,
                 history: Vec::new(),
+                spent: None,
             },
         }
+    }
+
+    /// Counts what the newest generation has left, and `used`, as used up.
+    pub fn use_up(&mut self, used: Option<OneUse>) {
+        let spent = self.spent.get_or_insert_default();
+        spent.extend(used.filter(|used| !spent.contains(used)));
+        let excess = spent.len().saturating_sub(SPENT_MAX);
+        spent.drain(..excess);
     }
 
     /// Adds a line to the history and drops the oldest beyond `max`, or beyond [`HISTORY_MAX`] if that is less.
@@ -410,6 +434,23 @@ impl<'b, C> Decode<'b, C> for WriteId {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
         let bytes = d.bytes()?;
         <[u8; 16]>::try_from(bytes).map(Self).map_err(|_| minicbor::decode::Error::message("a write id has 16 bytes"))
+    }
+}
+
+impl<C> Encode<C> for OneUse {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?.ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for OneUse {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let digest = <[u8; 32]>::try_from(d.bytes()?);
+        digest.map(Self).map_err(|_| minicbor::decode::Error::message("a digest has 32 bytes"))
     }
 }
 

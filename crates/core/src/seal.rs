@@ -115,6 +115,15 @@ pub struct SealContext<'a> {
     pub generation: u64,
 }
 
+/// What a cache keeps of a credential.
+#[derive(Clone, Copy, Debug)]
+pub struct SealedCopy<'a> {
+    /// The credential.
+    pub name: &'a CredentialName,
+    /// A digest of what it is for, where that is part of what it is stored under.
+    pub identity: Option<[u8; 32]>,
+}
+
 /// The private key of an issuer.
 #[derive(Clone, Copy, Debug)]
 pub struct SealedKey<'a> {
@@ -144,6 +153,20 @@ impl SealedFor for SealContext<'_> {
 impl fmt::Display for SealContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` generation {}", self.name, self.generation)
+    }
+}
+
+impl SealedFor for SealedCopy<'_> {
+    fn associated_data(&self) -> Vec<u8> {
+        let identity = self.identity.unwrap_or_default();
+        let identity = if self.identity.is_some() { &identity[..] } else { &[] };
+        associated(b"keyreeve copy v1", self.name.as_str(), identity)
+    }
+}
+
+impl fmt::Display for SealedCopy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a copy of `{}` as it is configured now", self.name)
     }
 }
 

@@ -42,6 +42,12 @@ impl Held {
         }
     }
 
+    /// The same credential under a number that every register's is higher than: for what came from another register.
+    #[must_use]
+    pub const fn uncounted(self) -> Self {
+        Self { generation: 0, ..self }
+    }
+
     /// Milliseconds of life left, less the declared skew; 0 where either clock says that it is over.
     #[must_use]
     pub fn left_ms(&self, now: Moment, skew_ms: u64) -> u64 {

@@ -72,7 +72,7 @@ impl Key {
 
     /// The key of the log of revocations.
     pub(crate) fn of_revocations() -> Self {
-        Self("rl/all".into())
+        Self(crate::revocation::LOG_KEY.into())
     }
 
     /// The key of what a node has applied.

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keyreeve::core::jwt::Algorithm;
 use keyreeve::core::lifecycle::Order;
+use keyreeve::core::record::OneUse;
 use keyreeve::engine::switched::Switched;
 use keyreeve::inbound::issuer::{KeyMaker, KeyPair};
 use keyreeve::port::{Host, Register};
-use keyreeve::source::{Identity, Kept, MintError, Minting, Nature, Source};
+use keyreeve::source::{Before, Identity, Kept, MintError, Minting, Nature, Source};
 
 /// The variable that names the folder.
 const VARIABLE: &str = "KEYREEVE_TEST_FAULTS";
@@ -117,14 +118,18 @@ impl Source for Delayed {
         self.source.is_chained()
     }
 
+    fn uses(&self, before: Before<'_>) -> Option<OneUse> {
+        self.source.uses(before)
+    }
+
     async fn mint_after(
         &self,
         order: &Order,
         idempotency_key: &str,
-        kept: Option<&Kept>,
+        before: Before<'_>,
     ) -> Result<(Minting, Option<Kept>), MintError> {
         self.wait("mint-delay-ms").await;
-        let result = self.source.mint_after(order, idempotency_key, kept).await;
+        let result = self.source.mint_after(order, idempotency_key, before).await;
         self.wait("commit-delay-ms").await;
         result
     }

@@ -248,7 +248,7 @@ fn common(args: &IssuerArgs) -> Result<(PickyClock, Faults), Failure> {
         None => Faults::default(),
         Some(text) => serde_json::from_str(text).map_err(|error| {
             usage(format!("`--fault` is not a plan of faults: {error}")).hint(
-                "for example `{\"fault\":{\"kind\":\"fail\",\"status\":400,\"code\":\"Throttling\"},\"next\":5}`; kinds are fail, plain, hang, drop-after-issue, drop-before, garbage, empty, same, expiry",
+                "for example `{\"fault\":{\"kind\":\"fail\",\"status\":400,\"code\":\"Throttling\"},\"next\":5}`; kinds are fail, plain, hang, drop-after-issue, drop-before, garbage, empty, bad-token, same, expiry",
             )
         })?,
     };

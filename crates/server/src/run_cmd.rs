@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure, tell};
 
 /// How often a node is asked whether there is a new generation: no more often, and no less.
 const LOOK_MIN: Duration = Duration::from_secs(1);
-const LOOK_MAX: Duration = Duration::from_secs(10);
+const LOOK_MAX: Duration = Duration::from_secs(2);
 /// How long a program that is started anew may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -63,9 +63,24 @@ pub(crate) enum OnRenewal {
 
 /// What the program is given.
 struct Given {
-    generation: u64,
     refresh_at: Option<Timestamp>,
-    environment: Vec<(String, Secret<String>)>,
+    secret: Way,
+}
+
+/// How a program is given a credential.
+#[derive(PartialEq, Eq)]
+enum Way {
+    Environment(Vec<(String, Secret<String>)>),
+    File(PathBuf, Secret<Vec<u8>>),
+}
+
+impl Way {
+    fn write(&self) -> Result<(), Failure> {
+        match self {
+            Self::Environment(_) => Ok(()),
+            Self::File(path, token) => write_whole(path, token).map_err(|error| Failure::new(Code::Unavailable, error)),
+        }
+    }
 }
 
 /// Runs the program to its end. Returns its exit code, 128 and the number of the signal where one ended it.
@@ -73,6 +88,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let mut heard = signals()?;
     let node = Node::new(&args.node.url, args.node.api_key_file.as_deref(), Duration::from_secs(args.node.timeout))?;
     let mut given = take(&node, &args).await?;
+    given.secret.write()?;
     let mut child = start(&args, &given)?;
     loop {
         let look = tokio::time::sleep(until_look(&given));
@@ -128,33 +144,37 @@ fn signals() -> Result<mpsc::Receiver<Signal>, Failure> {
     Ok(receive)
 }
 
-/// Takes the credential, and writes the file where there is one.
+/// Takes the credential.
 async fn take(node: &Node, args: &RunArgs) -> Result<Given, Failure> {
     let answer = node.get(&token_path(&args.credential)?).await?;
-    let text = |field: &str| answer.get(field).and_then(Value::as_str);
-    let environment = match (&args.file, &args.env) {
+    let secret = match (&args.file, &args.env) {
         (Some(path), _) => {
-            let token = Secret::new(form::token(&args.credential, &answer)?.to_owned().into_bytes());
-            write_whole(path, &token).map_err(|error| Failure::new(Code::Unavailable, error))?;
-            Vec::new()
+            let token = form::token(&args.credential, &answer)?.to_owned();
+            Way::File(path.clone(), Secret::new(token.into_bytes()))
         }
         (None, Some(variable)) => {
             let token = form::token(&args.credential, &answer)?;
-            vec![(variable.clone(), Secret::new(token.to_owned()))]
+            Way::Environment(vec![(variable.clone(), Secret::new(token.to_owned()))])
         }
-        (None, None) => form::variables(&args.credential, &answer),
+        (None, None) => Way::Environment(form::variables(&args.credential, &answer)),
     };
-    Ok(Given {
-        generation: answer.get("generation").and_then(Value::as_u64).unwrap_or_default(),
-        refresh_at: text("refresh_at").and_then(|at| at.parse().ok()),
-        environment,
-    })
+    let refresh_at = answer.get("refresh_at").and_then(Value::as_str).and_then(|at| at.parse().ok());
+    Ok(Given { refresh_at, secret })
 }
 
-/// What there is now, if it is another generation. A node that is away is asked again: the program runs on.
+/// What there is now, if it is something else, and in its file already. A node that is away is asked again: the program
+/// runs on.
 async fn renewed(node: &Node, args: &RunArgs, given: &Given) -> Option<Given> {
-    match take(node, args).await {
-        Ok(next) => (next.generation != given.generation).then_some(next),
+    let taken = async {
+        let next = take(node, args).await?;
+        let is_new = next.secret != given.secret;
+        if is_new {
+            next.secret.write()?;
+        }
+        Ok::<_, Failure>((next, is_new))
+    };
+    match taken.await {
+        Ok((next, is_new)) => is_new.then_some(next),
         Err(failure) => {
             tell(&format!("warning: `{}` was not looked for again: {}", args.credential, failure.message));
             None
@@ -173,10 +193,14 @@ fn start(args: &RunArgs, given: &Given) -> Result<Child, Failure> {
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(Failure::new(Code::Usage, "no program is named"));
     };
+    let variables: &[(String, Secret<String>)] = match &given.secret {
+        Way::Environment(variables) => variables,
+        Way::File(..) => &[],
+    };
     Command::new(program)
         .args(arguments)
         .env_remove(KEY_VARIABLE)
-        .envs(given.environment.iter().map(|(name, value)| (name, value.expose())))
+        .envs(variables.iter().map(|(name, value)| (name, value.expose())))
         .spawn()
         .map_err(|error| {
             Failure::new(Code::Usage, format!("`{}` cannot be started: {error}", program.to_string_lossy()))

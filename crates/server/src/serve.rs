@@ -14,7 +14,7 @@ use keyreeve::crypto::LocalCrypto;
 use keyreeve::http::{self, Api, Live};
 use keyreeve::inbound::Fetched;
 use keyreeve::inbound::issuer::Issuers;
-use keyreeve::outbound::{Outbound, Parts};
+use keyreeve::outbound::{Outbound, Parts, Previous};
 use keyreeve::revocation::Revocations;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::task::AbortHandle;
@@ -205,7 +205,7 @@ impl Node {
         let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
-        let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(&self.outbound));
+        let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(self.previous(&loaded)));
         self.api.reload(live(&outbound, &loaded));
         self.files = Files::keep(&loaded.config, &outbound, &self.ground.host);
         // Its passes under way finish and publish; what they bring is found in the register.
@@ -226,6 +226,18 @@ impl Node {
         self.listen_on(wanted.into_iter().zip(tls).collect(), added, loaded.config.limits.connections_max);
         self.start_reseal();
         Ok(())
+    }
+
+    /// What a new driver takes over from, and whether it has the same store.
+    fn previous(&self, loaded: &Loaded) -> Previous<'_> {
+        let [before, now] = [&self.store, &loaded.store].map(|store| store.as_ref().map(|store| &store.url));
+        let is_same_store = before == now;
+        if let (false, Some(before), Some(now)) = (is_same_store, before, now) {
+            tracing::warn!(
+                "the store is `{now}` now and was `{before}`: what is valid is served until the new one has its own"
+            );
+        }
+        Previous { outbound: &self.outbound, is_same_store }
     }
 
     fn listen_on(&mut self, mut wanted: Vec<(Door, Option<Tls>)>, added: Vec<(Door, Bound)>, connections_max: usize) {
@@ -306,7 +318,7 @@ impl Node {
     }
 }
 
-fn start_outbound(name: &NodeId, ground: &Ground, loaded: &Loaded, previous: Option<&Outbound>) -> Outbound {
+fn start_outbound(name: &NodeId, ground: &Ground, loaded: &Loaded, previous: Option<Previous<'_>>) -> Outbound {
     let parts = Parts {
         node: name.clone(),
         host: Arc::clone(&ground.host),

@@ -147,6 +147,10 @@ impl Desk {
             (_, Some(Err(Refused(status, code)))) => Reply::Answer((self.write_error)(status, code)),
             (Some(Fault::Garbage), _) => Reply::Answer(serve::answer(StatusCode::OK, "text/html", "<html>hello")),
             (Some(Fault::Empty), _) => Reply::Answer(serve::answer(StatusCode::OK, "application/json", "")),
+            (Some(Fault::BadToken), Some(Ok(issued))) => {
+                let token = format!("{} \u{7}", issued.token);
+                Reply::Answer(write(&Issued { token, ..issued }, End::Right))
+            }
             (Some(Fault::Expiry { wrong }), Some(Ok(issued))) => Reply::Answer(write(&issued, End::Wrong(wrong))),
             (_, Some(Ok(issued))) => Reply::Answer(write(&issued, End::Right)),
             (_, None) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "nothing was issued"),

@@ -40,6 +40,8 @@ pub enum Fault {
     Garbage,
     /// Something is issued, and the answer has no body.
     Empty,
+    /// Something is issued, and the token has characters that no header may carry.
+    BadToken,
     /// The last answer is given again, as from a cache.
     Same,
     /// Something is issued, and its end is wrong.
@@ -73,6 +75,7 @@ impl Fault {
             Self::DropBefore => "drop-before",
             Self::Garbage => "garbage",
             Self::Empty => "empty",
+            Self::BadToken => "bad-token",
             Self::Same => "same",
             Self::Expiry { .. } => "expiry",
         }

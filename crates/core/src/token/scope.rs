@@ -2,7 +2,7 @@
 //!
 //! Each list that is empty allows everything of its kind. The stored form is the text that somebody wrote.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use minicbor::{Decode, Encode};
 

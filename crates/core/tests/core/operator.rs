@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use keyreeve_core::lifecycle::Context;
 use keyreeve_core::operator::{Ask, Asker, ResolveError, Status, Verdict, ask_renewal, resealed, resolve, status};
-use keyreeve_core::record::{Failure, FaultClass, HistoryKind, Intent, LastMint, Record};
+use keyreeve_core::record::{Failure, FaultClass, HistoryKind, Intent, LastMint, OneUse, Record};
 use keyreeve_core::rules::{OnDoubt, Rules};
 use keyreeve_core::time::Moment;
 
@@ -28,6 +28,7 @@ fn intent() -> Intent {
         expires_at: wall(90 * MINUTE),
         doubt: None,
         is_spent: false,
+        uses: None,
     }
 }
 
@@ -190,6 +191,22 @@ fn an_adopted_mint_counts_and_a_discarded_one_does_not() {
     for verdict in [Verdict::Discard, Verdict::Reauthorize] {
         assert_eq!(resolved(31 * MINUTE, &in_doubt(), verdict).unwrap().last, published().last);
     }
+}
+
+#[test]
+fn a_mint_that_happened_has_used_up_what_it_used_and_one_that_did_not_has_not() {
+    let (used, before) = (OneUse([8; 32]), OneUse([7; 32]));
+    let doubted = Record { intent: Some(Intent { uses: Some(used), ..intent() }), ..renewing() };
+    let spent = |verdict, record: &Record| resolved(HOUR, record, verdict).unwrap().spent;
+    assert_eq!(spent(Verdict::Discard, &doubted), None);
+    for verdict in [Verdict::Adopt, Verdict::Reauthorize] {
+        assert_eq!(spent(verdict, &doubted), Some(vec![used]));
+        let again = Record { spent: Some(vec![before]), ..doubted.clone() };
+        assert_eq!(spent(verdict, &again), Some(vec![before, used]), "until something is published");
+    }
+    // An intent that says nothing of it: one of a source that uses nothing up, or of an older keyreeve.
+    assert_eq!(spent(Verdict::Adopt, &in_doubt()), None);
+    assert_eq!(spent(Verdict::Reauthorize, &in_doubt()), Some(Vec::new()), "start over");
 }
 
 #[test]

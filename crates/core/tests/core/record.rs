@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use keyreeve_core::id::{Holder, NodeId, WriteId};
 use keyreeve_core::record::{
     Credential, DETAIL_BYTES_MAX, Failure, FaultClass, HISTORY_MAX, HistoryEntry, HistoryKind, Intent, LastMint,
-    RECORD_BYTES_MAX, Record, RecordError, bounded,
+    OneUse, RECORD_BYTES_MAX, Record, RecordError, SPENT_MAX, bounded,
 };
 use keyreeve_core::seal::PLAIN_BYTES_MAX;
 use keyreeve_core::time::Timestamp;
@@ -30,6 +30,10 @@ fn holders() -> impl Strategy<Value = Holder> {
     (nodes(), any::<u64>()).prop_map(|(node, boot)| Holder { node, boot })
 }
 
+fn digests() -> impl Strategy<Value = OneUse> {
+    any::<[u8; 32]>().prop_map(OneUse)
+}
+
 prop_compose! {
     fn credentials()(generation: u64, sealed in vec(any::<u8>(), 0..200), issued_at in moments(),
         expires_at in moments(), refresh_at in moments(), use_from in moments()) -> Credential {
@@ -39,8 +43,9 @@ prop_compose! {
 
 prop_compose! {
     fn intents()(generation: u64, op in write_ids(), holder in holders(), started_at in moments(), is_replay: bool,
-        issued_at in moments(), expires_at in moments(), doubt in option::of(".{0,40}"), is_spent: bool) -> Intent {
-        Intent { generation, op, holder, started_at, is_replay, issued_at, expires_at, doubt, is_spent }
+        issued_at in moments(), expires_at in moments(), doubt in option::of(".{0,40}"), is_spent: bool,
+        uses in option::of(digests())) -> Intent {
+        Intent { generation, op, holder, started_at, is_replay, issued_at, expires_at, doubt, is_spent, uses }
     }
 }
 
@@ -83,16 +88,18 @@ prop_compose! {
             (write_ids(), any::<u64>(), moments(), any::<u64>(), any::<u64>()),
         (current, next, intent) in
             (option::of(credentials()), option::of(credentials()), option::of(intents())),
-        (last, failure, renew, holder, history) in (
+        (last, failure, renew, holder, history, spent) in (
             option::of(last_mints()),
             option::of(failures()),
             option::of(any::<u64>()),
             option::of(holders()),
             vec(entries(), 0..6),
+            option::of(vec(digests(), 0..3)),
         ),
     ) -> Record {
         Record {
             op, rev, written_at, generation, epoch, current, next, intent, last, failure, renew, holder, history,
+            spent,
         }
     }
 }
@@ -151,6 +158,7 @@ fn golden() -> Record {
         expires_at: Timestamp(1_800_007_600_000),
         doubt: Some("no answer within 10s".into()),
         is_spent: false,
+        uses: None,
     });
     record.last = Some(LastMint { generation: 42, at_most: Timestamp(1_800_003_002_000) });
     record.failure = Some(Failure {
@@ -182,6 +190,25 @@ fn a_spent_intent_is_stored_and_read_back() {
     let mut record = golden();
     record.intent.as_mut().unwrap().is_spent = true;
     assert_eq!(Record::decode(&record.encode()), Ok(record));
+}
+
+#[test]
+fn what_is_used_up_is_stored_and_read_back_and_the_newest_of_it_is_kept() {
+    let mut record = golden();
+    record.intent.as_mut().unwrap().uses = Some(OneUse([7; 32]));
+    record.use_up(None);
+    assert_eq!(record.spent, Some(Vec::new()), "what the newest generation has left, and no more");
+    assert_eq!(Record::decode(&record.encode()).as_ref(), Ok(&record));
+    for number in [1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9] {
+        record.use_up(Some(OneUse([number; 32])));
+    }
+    assert_eq!(record.spent, Some((2..=9).map(|number| OneUse([number; 32])).collect()));
+    assert_eq!(Record::decode(&record.encode()).as_ref(), Ok(&record));
+    let mut bytes = record.encode();
+    let at = bytes.windows(34).position(|bytes| bytes[..2] == [0x58, 32] && bytes[2..] == [9; 32]).unwrap();
+    bytes.remove(at + 2);
+    bytes[at + 1] = 31;
+    assert!(matches!(Record::decode(&bytes), Err(RecordError::Corrupt(_))), "a digest of 31 bytes");
 }
 
 #[test]
@@ -240,6 +267,8 @@ fn the_largest_record_that_can_be_written_can_be_read() {
     let intent = record.intent.as_mut().unwrap();
     intent.doubt = Some(bounded(&text));
     intent.holder = me.clone();
+    intent.uses = Some(OneUse([255; 32]));
+    (0..=SPENT_MAX).for_each(|number| record.use_up(Some(OneUse([u8::try_from(number).unwrap(); 32]))));
     record.failure.as_mut().unwrap().message = bounded(&text);
     record.holder = Some(me);
     for _ in 0..2000 {
@@ -263,7 +292,7 @@ fn with_more_keys(count: u8, more: &[u8]) -> Vec<u8> {
 
 #[test]
 fn keys_that_a_later_keyreeve_added_are_skipped() {
-    let plain = with_more_keys(1, &[13, 0xf5]);
+    let plain = with_more_keys(1, &[14, 0xf5]);
     assert_eq!(Record::decode(&plain), Ok(golden()));
     let nested = with_more_keys(2, &[20, 0x82, 0x61, b'x', 0xa1, 0x01, 0x9f, 0x01, 0xff, 0x18, 200, 0xf6]);
     assert_eq!(Record::decode(&nested), Ok(golden()));

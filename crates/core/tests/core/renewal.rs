@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keyreeve_core::lifecycle::{Event, Minted, Phase, Step, Why};
-use keyreeve_core::record::{FaultClass, HistoryKind, Record};
+use keyreeve_core::record::{FaultClass, HistoryKind, OneUse, Record};
 use keyreeve_core::rules::Rules;
 
 use crate::fleet::{Node, Store, fault, first, minted, rested};
@@ -50,6 +50,29 @@ fn the_first_swap_announces_the_mint_and_the_second_publishes_it() {
     assert_eq!((last.generation, last.at_most), (2, wall(DUE + 3 * SECOND)), "by a clock that is behind by the skew");
     assert_eq!((record.next.as_ref(), record.intent.as_ref(), record.failure.as_ref()), (None, None, None));
     assert_eq!(record.history.last().unwrap().kind, HistoryKind::Minted);
+}
+
+#[test]
+fn what_a_mint_uses_up_is_announced_with_it_and_forgotten_when_something_is_published() {
+    let (mut a, mut store) = (Node::new("a", exclusive()), first("a"));
+    store = Store::holding(Record { spent: Some(vec![OneUse([1; 32])]), ..store.now().clone() });
+    assert_eq!(a.renewer.announce(OneUse([2; 32])), None, "nothing is to be announced");
+    let Step::Swap { expected, record } = a.step(DUE, store.read()) else { panic!("no swap") };
+    let announced = a.renewer.announce(OneUse([2; 32])).unwrap();
+    let intent = announced.intent.as_ref().unwrap();
+    assert_eq!((intent.uses, announced.op), (Some(OneUse([2; 32])), record.op));
+    let answer = store.swap(&Step::Swap { expected, record: announced });
+    let Step::Mint(order) = a.step(DUE, answer) else { panic!("no mint") };
+    assert_eq!(a.renewer.announce(OneUse([3; 32])), None, "it has been announced");
+
+    // A doubt keeps what is in doubt, and what was used up before.
+    let (mut doubting, mut doubted) = (a.clone(), store.clone());
+    doubting.settle(DUE, &mut doubted, Event::MintUnknown(fault(FaultClass::Transient)));
+    assert_eq!(doubted.now().intent.as_ref().unwrap().uses, Some(OneUse([2; 32])));
+    assert_eq!(doubted.now().spent, Some(vec![OneUse([1; 32])]));
+
+    a.settle(DUE, &mut store, minted(&order));
+    assert_eq!(store.now().spent, None, "what is published now has left something of its own");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Secrets at rest: what opens, what does not, and what the refusal says.
 
 use keyreeve_core::id::{CredentialName, IssuerName};
-use keyreeve_core::seal::{KeyRing, PLAIN_BYTES_MAX, SealContext, SealError, SealKey, SealedKey, key_of};
+use keyreeve_core::seal::{KeyRing, PLAIN_BYTES_MAX, SealContext, SealError, SealKey, SealedCopy, SealedKey, key_of};
 use keyreeve_core::secret::Secret;
 
 use crate::crypto::RustCrypto;
@@ -200,4 +200,24 @@ fn a_signing_key_opens_as_itself_only() {
     // A credential of the same name is something else.
     let name = name("gateway");
     assert!(ring(7).open(&RustCrypto, SealContext { name: &name, generation: 1 }, &envelope).is_err());
+}
+
+#[test]
+fn a_copy_in_a_cache_opens_for_its_credential_as_it_was_configured_and_as_nothing_else() {
+    let (apns, other) = (CredentialName::parse("apns").unwrap(), CredentialName::parse("apns-2").unwrap());
+    let all = [(&apns, None), (&apns, Some([1; 32])), (&apns, Some([2; 32])), (&apns, Some([0; 32])), (&other, None)];
+    let copies = all.map(|(name, identity)| SealedCopy { name, identity });
+    for (place, copy) in copies.iter().enumerate() {
+        let envelope = ring(7).seal(&RustCrypto, &NONCE, *copy, PLAIN).unwrap();
+        for (at, as_other) in copies.iter().enumerate() {
+            assert_eq!(
+                ring(7).open(&RustCrypto, *as_other, &envelope).is_ok(),
+                at == place,
+                "{copy:?} as {as_other:?}"
+            );
+        }
+        for generation in [0, 1] {
+            assert!(ring(7).open(&RustCrypto, SealContext { name: copy.name, generation }, &envelope).is_err());
+        }
+    }
 }

@@ -89,10 +89,10 @@ fn a_legacy_token_works_also_where_it_begins_as_another_one_does() {
     // By Python: `base64.b64encode(hmac.new(b"secret", b"target-1", "sha256").digest())`.
     let legacy = "DRKy32y84wRh18Hm45ZXAXRx1aJDL+kzf+C+m7imTk4=";
     assert_eq!(parsed(legacy), Some((Format::Legacy, None, legacy.as_bytes().to_vec())));
-    let unlucky = format!("hv2{}", &legacy[3..]);
+    let unlucky = legacy.replacen("DRK", "hv2", 1);
     assert_eq!(parsed(&unlucky), Some((Format::Legacy, None, unlucky.as_bytes().to_vec())));
     let loose = legacy.replace("4=", "5=");
-    for bad in [&legacy[..43], &loose, &legacy.replace('=', ""), &format!("{legacy}="), &legacy.replace("DR", "D-")] {
+    for bad in [&loose, &legacy.replace('=', ""), &format!("{legacy}="), &legacy.replace("DR", "D-")] {
         assert_eq!(parsed(bad), None, "{bad}");
     }
     let ids =

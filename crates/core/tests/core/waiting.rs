@@ -2,11 +2,12 @@
 
 use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Step, Why};
 use keyreeve_core::operator::{Verdict, resolve};
-use keyreeve_core::record::{FaultClass, HistoryKind, LastMint, Record};
+use keyreeve_core::record::{Credential, FaultClass, HistoryKind, LastMint, Record};
 use keyreeve_core::rules::{OnDoubt, Rules};
+use keyreeve_core::view::View;
 
 use crate::fleet::{Node, Store, fault, first, minted, rested};
-use crate::given::{HOUR, MINUTE, SECOND, exclusive, lease, op, replay, wall};
+use crate::given::{HOUR, MINUTE, SECOND, at, exclusive, lease, op, replay, wall};
 
 const DUE: u64 = 30 * MINUTE;
 /// The mint window and `min_interval` of [`exclusive`].
@@ -170,6 +171,27 @@ fn in_lease_mode_the_next_generation_is_minted_as_soon_as_the_lease_is_over() {
 }
 
 #[test]
+fn a_lease_is_over_as_soon_as_its_holder_says_that_its_call_is() {
+    // It waited for an answer as long as it may, and none came: nobody has to wait for the rest of its lease.
+    let (mut a, mut b, mut store) = (Node::new("a", lease()), Node::new("b", lease()), first("a"));
+    a.acquire(50 * MINUTE, &mut store);
+    let over = 50 * MINUTE + 10 * SECOND;
+    let (hold_ms, why) = a.settle(over, &mut store, unknown());
+    assert_eq!(why, Why::BackOff);
+    assert!((2 * SECOND..=3 * SECOND).contains(&hold_ms), "the first hold: {hold_ms}");
+    assert_eq!(b.rest(over, &store), (hold_ms, Why::BackOff), "a node that has not looked before waits no longer");
+    assert_eq!(a.rest(over + hold_ms - 1, &store), (1, Why::BackOff));
+    let order = b.acquire(over + hold_ms, &mut store);
+    assert_eq!((order.generation, order.epoch, order.is_replay), (3, 2, false));
+    // Where mints have to be apart, what was sent may still arrive.
+    let (mut a, mut store) = (Node::new("a", replay()), first("a"));
+    a.acquire(DUE, &mut store);
+    assert_eq!(a.settle(DUE + 10 * SECOND, &mut store, unknown()).1, Why::InDoubt);
+    assert_eq!(a.rest(DUE + 25 * SECOND - 1, &store), (1, Why::InDoubt));
+    assert!(a.acquire(DUE + 25 * SECOND, &mut store).is_replay);
+}
+
+#[test]
 fn a_replay_mints_the_same_generation_with_the_same_inputs_however_often_holders_crash() {
     let (mut a, mut store) = (Node::new("a", replay()), first("a"));
     let original = a.acquire(DUE, &mut store);
@@ -243,7 +265,7 @@ fn where_a_mint_cannot_be_repeated_only_an_operator_goes_on() {
     let (mut a, mut b, mut store) = (Node::new("a", rules.clone()), Node::new("b", rules), first("a"));
     a.acquire(50 * MINUTE, &mut store);
     a.settle(50 * MINUTE + SECOND, &mut store, unknown());
-    assert_eq!(b.rest(50 * MINUTE + SECOND, &store).1, Why::InDoubt);
+    assert_eq!(b.rest(50 * MINUTE + SECOND, &store), (2 * SECOND, Why::NeedsOperator), "at once");
     for minutes in [51, 60, 600, 60_000] {
         assert_eq!(b.rest(minutes * MINUTE, &store), (2 * SECOND, Why::NeedsOperator));
         assert_eq!(a.rest(minutes * MINUTE, &store).1, Why::NeedsOperator);
@@ -436,4 +458,42 @@ fn a_failed_first_mint_holds_and_is_tried_again() {
     let order = a.acquire(SECOND + for_ms, &mut store);
     let (_, why) = a.settle(SECOND + for_ms, &mut store, minted(&order));
     assert_eq!((why, store.generation()), (Why::Fresh, 2));
+}
+
+#[test]
+fn what_a_useless_answer_left_is_kept_beside_what_is_published_and_the_mint_counts() {
+    let (mut a, mut store) = (Node::new("a", lease()), first("a"));
+    let due = 50 * MINUTE;
+    store = Store::holding(Record { spent: Some(Vec::new()), ..store.now().clone() });
+    let before = store.now().clone();
+    let order = a.acquire(due, &mut store);
+    let left = Event::MintLeft(fault(FaultClass::Transient), b"1 and what is left".to_vec());
+    let (_, why) = a.settle(due + SECOND, &mut store, left);
+    assert_eq!(why, Why::BackOff);
+    let record = store.now();
+    let current = record.current.clone().unwrap();
+    assert_eq!(current.sealed, b"1 and what is left");
+    assert_eq!(Some(Credential { sealed: before.current.clone().unwrap().sealed, ..current }), before.current);
+    assert_eq!((record.intent.as_ref(), record.spent.as_ref()), (None, None), "nothing is in doubt, nothing used up");
+    assert_eq!(record.last.map(|last| last.generation), Some(order.generation), "it counts");
+    assert_eq!(record.history.last().unwrap().kind, HistoryKind::Failed);
+    assert_eq!(record.failure.as_ref().unwrap().count, 1);
+}
+
+#[test]
+fn where_nothing_is_published_what_is_left_is_kept_by_itself_and_handed_to_nobody() {
+    let rules = Rules { stale_ms: 100 * HOUR, ..lease() };
+    let (mut a, mut store) = (Node::new("a", rules.clone()), Store::default());
+    let order = a.acquire(0, &mut store);
+    a.settle(0, &mut store, Event::MintLeft(fault(FaultClass::Transient), b"left".to_vec()));
+    let kept = store.now().newest().unwrap().clone();
+    assert_eq!((kept.generation, &kept.sealed[..]), (order.generation, &b"left"[..]));
+    let view = View::default().adopt(store.now(), at(0)).unwrap();
+    for ms in [0, 1, HOUR] {
+        assert_eq!(view.serve(&rules, at(ms), 0), None, "not even as a stale one");
+    }
+    // After the back-off and the floor, the next one is minted and published as ever.
+    let order = a.renew(MINUTE, &mut store);
+    assert_eq!((store.generation(), order.generation), (2, 2));
+    assert_eq!(store.now().current.as_ref().unwrap().sealed, b"sealed 2");
 }

@@ -63,7 +63,7 @@ impl Inner {
 
     /// The records of places, in their order. A place that a node left when it ended half-way has none.
     pub(super) async fn records(&self, places: &[Key]) -> Result<Vec<Record>, Error> {
-        let ids: Vec<TokenId> = places.iter().filter_map(|place| id_of(place)).collect();
+        let ids: Vec<TokenId> = places.iter().filter_map(id_of).collect();
         let reads = stream::iter(ids.into_iter().map(|id| self.record(id))).buffered(AT_ONCE);
         let records: Vec<Option<Record>> = reads.try_collect().await?;
         Ok(records.into_iter().flatten().collect())

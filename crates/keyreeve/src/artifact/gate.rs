@@ -199,7 +199,7 @@ impl Artifacts {
         let path = path_of(name)?;
         let known = match self.memory.find(name).filter(|kept| kept.body.is_some()) {
             Some(kept) => Some(kept),
-            None => self.from_disk(name).await,
+            None => self.read_kept(name).await,
         };
         let now = self.host.now();
         let stand_in = known.clone().filter(|kept| self.usable(kept, now).is_some());
@@ -258,7 +258,7 @@ impl Artifacts {
         (kept.body.is_some() && age_ms < self.config.stale_ms).then_some(age_ms)
     }
 
-    async fn from_disk(&self, name: &str) -> Option<Arc<Kept>> {
+    async fn read_kept(&self, name: &str) -> Option<Arc<Kept>> {
         let disk = self.disk.as_ref().filter(|disk| disk.has(name)).map(Arc::clone)?;
         let name = name.to_owned();
         let kept = tokio::task::spawn_blocking(move || disk.read(&name)).await.ok().flatten()?;
@@ -340,7 +340,9 @@ impl Artifacts {
         let mut origins = self.origins.each();
         let (name, primary) = origins.next().ok_or_else(|| away("there is no origin".into()))?;
         let first = self.put_one(primary, &path, &body, mode.clone(), content_type, deadline).await;
-        self.memory.remove(&asked.object);
+        if first.is_ok() {
+            self.forget(&asked.object);
+        }
         let is_unchanged = match first {
             Ok(is_new) if is_new || !asked.is_fixed => false,
             Ok(_) => match self.within(read::whole(primary.clone(), path.clone(), None, usize::MAX), deadline).await {

@@ -36,13 +36,28 @@ pub struct Objects {
     signer: Option<Arc<dyn Signer>>,
     prefix: Path,
     place: Arc<str>,
+    /// The folder, where it is one.
+    folder: Option<Arc<std::path::Path>>,
 }
 
 impl Objects {
     /// Objects in a store that is open already, such as one in memory.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, place: &str) -> Self {
-        Self { store, signer: None, prefix: Path::default(), place: place.into() }
+        Self { store, signer: None, prefix: Path::default(), place: place.into(), folder: None }
+    }
+
+    /// What a failure of the store means: that an object is not there is believed of a folder only while the folder is.
+    pub(super) async fn judged(&self, error: object_store::Error) -> object_store::Error {
+        let Some(folder) = self.folder.clone().filter(|_| matches!(error, object_store::Error::NotFound { .. })) else {
+            return error;
+        };
+        // An unmounted disk waits where waiting harms nobody.
+        let is_there = tokio::task::spawn_blocking(move || folder.is_dir()).await;
+        if is_there.unwrap_or_default() {
+            return error;
+        }
+        object_store::Error::Generic { store: "folder", source: "the folder itself is not there".into() }
     }
 
     /// Where they are, as people call it: `s3://artifacts`.
@@ -96,7 +111,11 @@ pub fn open(config: &ObjectsConfig, fetch: &Fetch, secrets: &dyn Secrets) -> Res
     };
     let prefix = Path::from(config.prefix.as_str());
     let store = if config.prefix.is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix.clone())) };
-    Ok(Objects { store, signer, prefix, place: place(config).into() })
+    let folder = match &config.place {
+        ObjectsPlace::Folder(path) => Some(Arc::from(path.as_path())),
+        _ => None,
+    };
+    Ok(Objects { store, signer, prefix, place: place(config).into(), folder })
 }
 
 fn place(config: &ObjectsConfig) -> String {

@@ -69,8 +69,9 @@ pub(super) async fn whole(
 ) -> Result<Read, object_store::Error> {
     let options = GetOptions { if_none_match: known, ..GetOptions::default() };
     let found = match objects.store.get_opts(&name, options).await {
+        Ok(found) => found,
         Err(object_store::Error::NotModified { .. }) => return Ok(Read::Same),
-        found => found?,
+        Err(error) => return Err(objects.judged(error).await),
     };
     let about = about(&found);
     let Ok(size) = usize::try_from(about.size) else { return Ok(Read::Large(about)) };
@@ -101,7 +102,10 @@ pub(super) async fn stream(
     is_head: bool,
 ) -> Result<Stream, object_store::Error> {
     let options = GetOptions { range, head: is_head, ..GetOptions::default() };
-    let found = objects.store.get_opts(&name, options).await?;
+    let found = match objects.store.get_opts(&name, options).await {
+        Ok(found) => found,
+        Err(error) => return Err(objects.judged(error).await),
+    };
     Ok(Stream { about: about(&found), range: found.range.clone(), body: pieces(found) })
 }
 

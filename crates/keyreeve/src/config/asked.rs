@@ -518,7 +518,7 @@ impl SourceConfig {
         }
     }
 
-    const fn token_config(&self) -> Option<&TokenConfig> {
+    pub(super) const fn token_config(&self) -> Option<&TokenConfig> {
         match self {
             Self::Oauth2Client(token) | Self::AzureFederated(token) => Some(token),
             Self::Oauth2Refresh(refresh) => Some(&refresh.token),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keyreeve_core::id::CredentialName;
+use keyreeve_core::time::Span;
 
 use super::asked::{AssertionConfig, SignedAssertion};
 use super::plan;
@@ -155,6 +156,9 @@ fn one(sheet: &mut Sheet, named: &Named, store: Option<&StoreUrl>) -> Option<Cre
     };
     let spends = matches!(&source, Some(SourceConfig::Oauth2Refresh(refresh)) if refresh.rotates);
     let plan = plan::read(&mut scope, flavour, Repeated { nature, spends }, store);
+    if let (Some(source), Some(Plan::Fleet(rules))) = (&source, &plan) {
+        check_default_life(&mut scope, source, rules.life_ms);
+    }
     let keep = scope.keep("keep");
     let wait_ms = scope.number("wait");
     if wait_ms > WAIT_MS_USUAL {
@@ -165,4 +169,14 @@ fn one(sheet: &mut Sheet, named: &Named, store: Option<&StoreUrl>) -> Option<Cre
         );
     }
     Some(CredentialConfig { source: source?, plan: plan?, keep, wait_ms, via })
+}
+
+/// What is assumed where an answer does not say is no longer than what is believed where it does.
+fn check_default_life(scope: &mut Scope<'_>, source: &SourceConfig, life_ms: u64) {
+    let assumed_ms = source.token_config().and_then(|token| token.default_life_ms).unwrap_or(0);
+    let life = scope.path("life");
+    if assumed_ms > life_ms && !scope.sheet.is_broken_in(&life) {
+        let must = format!("must not be longer than `life.max`: {} is more than {}", Span(assumed_ms), Span(life_ms));
+        scope.inner("params").fault("default_life", &Fault::new(must, "shorten it, or lengthen `life.max`"));
+    }
 }

@@ -152,6 +152,9 @@ pub(super) fn all(
                 gates.inject.insert(named.key, gate);
             }
         } else if let Some(gate) = artifact::one(&mut scope, &gates.taken, objects, families) {
+            if gate.cache.is_some() && gates.artifact.values().any(|other| other.cache == gate.cache) {
+                scope.fault("cache", &Fault::new("is that of another gate", "give it a folder of its own"));
+            }
             gates.taken.push(gate.bind.clone());
             gates.artifact.insert(named.key, gate);
         }

@@ -175,9 +175,16 @@ fn life_ms(life: &mut Scope<'_>, flavour: Flavour) -> u64 {
             why,
         );
     }
-    if flavour == Flavour::AwsWebIdentity && life_ms < 15 * MINUTE {
-        let must = format!("must be at least 15m for `aws-web-identity`, not {}", Span(life_ms));
-        life.fault("max", &Fault::new(must, "STS refuses shorter sessions: `1h` is usual"));
+    let (least, why) = match flavour {
+        Flavour::AwsWebIdentity => (15 * MINUTE, "STS refuses shorter sessions: `1h` is usual"),
+        Flavour::GithubInstallation | Flavour::GoogleServiceAccount => {
+            (60 * MINUTE, "its tokens live an hour, and one that lives longer than `max` is not taken: `1h`")
+        }
+        _ => (0, ""),
+    };
+    if life_ms < least {
+        let must = format!("must be at least {} for `{}`, not {}", Span(least), flavour.name(), Span(life_ms));
+        life.fault("max", &Fault::new(must, why));
     }
     let is_signed = matches!(flavour, Flavour::Jwt | Flavour::AppStoreConnect | Flavour::GithubApp);
     if is_signed && !life_ms.is_multiple_of(SECOND) {

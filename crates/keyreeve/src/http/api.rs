@@ -11,8 +11,8 @@ use keyreeve_core::time::{Mono, Timestamp};
 use tokio::sync::{Mutex, watch};
 
 use super::auth::Callers;
+use super::counts::Counts;
 use super::forward::Forward;
-use super::route::Counts;
 use crate::access::Tokens;
 use crate::config::{CallerConfig, Limits};
 use crate::inbound::{Inbound, Issuing};

@@ -20,7 +20,8 @@ use serde_json::Value;
 
 use super::input;
 use super::problem::{Answer, Problem, STORE_UNAVAILABLE};
-use super::route::{Endpoint, Later};
+use super::route::Later;
+use super::routes::Endpoint;
 
 /// How many nodes are asked at the same time for one list: Workers allow six connections of a request.
 const ASKED_AT_ONCE: usize = 6;

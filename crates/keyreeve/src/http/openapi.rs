@@ -10,7 +10,7 @@ use keyreeve_core::lifecycle::Why;
 use serde_json::{Map, Value, json};
 
 use super::problem::PROBLEMS;
-use super::route::{Access, Endpoint, ROUTES, Route};
+use super::routes::{Access, Endpoint, ROUTES, Route};
 
 /// The OpenAPI 3.1 document of this version. The repository's `openapi.json` is this, and a test says when it is not.
 #[must_use]

@@ -1,9 +1,9 @@
-//! The routes, who may use them, and the way of a request through them.
+//! The way of a request through the [routes](super::routes).
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::HttpBody as _;
@@ -12,228 +12,23 @@ use futures::future::Either;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts as Head;
 use http::{HeaderValue, Method};
-use keyreeve_core::policy::PATH_BYTES_MAX;
-use metrics::Counter;
 
 use super::api::{Answering, Api, RequestId};
 use super::auth::{Caller, Peer, action_name};
 use super::hand_out;
-use super::hand_out::{Asked, Metadata};
+use super::hand_out::Metadata;
 use super::inject::{self, Inject};
 use super::input;
-use super::problem::{Answer, FORBIDDEN, HEADERS, METHOD, NOT_FOUND, Problem, URI_TOO_LONG};
+use super::problem::{Answer, FORBIDDEN, METHOD, NOT_FOUND, Problem};
+use super::routes::{ARTIFACTS, Access, Endpoint, GATES, ROUTES, Route, TOKENS};
+use super::sizes::check_sizes;
 use super::{change, credentials, events, forward, gate, health, issuer, oauth2, revocations, token, tokens, verify};
 use crate::config::MetadataKind;
 use crate::config::{Action, Surface};
 use crate::inbound::Issuing;
 
-/// The longest path with its query, in bytes.
-pub(super) const URI_BYTES_MAX: usize = 2048;
-/// The most header lines of a request.
-pub(super) const HEADERS_MAX: usize = 64;
-/// The most bytes of all header names and values of a request.
-pub(super) const HEADER_BYTES_MAX: usize = 16 * 1024;
-
-/// The same for what a proxy asks about, which brings all that its client sent: no more than a connection takes.
-const GATE_URI_BYTES_MAX: usize = PATH_BYTES_MAX + 256;
-const GATE_HEADERS_MAX: usize = 100;
-const GATE_HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Whether this is a process of its own, with addresses that programs beside it can ask.
 const IS_NATIVE: bool = !cfg!(target_arch = "wasm32");
-/// What gates of artifacts are counted and logged under.
-#[cfg(feature = "objects")]
-pub(super) const ARTIFACT_PATH: &str = "/{artifact}";
-/// Where access tokens are.
-const TOKENS: &str = "/v1/tokens";
-/// Where artifacts are published.
-const ARTIFACTS: &str = "/v1/artifacts/";
-/// Where gates are.
-const GATES: &str = "/auth/";
-
-/// Who may use a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody.
-    Anybody,
-    /// Anybody, who is told a word; callers are told more.
-    AnybodyForAWord,
-    /// Whoever has a token that is accepted, for what the rules allow.
-    Tokens,
-    /// Callers who may do this.
-    Callers(Action),
-    /// Whoever can connect to a listener of its own, from this machine, and asks as the cloud's clients do.
-    Local,
-    /// Clients of the issuer, who prove themselves in the body or the headers as RFC 6749 has it.
-    Clients,
-}
-
-/// What a route does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    List,
-    Show,
-    Token,
-    History,
-    Report,
-    Renew,
-    Resolve,
-    Events,
-    Live,
-    Ready,
-    Metrics,
-    Issuers,
-    Issuer,
-    Rotate,
-    Retire,
-    Jwks,
-    Discovery,
-    IssueToken,
-    Introspect,
-    Revoke,
-    Verify,
-    Gate,
-    Aws,
-    Metadata(Asked),
-    Inject,
-    Artifact,
-    ReadArtifact,
-    PublishArtifact,
-    AccessToken(tokens::Asked),
-    RevokeAny,
-    Receipts,
-}
-
-/// One method of one path.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// `GET` also stands for `HEAD`; at a gate it stands for every method.
-    pub method: Method,
-    /// The path; `{name}` is `name`, `tenant%2Fname` or `tenant/name`. Where the two segments of a tenant's name could be
-    /// a name and an action, they are: a tenant's credential named `token` is written with `%2F`.
-    pub path: &'static str,
-    /// The surface it belongs to; none is on every listener.
-    pub surface: Option<Surface>,
-    /// Who may use it.
-    pub access: Access,
-    pub(super) endpoint: Endpoint,
-}
-
-const fn api(method: Method, path: &'static str, action: Action, endpoint: Endpoint) -> Route {
-    Route { method, path, surface: Some(Surface::Api), access: Access::Callers(action), endpoint }
-}
-
-const fn opaque(method: Method, path: &'static str, action: Action, asked: tokens::Asked) -> Route {
-    api(method, path, action, Endpoint::AccessToken(asked))
-}
-
-const fn open(path: &'static str, endpoint: Endpoint) -> Route {
-    Route { method: Method::GET, path, surface: Some(Surface::Oauth2), access: Access::Anybody, endpoint }
-}
-
-const fn client(path: &'static str, endpoint: Endpoint) -> Route {
-    Route { method: Method::POST, path, surface: Some(Surface::Oauth2), access: Access::Clients, endpoint }
-}
-
-const fn local(method: Method, path: &'static str, surface: Surface, asked: Asked) -> Route {
-    Route { method, path, surface: Some(surface), access: Access::Local, endpoint: Endpoint::Metadata(asked) }
-}
-
-/// Every route.
-pub static ROUTES: &[Route] = &[
-    api(Method::GET, "/v1/credentials", Action::List, Endpoint::List),
-    api(Method::GET, "/v1/credentials/{name}", Action::List, Endpoint::Show),
-    api(Method::GET, "/v1/credentials/{name}/token", Action::Token, Endpoint::Token),
-    api(Method::GET, "/v1/credentials/{name}/aws", Action::Token, Endpoint::Aws),
-    api(Method::GET, "/v1/credentials/{name}/history", Action::History, Endpoint::History),
-    api(Method::POST, "/v1/credentials/{name}/report", Action::Report, Endpoint::Report),
-    api(Method::POST, "/v1/credentials/{name}/renew", Action::Renew, Endpoint::Renew),
-    api(Method::POST, "/v1/credentials/{name}/resolve", Action::Resolve, Endpoint::Resolve),
-    api(Method::GET, "/v1/events", Action::Events, Endpoint::Events),
-    api(Method::GET, "/v1/issuers", Action::Keys, Endpoint::Issuers),
-    api(Method::GET, "/v1/issuers/{name}", Action::Keys, Endpoint::Issuer),
-    api(Method::POST, "/v1/issuers/{name}/rotate", Action::Rotate, Endpoint::Rotate),
-    api(Method::POST, "/v1/issuers/{name}/retire", Action::Retire, Endpoint::Retire),
-    opaque(Method::POST, "/v1/tokens", Action::Grant, tokens::Asked::Create),
-    opaque(Method::GET, "/v1/tokens", Action::Tokens, tokens::Asked::List),
-    opaque(Method::POST, "/v1/tokens/drop-target", Action::Grant, tokens::Asked::DropTarget),
-    opaque(Method::POST, "/v1/tokens/verify", Action::Tokens, tokens::Asked::Verify),
-    opaque(Method::GET, "/v1/tokens/{name}", Action::Tokens, tokens::Asked::Show),
-    opaque(Method::POST, "/v1/tokens/{name}/roll", Action::Grant, tokens::Asked::Roll),
-    opaque(Method::POST, "/v1/tokens/{name}/duplicate", Action::Grant, tokens::Asked::Duplicate),
-    opaque(Method::POST, "/v1/tokens/{name}/revoke", Action::Grant, tokens::Asked::Revoke),
-    open("/.well-known/jwks.json", Endpoint::Jwks),
-    open("/.well-known/openid-configuration", Endpoint::Discovery),
-    open("/.well-known/oauth-authorization-server", Endpoint::Discovery),
-    client("/oauth2/token", Endpoint::IssueToken),
-    client("/oauth2/introspect", Endpoint::Introspect),
-    client("/oauth2/revoke", Endpoint::Revoke),
-    open("/issuer/{name}/.well-known/jwks.json", Endpoint::Jwks),
-    open("/issuer/{name}/.well-known/openid-configuration", Endpoint::Discovery),
-    open("/.well-known/oauth-authorization-server/issuer/{name}", Endpoint::Discovery),
-    client("/issuer/{name}/oauth2/token", Endpoint::IssueToken),
-    client("/issuer/{name}/oauth2/introspect", Endpoint::Introspect),
-    client("/issuer/{name}/oauth2/revoke", Endpoint::Revoke),
-    api(Method::POST, "/v1/verify", Action::Verify, Endpoint::Verify),
-    api(Method::POST, "/v1/revocations", Action::Revoke, Endpoint::RevokeAny),
-    api(Method::GET, "/v1/revocations/{id}", Action::Revoke, Endpoint::Receipts),
-    Route {
-        method: Method::GET,
-        path: "/auth/{gate}",
-        surface: Some(Surface::Gate),
-        access: Access::Tokens,
-        endpoint: Endpoint::Gate,
-    },
-    api(Method::GET, "/v1/artifacts/{artifact}", Action::Artifacts, Endpoint::ReadArtifact),
-    api(Method::PUT, "/v1/artifacts/{artifact}", Action::Publish, Endpoint::PublishArtifact),
-    Route { method: Method::GET, path: "/livez", surface: None, access: Access::Anybody, endpoint: Endpoint::Live },
-    Route {
-        method: Method::GET,
-        path: "/readyz",
-        surface: None,
-        access: Access::AnybodyForAWord,
-        endpoint: Endpoint::Ready,
-    },
-    Route {
-        method: Method::GET,
-        path: "/metrics",
-        surface: Some(Surface::Metrics),
-        access: Access::Callers(Action::Metrics),
-        endpoint: Endpoint::Metrics,
-    },
-    local(Method::PUT, "/latest/api/token", Surface::Imds, Asked::ImdsSession),
-    local(Method::GET, "/latest/meta-data/iam/security-credentials/", Surface::Imds, Asked::ImdsRoles),
-    local(Method::GET, "/latest/meta-data/iam/security-credentials/{name}", Surface::Imds, Asked::ImdsKeys),
-    local(Method::GET, "/", Surface::Gce, Asked::GceRoot),
-    local(Method::GET, "/computeMetadata/v1/instance", Surface::Gce, Asked::GceInstance),
-    local(Method::GET, "/computeMetadata/v1/project/project-id", Surface::Gce, Asked::GceProject),
-    local(Method::GET, "/computeMetadata/v1/universe/universe-domain", Surface::Gce, Asked::GceUniverse),
-    local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/", Surface::Gce, Asked::GceAccount),
-    local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/email", Surface::Gce, Asked::GceEmail),
-    local(Method::GET, "/computeMetadata/v1/instance/service-accounts/{name}/token", Surface::Gce, Asked::GceToken),
-    local(
-        Method::GET,
-        "/computeMetadata/v1/instance/service-accounts/{name}/identity",
-        Surface::Gce,
-        Asked::GceIdentity,
-    ),
-    local(Method::GET, "/metadata/identity/oauth2/token", Surface::Azure, Asked::AzureToken),
-    local(Method::GET, "/msi/token", Surface::Azure, Asked::AzureAppToken),
-    Route {
-        method: Method::GET,
-        path: "/{upstream}",
-        surface: Some(Surface::Inject),
-        access: Access::Local,
-        endpoint: Endpoint::Inject,
-    },
-    Route {
-        method: Method::GET,
-        path: "/{artifact}",
-        surface: Some(Surface::Artifact),
-        access: Access::Tokens,
-        endpoint: Endpoint::Artifact,
-    },
-];
-
 /// What one listener serves. Cheap to clone.
 #[derive(Clone)]
 pub struct Site {
@@ -602,28 +397,6 @@ fn identify<'a>(live: &'a Answering, head: &Head, endpoint: Endpoint) -> Result<
     })
 }
 
-pub(super) fn check_sizes(head: &Head, is_gate: bool) -> Result<(), Problem> {
-    let (uri_max, headers_max, header_bytes_max) = match is_gate {
-        true => (GATE_URI_BYTES_MAX, GATE_HEADERS_MAX, GATE_HEADER_BYTES_MAX),
-        false => (URI_BYTES_MAX, HEADERS_MAX, HEADER_BYTES_MAX),
-    };
-    let uri_bytes = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    if uri_bytes > uri_max {
-        let text = format!("path and query have {uri_bytes} bytes, the limit is {uri_max}");
-        return Err(Problem::new(URI_TOO_LONG, text));
-    }
-    let headers = &head.headers;
-    let header_bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers.len() > headers_max || header_bytes > header_bytes_max {
-        let text = format!(
-            "{} headers with {header_bytes} bytes are more than {headers_max} or than {header_bytes_max} bytes",
-            headers.len()
-        );
-        return Err(Problem::new(HEADERS, text));
-    }
-    Ok(())
-}
-
 fn no_route(rows: &[Row], head: &Head) -> Problem {
     if rows.is_empty() {
         let text = "there is nothing at this path\nhint: the API is under `/v1`; `openapi.json` lists its paths";
@@ -813,35 +586,4 @@ pub(super) fn finish(api: &Api, id: RequestId, row: usize, mut answer: Answer) -
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     api.counts.count(row, answer.status().as_u16());
     answer
-}
-
-/// The statuses that are counted apart.
-const STATUSES: [u16; 24] = [
-    200, 201, 202, 206, 301, 302, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 416, 422, 429, 431, 500, 501,
-    503,
-];
-
-/// `keyreeve_http_requests_total` by route and status: looked up in the recorder once, then a single addition.
-pub(super) struct Counts {
-    rows: Vec<[OnceLock<Counter>; STATUSES.len()]>,
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        // The last row counts what no route takes.
-        Self { rows: (0..=ROUTES.len()).map(|_| Default::default()).collect() }
-    }
-}
-
-impl Counts {
-    fn count(&self, row: usize, status: u16) {
-        let column = STATUSES.iter().position(|known| *known == status);
-        let Some(counter) = column.and_then(|column| self.rows.get(row)?.get(column)) else { return };
-        let counter = counter.get_or_init(|| {
-            let (method, path) = ROUTES.get(row).map_or(("-", "-"), |route| (route.method.as_str(), route.path));
-            let method = method.to_owned();
-            metrics::counter!("keyreeve_http_requests_total", "method" => method, "route" => path, "status" => status.to_string())
-        });
-        counter.increment(1);
-    }
 }

@@ -278,9 +278,10 @@ impl Inbound {
     ///
     /// # Errors
     /// [`Stale`] where nobody can tell.
-    pub fn is_revoked(&self, token: &str, verified: &Verified<Claims>, now: Moment) -> Result<bool, Stale> {
+    pub fn is_revoked(&self, token: &str, verified: &Verified<Claims>) -> Result<bool, Stale> {
         let Some(revocations) = self.revocations() else { return Ok(false) };
-        revocations.fresh(now)?;
+        // Not when the request came: keys may have been waited for since.
+        revocations.fresh(revocations.now())?;
         Ok(revocations.is_revoked(&credentials(token, verified)).is_some())
     }
 
@@ -338,7 +339,7 @@ impl Inbound {
         claims.check_possession(None).and_then(|()| claims.check_certificate(None))?;
         let one = self.trusted.get(index).ok_or(Refusal::UnknownKey { kid: None })?;
         let is_taken_back = one.revoked.as_ref().is_some_and(|is| is(claims));
-        if is_taken_back || self.is_revoked(token, &verified, now)? {
+        if is_taken_back || self.is_revoked(token, &verified)? {
             return Err(Refusal::Revoked.into());
         }
         Ok(self.keep(token, (index, epoch, followed), one, verified, now.latest()))

@@ -149,6 +149,8 @@ pub(super) struct Cell {
     pub(super) plan: Arc<Plan>,
     keep: Keep,
     pub(super) snapshot: ArcSwapOption<Snapshot>,
+    /// The highest generation that was handed out before the last reload.
+    counted: u64,
     /// Monotonic milliseconds of the last use; [`IDLE`] where renewal has stopped for want of demand.
     used_at: AtomicU64,
     /// Only a follower has them.
@@ -167,6 +169,14 @@ pub(super) struct Marks {
     pub(super) fetching_until: AtomicU64,
 }
 
+/// A cell before a reload.
+#[derive(Clone, Copy)]
+pub(super) struct Earlier<'a> {
+    pub(super) cell: &'a Cell,
+    pub(super) is_same_store: bool,
+    pub(super) now: Moment,
+}
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) renewer: Renewer,
@@ -179,6 +189,8 @@ pub(super) struct State {
     error: Option<Box<(Error, Mono)>>,
     pub(super) why: Option<Why>,
     pub(super) status: Option<Status>,
+    /// What there was to hand out when a pass last ended, and the newest generation.
+    pub(super) told: Option<(Option<u64>, u64)>,
 }
 
 /// Who is told what of a pass.
@@ -193,18 +205,22 @@ struct Told {
 }
 
 impl Cell {
-    pub(super) fn new(credential: &Credential, is_following: bool, previous: Option<&Self>) -> Self {
-        // Generations are counted per record, and slots by their length: those of another one say nothing here.
-        let previous = previous.filter(|previous| {
-            previous.source.identity() == credential.source.identity() && counts_alike(&previous.plan, &credential.plan)
+    pub(super) fn new(credential: &Credential, is_following: bool, earlier: Option<Earlier<'_>>) -> Self {
+        // Slots are counted by their length: those of another one say nothing here.
+        let earlier = earlier.filter(|earlier| counts_alike(&earlier.cell.plan, &credential.plan));
+        let is_fleets = matches!(credential.plan.as_ref(), Plan::Fleet(_));
+        let counted = earlier.filter(|_| is_fleets).map_or(0, |earlier| earlier.cell.counted());
+        let same = earlier.filter(|earlier| earlier.cell.source.identity() == credential.source.identity());
+        let snapshot = same.and_then(|Earlier { cell, is_same_store, now }| {
+            if is_same_store || !is_fleets { cell.snapshot.load_full() } else { cell.uncounted(&credential.plan, now) }
         });
-        let snapshot = previous.and_then(|previous| previous.snapshot.load_full());
         Self {
             name: credential.name.clone(),
             source: Arc::clone(&credential.source),
             plan: Arc::clone(&credential.plan),
             keep: credential.keep,
             snapshot: ArcSwapOption::new(snapshot),
+            counted,
             used_at: AtomicU64::new(IDLE),
             marks: is_following.then(Box::default),
             state: Mutex::default(),
@@ -281,6 +297,28 @@ impl Cell {
             let switched = Snapshot::new(&self.plan, view, snapshot.next.clone(), None);
             self.snapshot.store(Some(Arc::new(switched)));
         }
+    }
+
+    /// What is handed out at `now`, under the number 0.
+    fn uncounted(&self, plan: &Plan, now: Moment) -> Option<Arc<Snapshot>> {
+        let served = self.serve(now, 0).filter(|served| !served.is_stale)?;
+        let snapshot = served.snapshot.as_ref()?;
+        let held = if served.is_next { snapshot.view.next } else { snapshot.view.current };
+        let view = View { current: Some(held?.uncounted()), next: None };
+        let issued = Issued {
+            generation: 0,
+            material: served.material.clone(),
+            issued_at: served.issued_at,
+            expires_at: served.expires_at,
+            refresh_at: served.refresh_at,
+            rendered: OnceLock::new(),
+        };
+        Some(Arc::new(Snapshot::new(plan, view, Some(Arc::new(issued)), None)))
+    }
+
+    /// The highest generation that this node has handed out.
+    pub(super) fn counted(&self) -> u64 {
+        self.counted.max(self.newest_generation())
     }
 
     /// How far clocks may be apart, in milliseconds.

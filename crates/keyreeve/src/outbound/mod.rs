@@ -80,6 +80,17 @@ pub struct Parts {
     pub tick_ms: u64,
 }
 
+/// The driver that a new one takes over from.
+#[derive(Clone, Copy)]
+pub struct Previous<'a> {
+    /// The driver.
+    pub outbound: &'a Outbound,
+    /// Whether its register is the new one's. Another one counts its generations by itself: what is valid is served on as
+    /// generation 0 until there is something in the new one, and what this node mints there has a higher number than
+    /// anything it has handed out.
+    pub is_same_store: bool,
+}
+
 /// Who renews, and who says when to look.
 #[derive(Clone)]
 pub enum Drive {
@@ -132,16 +143,21 @@ impl Outbound {
     ///
     /// Credentials that `previous` holds already are taken over, so that a reload serves on without a gap.
     #[must_use]
-    pub fn start(parts: Parts, credentials: Vec<Credential>, previous: Option<&Self>) -> Self {
+    pub fn start(parts: Parts, credentials: Vec<Credential>, previous: Option<Previous<'_>>) -> Self {
         let mut boot = [0; 8];
         parts.host.fill(&mut boot);
         let me = Holder { node: parts.node, boot: u64::from_be_bytes(boot) };
         let is_following = matches!(parts.drive, Drive::Follow(_));
-        let known = |name: &CredentialName| previous.and_then(|previous| previous.inner.cells.get(name));
+        let now = parts.host.now();
+        let known = |name: &CredentialName| {
+            let Previous { outbound, is_same_store } = previous?;
+            let cell = outbound.inner.cells.get(name)?;
+            Some(cell::Earlier { cell, is_same_store, now })
+        };
         let cells = credentials
             .into_iter()
             .map(|credential| {
-                let cell = Cell::new(&credential, is_following, known(&credential.name).map(Arc::as_ref));
+                let cell = Cell::new(&credential, is_following, known(&credential.name));
                 (credential.name, Arc::new(cell))
             })
             .collect();

@@ -8,11 +8,12 @@ use futures::FutureExt as _;
 use futures::future::{Either, select};
 use keyreeve_core::crypto::Crypto;
 use keyreeve_core::id::{CredentialName, WriteId};
-use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Step, Why};
+use keyreeve_core::lifecycle::{Context, Event, Fault, Minted, Order, Phase, Step, Why};
 use keyreeve_core::operator::status;
-use keyreeve_core::record::{FaultClass, Record};
+use keyreeve_core::record::{Credential as Published, FaultClass, Record};
 use keyreeve_core::rules::{OnDoubt, Rules};
-use keyreeve_core::seal::{KeyRing, SealContext};
+use keyreeve_core::seal::{KeyRing, SealContext, SealError};
+use keyreeve_core::secret::Secret;
 use keyreeve_core::time::{Moment, Mono, Span};
 
 use super::cell::{Cell, Issued, Snapshot};
@@ -21,7 +22,7 @@ use crate::config::Plan;
 use crate::error::{Error, ErrorKind};
 use crate::hex;
 use crate::port::{Entry, Key, Register, StoreError, Swap, fresh_write_id};
-use crate::source::{Identity, Kept, Material, MintError, Minting};
+use crate::source::{Before, Identity, Kept, Material, MintError, Minting};
 
 /// After this many unanswered calls a pass ends, and the next one begins a little later.
 const FAULTS_MAX: u32 = 3;
@@ -121,7 +122,10 @@ impl Pass<'_> {
                     event = self.read(&mut learnt).await;
                 }
                 Step::Read => event = self.read(&mut learnt).await,
-                Step::Swap { expected, record } => event = self.swap(expected, &record, &mut learnt).await,
+                Step::Swap { expected, record } => {
+                    let record = self.announced(record);
+                    event = self.swap(expected, &record, &mut learnt).await;
+                }
                 Step::Mint(order) => event = self.mint(&order, learnt.record.as_deref()).await,
                 Step::Rest { for_ms, why } => {
                     if self.rest(for_ms, why, &mut learnt) {
@@ -138,8 +142,10 @@ impl Pass<'_> {
         let now = self.inner.host.now();
         let ctx = Context { rules: self.rules, me: &self.inner.me, now, fresh };
         let is_late = matches!(&event, Event::Read(Some(record)) if self.is_late(record, now));
+        let counted = self.cell.counted();
         let mut state = self.cell.lock();
         state.renewer.heed_own_clocks(is_late);
+        state.renewer.heed_count(counted);
         state.renewer.step(ctx, event)
     }
 
@@ -157,8 +163,9 @@ impl Pass<'_> {
         if let Some(error) = &error {
             tracing::debug!(credential = %self.cell.name, kind = error.kind.as_str(), "{}", error.message);
         }
-        let is_news = why != Why::Held || error.is_some() || self.cell.serve(now, 0).is_some();
+        let has = (self.cell.serve(now, 0).map(|served| served.generation), self.cell.newest_generation());
         let mut state = self.cell.lock();
+        let is_news = why != Why::Held || error.is_some() || state.told != Some(has);
         if std::mem::take(&mut state.is_asked_again) {
             return false;
         }
@@ -172,6 +179,7 @@ impl Pass<'_> {
         state.why = Some(why);
         state.status = Some(status(self.rules, learnt.record.as_deref(), now));
         state.wake_at = Some(wake_at);
+        state.told = Some(has);
         state.finish(now.mono, error, is_news);
         drop(state);
         if !self.inner.timer.is_stopped() {
@@ -189,9 +197,14 @@ impl Pass<'_> {
         let record = learnt.record.as_deref();
         let failure = record.and_then(|record| record.failure.as_ref());
         let said = failure.map_or("no reason was recorded", |failure| failure.message.as_str());
-        // Where an operator has to say, that is so from the moment of the doubt on.
-        let is_for_operator = why == Why::InDoubt && self.rules.on_doubt == OnDoubt::Reauthorize;
-        match if is_for_operator { Why::NeedsOperator } else { why } {
+        let has_intent = record.is_some_and(|record| record.intent.is_some());
+        // Where an operator has to say, that is so from the moment of the doubt on; and a doubt is more than a failure.
+        let why = match why {
+            Why::InDoubt if self.rules.on_doubt == OnDoubt::Reauthorize => Why::NeedsOperator,
+            Why::BackOff if has_intent => Why::InDoubt,
+            why => why,
+        };
+        match why {
             Why::Fresh | Why::Held => None,
             Why::BackOff => {
                 let kind = failure.map_or(ErrorKind::UpstreamFailed, |failure| ErrorKind::of_fault(failure.class));
@@ -334,23 +347,59 @@ impl Pass<'_> {
             });
         }
         let result = match self.kept(record) {
-            Ok(before) => self.ask_source(order, before.as_ref()).await.map(|(minting, kept)| {
-                let is_moved = kept != before;
-                (minting, kept, is_moved)
-            }),
+            Ok(left) => {
+                let before = Before { kept: left.as_ref(), ..before(record) };
+                self.ask_source(order, before).await.and_then(|(minting, kept)| {
+                    let accepted = self.accept(order, minting, kept.as_ref());
+                    accepted
+                        .map_err(|error| MintError { left: kept.filter(|kept| left.as_ref() != Some(kept)), ..error })
+                })
+            }
             Err(error) => Err(error),
         };
-        match result.and_then(|(minting, kept, is_moved)| self.accept(order, minting, kept.as_ref(), is_moved)) {
+        match result {
             Ok(minted) => Event::Minted(minted),
-            Err(error) => {
-                let fault = Fault { class: error.class, retry_after_ms: error.retry_after_ms, message: error.message };
-                match (error.may_have_minted, error.is_spent) {
-                    (false, _) => Event::MintFailed(fault),
-                    (true, false) => Event::MintUnknown(fault),
-                    (true, true) => Event::MintSpent(fault),
-                }
-            }
+            Err(error) => self.failed(order, record, error),
         }
+    }
+
+    /// What the protocol hears of a mint that brought nothing to hand out.
+    fn failed(&self, order: &Order, record: Option<&Record>, error: MintError) -> Event {
+        let fault = Fault { class: error.class, retry_after_ms: error.retry_after_ms, message: error.message };
+        let left = error.left.map(|left| self.seal_left(order, record, &left));
+        match (left, error.may_have_minted, error.is_spent) {
+            (Some(Ok(sealed)), _, _) => Event::MintLeft(fault, sealed),
+            (Some(Err(cause)), _, _) => {
+                let message = format!("{}; but it cannot be kept: {cause}", fault.message);
+                Event::MintUnknown(Fault { message, ..fault })
+            }
+            (None, false, _) => Event::MintFailed(fault),
+            (None, true, false) => Event::MintUnknown(fault),
+            (None, true, true) => Event::MintSpent(fault),
+        }
+    }
+
+    /// Seals what is left for the next mint with the newest published credential, or alone where there is none.
+    fn seal_left(&self, order: &Order, record: Option<&Record>, left: &Kept) -> Result<Vec<u8>, String> {
+        let (material, generation) = match record.and_then(Record::newest) {
+            Some(newest) => (Material::from_bytes(self.open(newest)?.expose())?, newest.generation),
+            None => (Material::nothing(), order.generation),
+        };
+        self.seal(generation, &material, Some(left)).map_err(|error| error.to_string())
+    }
+
+    fn open(&self, published: &Published) -> Result<Secret<Vec<u8>>, String> {
+        let context = SealContext { name: &self.cell.name, generation: published.generation };
+        let opened = self.keys.load().open(self.inner.crypto.as_ref(), context, &published.sealed);
+        opened.map_err(|error| error.to_string())
+    }
+
+    fn seal(&self, generation: u64, material: &Material, kept: Option<&Kept>) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; 24];
+        self.inner.host.fill(&mut nonce);
+        let context = SealContext { name: &self.cell.name, generation };
+        let plain = material.to_bytes_with(kept);
+        self.keys.load().seal(self.inner.crypto.as_ref(), &nonce, context, plain.expose())
     }
 
     /// What the newest published generation has left for this mint.
@@ -361,15 +410,25 @@ impl Pass<'_> {
         let newest = record.and_then(Record::newest).filter(|_| self.cell.source.is_chained());
         let Some(newest) = newest else { return Ok(None) };
         let refuse = |text: String| MintError::nothing_minted(FaultClass::Misconfigured, text);
-        let context = SealContext { name: &self.cell.name, generation: newest.generation };
-        let opened = self.keys.load().open(self.inner.crypto.as_ref(), context, &newest.sealed);
-        Kept::from_bytes(opened.map_err(|error| refuse(error.to_string()))?.expose()).map_err(refuse)
+        Kept::from_bytes(self.open(newest).map_err(refuse)?.expose()).map_err(refuse)
     }
 
-    async fn ask_source(&self, order: &Order, kept: Option<&Kept>) -> Result<(Minting, Option<Kept>), MintError> {
+    /// The record to swap in place of `record`: one that announces a mint says what that mint uses up.
+    fn announced(&self, record: Arc<Record>) -> Arc<Record> {
+        let is_acquiring = matches!(self.cell.lock().renewer.phase(), Phase::Acquiring { .. });
+        if !is_acquiring || !self.cell.source.is_chained() {
+            return record;
+        }
+        // What cannot be opened now cannot be opened for the mint either, and that one says so.
+        let Ok(kept) = self.kept(Some(&record)) else { return record };
+        let uses = self.cell.source.uses(Before { kept: kept.as_ref(), ..before(Some(&record)) });
+        uses.and_then(|uses| self.cell.lock().renewer.announce(uses)).unwrap_or(record)
+    }
+
+    async fn ask_source(&self, order: &Order, before: Before<'_>) -> Result<(Minting, Option<Kept>), MintError> {
         let key = self.inner.idempotency_key(self.cell, order);
         // A source that panics must not leave this node believing that its mint is still under way.
-        let call = AssertUnwindSafe(self.cell.source.mint_after(order, &key, kept)).catch_unwind().map(|result| {
+        let call = AssertUnwindSafe(self.cell.source.mint_after(order, &key, before)).catch_unwind().map(|result| {
             result.unwrap_or_else(|_| Err(MintError::in_doubt(FaultClass::Transient, "the source panicked")))
         });
         match select(Box::pin(call), self.inner.host.sleep_until(order.answer_by)).await {
@@ -380,36 +439,32 @@ impl Pass<'_> {
         }
     }
 
-    /// Checks what a source brought, and seals it. What is kept for the next mint and `is_moved` has to be published,
-    /// whatever it comes with.
-    fn accept(
-        &self,
-        order: &Order,
-        minting: Minting,
-        kept: Option<&Kept>,
-        is_moved: bool,
-    ) -> Result<Minted, MintError> {
-        if !is_moved && minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
+    /// Checks what a source brought, and seals it.
+    fn accept(&self, order: &Order, minting: Minting, kept: Option<&Kept>) -> Result<Minted, MintError> {
+        if minting.expires_at <= self.inner.host.now().latest().plus(self.rules.skew_ms) {
             let text = "the upstream returned a credential that has expired already, or is about to";
             return Err(MintError::spent(FaultClass::Transient, text));
         }
         let guard = self.cell.snapshot.load();
         let newest = guard.as_ref().and_then(|snapshot| snapshot.issued(snapshot.view.newest_generation()));
-        if !is_moved && newest.is_some_and(|newest| newest.material == minting.material) {
+        if newest.is_some_and(|newest| newest.material == minting.material) {
             let text = "the upstream returned the credential that it had returned before";
             return Err(MintError::nothing_minted(FaultClass::Transient, text));
         }
-        let mut nonce = [0; 24];
-        self.inner.host.fill(&mut nonce);
-        let context = SealContext { name: &self.cell.name, generation: order.generation };
-        let plain = minting.material.to_bytes_with(kept);
         let sealed = self
-            .keys
-            .load()
-            .seal(self.inner.crypto.as_ref(), &nonce, context, plain.expose())
+            .seal(order.generation, &minting.material, kept)
             .map_err(|error| MintError::in_doubt(FaultClass::Terminal, error.to_string()))?;
         let issued_at = minting.issued_at.unwrap_or(order.issued_at);
         Ok(Minted { sealed, issued_at, expires_at: minting.expires_at })
+    }
+}
+
+/// What `record` says of a chain, but for what is sealed.
+fn before(record: Option<&Record>) -> Before<'_> {
+    Before {
+        kept: None,
+        spent: record.and_then(|record| record.spent.as_deref()),
+        announced: record.and_then(|record| record.intent.as_ref()?.uses),
     }
 }
 
@@ -423,6 +478,11 @@ impl Inner {
         let held = cell.snapshot.load();
         let view = held.as_ref().map(|snapshot| snapshot.view).unwrap_or_default();
         let Some(view) = view.adopt(record, now) else { return Ok(()) };
+        // What is valid came from another register, and this one has nothing valid yet.
+        let is_over = record.newest().is_some_and(|newest| newest.expires_at <= now.latest());
+        if is_over && held.as_ref().is_some_and(|snapshot| snapshot.view.newest_generation() == 0) {
+            return Ok(());
+        }
         let open = |generation: u64| -> Result<Option<Arc<Issued>>, Error> {
             if let Some(issued) = held.as_ref().and_then(|snapshot| snapshot.issued(generation)) {
                 return Ok(Some(Arc::clone(issued)));

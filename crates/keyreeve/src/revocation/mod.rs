@@ -35,6 +35,9 @@ pub use write::{Lifetime, Open, Receipt, Revocation};
 
 use state::State;
 
+/// The register key of the log.
+pub const LOG_KEY: &str = "rl/all";
+
 /// What a follower is made of.
 pub struct Parts {
     /// This node's name.

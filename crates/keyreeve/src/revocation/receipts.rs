@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
-use futures::future::{Either, select};
+use futures::future::select;
 use futures::stream::{self, StreamExt as _};
 use keyreeve_core::id::{NodeId, WriteId};
 use keyreeve_core::revocation::{Entry as LogEntry, Kind, Mark, Node};
@@ -117,7 +117,9 @@ impl Revocations {
             if receipts.is_complete() || now >= until {
                 return Ok(Some(receipts));
             }
-            inner.host.sleep_until(until.min(now.plus(LOOK_MS))).await;
+            // However many nodes there are, one who waits reads one record a millisecond at the most.
+            let pause_ms = LOOK_MS.max(receipts.nodes.len() as u64);
+            inner.host.sleep_until(until.min(now.plus(pause_ms))).await;
         }
     }
 }
@@ -157,9 +159,8 @@ pub(super) async fn run(weak: Weak<Inner>) {
         drop(inner);
         let stopped = Box::pin(stop.wait_for(|is| *is));
         let changed = Box::pin(applied.changed());
-        if let Either::Right((Either::Right(_), _)) | Either::Left((Err(_), _)) =
-            select(stopped, select(changed, host.sleep_until(until))).await
-        {}
+        // Whichever comes first; the loop looks what it was.
+        let _ = select(stopped, select(changed, host.sleep_until(until))).await;
     }
 }
 

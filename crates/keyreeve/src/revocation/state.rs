@@ -104,6 +104,17 @@ impl State {
         (was_there != reads.fault.is_some()).then_some(before)
     }
 
+    /// Whether the store still holds what is gone by, as a question asked at `asked` found. Then nothing else needs to be done.
+    pub(super) fn is_confirmed(&self, op: WriteId, asked: Asked) -> bool {
+        let _one_at_a_time = self.changing();
+        let held = self.held.load();
+        let is_same = held.unwritten_over.is_none() && held.log.as_ref().is_some_and(|log| log.op == op);
+        if is_same {
+            self.read_at(asked.at);
+        }
+        is_same
+    }
+
     /// Takes over what a question asked at `asked` found; `now` is later. Returns what the store has to be taught.
     pub(super) fn found(&self, found: Option<Log>, asked: Asked, fresh: WriteId, now: Moment) -> Option<Teach> {
         let _one_at_a_time = self.changing();

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keyreeve_core::lifecycle::Order;
+use keyreeve_core::record::OneUse;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{Kept, MintError, Minting, Nature, Source};
+use super::{Before, Kept, MintError, Minting, Nature, Source};
 use crate::config::{AssertionConfig, CredentialConfig, Plan, SourceConfig, TokenConfig};
 
 /// A digest of what a credential is for.
@@ -124,12 +125,16 @@ impl Source for Identified {
         self.source.is_chained()
     }
 
+    fn uses(&self, before: Before<'_>) -> Option<OneUse> {
+        self.source.uses(before)
+    }
+
     async fn mint_after(
         &self,
         order: &Order,
         idempotency_key: &str,
-        kept: Option<&Kept>,
+        before: Before<'_>,
     ) -> Result<(Minting, Option<Kept>), MintError> {
-        self.source.mint_after(order, idempotency_key, kept).await
+        self.source.mint_after(order, idempotency_key, before).await
     }
 }

@@ -93,6 +93,11 @@ impl Material {
         Self { secret: Fields::Token(Secret::new(token)), kind: Self::BEARER.into() }
     }
 
+    /// Nothing that anybody could use.
+    pub(crate) fn nothing() -> Self {
+        Self { secret: Fields::Named(BTreeMap::new()), kind: Self::FIELDS.into() }
+    }
+
     /// The request header that carries this credential, name and value; `None` unless it is a bearer token.
     #[must_use]
     pub fn header(&self) -> Option<(&'static str, Secret<String>)> {

@@ -41,7 +41,7 @@ pub use material::{AwsKeys, Fields, Kept, Material};
 
 use async_trait::async_trait;
 use keyreeve_core::lifecycle::Order;
-use keyreeve_core::record::FaultClass;
+use keyreeve_core::record::{FaultClass, OneUse};
 use keyreeve_core::time::Timestamp;
 
 /// What a repeated call with the same order brings.
@@ -66,6 +66,18 @@ pub struct Minting {
     pub expires_at: Timestamp,
 }
 
+/// What a chained mint goes on from.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Before<'a> {
+    /// What the mint of the newest published generation has left.
+    pub kept: Option<&'a Kept>,
+    /// Where an operator has said since that a mint in doubt used up what it used: `kept` counts no more as something to
+    /// use, and neither do these.
+    pub spent: Option<&'a [OneUse]>,
+    /// What the intent of this mint says that it uses up.
+    pub announced: Option<OneUse>,
+}
+
 /// A mint that brought nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MintError {
@@ -79,13 +91,15 @@ pub struct MintError {
     pub retry_after_ms: Option<u64>,
     /// For callers and the history: names the upstream's answer, never a secret.
     pub message: String,
+    /// What came for the next mint all the same. It is committed, and then nothing is in doubt.
+    pub left: Option<Kept>,
 }
 
 impl MintError {
     /// Nothing was minted.
     #[must_use]
     pub fn nothing_minted(class: FaultClass, message: impl Into<String>) -> Self {
-        Self { class, may_have_minted: false, is_spent: false, retry_after_ms: None, message: message.into() }
+        Self { may_have_minted: false, ..Self::in_doubt(class, message) }
     }
 
     /// What was minted cannot be used by anybody, and the same request would bring the same again: an expired token.
@@ -97,7 +111,8 @@ impl MintError {
     /// Something may have been minted.
     #[must_use]
     pub fn in_doubt(class: FaultClass, message: impl Into<String>) -> Self {
-        Self { class, may_have_minted: true, is_spent: false, retry_after_ms: None, message: message.into() }
+        let message = message.into();
+        Self { class, may_have_minted: true, is_spent: false, retry_after_ms: None, message, left: None }
     }
 }
 
@@ -129,8 +144,15 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// As [`mint`](Self::mint), with what the mint of the newest published generation has left; and leaves something for
-    /// the next one, which is sealed and committed together with the credential.
+    /// What the next mint would use up that is good for one use. It is written into the intent of that mint, and the mint
+    /// uses nothing else. `None` where it uses nothing up, or cannot say; then the mint says why.
+    fn uses(&self, before: Before<'_>) -> Option<OneUse> {
+        let _ = before;
+        None
+    }
+
+    /// As [`mint`](Self::mint), with what was left before; and leaves something for the next one, which is sealed and
+    /// committed together with the credential.
     ///
     /// # Errors
     /// As [`mint`](Self::mint).
@@ -138,9 +160,9 @@ pub trait Source: Send + Sync {
         &self,
         order: &Order,
         idempotency_key: &str,
-        kept: Option<&Kept>,
+        before: Before<'_>,
     ) -> Result<(Minting, Option<Kept>), MintError> {
-        let _ = kept;
+        let _ = before;
         self.mint(order, idempotency_key).await.map(|minting| (minting, None))
     }
 }

@@ -5,13 +5,16 @@
 //! - the new refresh token is sealed with the access token and committed by the same write that publishes; nobody is
 //!   handed the one before the other is safe;
 //! - a refresh without an answer, or with one that does not say whether the token was used, is in doubt, and stays so until
-//!   an operator says what is true: the old token is not tried again;
+//!   an operator says what is true: the old token is not tried again, whichever file still holds it. A digest of it stands
+//!   in the intent, so that this is known also where nobody lived to tell;
 //! - `invalid_grant` is such a doubt too. It is written over the intent of this mint only: where somebody else has rotated
 //!   meanwhile that write is lost, and what is newer is read and used;
-//! - an answer with a new refresh token is never thrown away, whatever its access token looks like.
+//! - a new refresh token is never thrown away, whatever the access token beside it looks like: where nobody can use that one,
+//!   the mint has failed, and the same write that says so commits the refresh token.
 //!
 //! The first refresh token comes from the configuration, and is read for each mint: when it is one that was never seen
-//! before, the chain starts over with it. Where a server does not rotate (`rotates = false`), all this is harmless, and a
+//! before, the chain starts over with it. A chain is shown to the server that it came from, by the client that it was given to,
+//! and to nobody else: with another `token_url` or `client_id` there has to be a new token as well. Where a server does not rotate (`rotates = false`), all this is harmless, and a
 //! failed refresh is tried again as any other mint.
 
 use std::collections::BTreeMap;
@@ -19,16 +22,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keyreeve_core::lifecycle::Order;
-use keyreeve_core::record::FaultClass;
+use keyreeve_core::record::{FaultClass, OneUse};
 use keyreeve_core::secret::Secret;
-use keyreeve_core::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::build::Made;
 use super::life::LifeError;
 use super::token_endpoint::{Granted, Refusal, TokenEndpoint};
-use super::{Kept, Material, MintError, Minting, Nature, Source, answer};
+use super::{Before, Kept, MintError, Minting, Nature, Source, answer};
 use crate::config::{RefreshConfig, SecretRef};
 use crate::hex;
 use crate::port::Secrets;
@@ -39,6 +41,8 @@ const TOKEN: &str = "refresh_token";
 const SEEDS: &str = "seeds";
 /// How many such digests are remembered.
 const SEEDS_MAX: usize = 32;
+/// A digest of the server and the client that the chain is of; absent in what was kept by an older keyreeve.
+const OF: &str = "of";
 /// How long an access token is taken to live whose answer says nothing usable, but brings a new refresh token.
 const LIFE_MS_UNSAID: u64 = 5 * 60_000;
 
@@ -46,6 +50,8 @@ const LIFE_MS_UNSAID: u64 = 5 * 60_000;
 pub struct Oauth2Refresh {
     endpoint: TokenEndpoint,
     seed: SecretRef,
+    /// As under [`OF`].
+    of: String,
     rotates: bool,
     secrets: Arc<dyn Secrets>,
 }
@@ -56,6 +62,10 @@ struct Chain {
     seeds: Vec<String>,
 }
 
+fn one_use(token: &str) -> OneUse {
+    OneUse(Sha256::digest(token.as_bytes()).into())
+}
+
 impl Oauth2Refresh {
     pub(super) fn new(config: &RefreshConfig, made: &Made<'_>) -> Result<Self, String> {
         // Read once here, so that a file that is not there is found at start and not at the first renewal.
@@ -63,6 +73,7 @@ impl Oauth2Refresh {
         Ok(Self {
             endpoint: TokenEndpoint::new(&config.token, made)?,
             seed: config.seed.clone(),
+            of: hex::encode(&Sha256::digest(json!([config.token.url, config.token.client.id]).to_string())),
             rotates: config.rotates,
             secrets: Arc::clone(&made.tools.secrets),
         })
@@ -70,7 +81,7 @@ impl Oauth2Refresh {
 
     /// The refresh token to use: the one that the last mint left, unless the configuration has one that no chain has
     /// started from yet.
-    fn chain(&self, kept: Option<&Kept>) -> Result<Chain, MintError> {
+    fn chain(&self, before: Before<'_>) -> Result<Chain, MintError> {
         let misconfigured = |cause: String| {
             MintError::nothing_minted(FaultClass::Misconfigured, format!("`params.refresh_token`: {cause}"))
         };
@@ -79,19 +90,37 @@ impl Oauth2Refresh {
         if text.is_empty() {
             return Err(misconfigured("it is not text".into()));
         }
-        let digest = hex::encode(&Sha256::digest(text.as_bytes()));
-        let text_of = |name: &str| kept.and_then(|kept| kept.0.get(name)).map(|value| value.expose().as_str());
+        let digest = hex::encode(&one_use(text).0);
+        let text_of = |name: &str| before.kept.and_then(|kept| kept.0.get(name)).map(|value| value.expose().as_str());
         let mut seeds: Vec<String> = text_of(SEEDS).unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        match text_of(TOKEN) {
-            // One that a chain has started from is used up, also on a node whose file is the old one.
-            Some(token) if seeds.contains(&digest) => Ok(Chain { token: Secret::new(token.to_owned()), seeds }),
-            _ => {
-                seeds.push(digest);
-                let excess = seeds.len().saturating_sub(SEEDS_MAX);
-                seeds.drain(..excess);
-                Ok(Chain { token: Secret::new(text.to_owned()), seeds })
+        // What was used up in doubt no chain starts from again.
+        for used in before.spent.into_iter().flatten().map(|used| hex::encode(&used.0)) {
+            if !seeds.contains(&used) {
+                seeds.push(used);
             }
         }
+        let is_new = !seeds.contains(&digest);
+        if !is_new && text_of(OF).is_some_and(|of| of != self.of) {
+            let text = "it is one for another `token_url` or `client_id` than these\nhint: put one there that these have given, or set both back";
+            return Err(misconfigured(text.into()));
+        }
+        match text_of(TOKEN).filter(|_| before.spent.is_none()) {
+            // One that a chain has started from is used up, also on a node whose file is the old one. Where nothing is
+            // ever used up, another one than the latest is somebody's wish.
+            Some(token) if !is_new && (self.rotates || seeds.last() == Some(&digest)) => {
+                return Ok(Chain { token: Secret::new(token.to_owned()), seeds });
+            }
+            None if !is_new && self.rotates => {
+                return Err(misconfigured("it is used up\nhint: put a new one where it is read from".into()));
+            }
+            _ => {}
+        }
+        // The latest last: it is what the chain goes on from.
+        seeds.retain(|seed| *seed != digest);
+        seeds.push(digest);
+        let excess = seeds.len().saturating_sub(SEEDS_MAX);
+        seeds.drain(..excess);
+        Ok(Chain { token: Secret::new(text.to_owned()), seeds })
     }
 
     /// What a refusal means where the refresh token may be good for one use.
@@ -124,30 +153,42 @@ impl Oauth2Refresh {
             let name = self.endpoint.upstream.name.as_str();
             tracing::warn!(credential = name, "the server rotates refresh tokens, and `rotates` is false");
         }
-        let (material, expires_at) = match self.endpoint.minting(granted) {
-            Ok(minting) => (minting.material, minting.expires_at),
-            Err(error) if is_new => {
-                let name = self.endpoint.upstream.name.as_str();
-                tracing::warn!(credential = name, "{}; its refresh token is kept all the same", error.message);
-                self.saved(granted, error)?
-            }
-            Err(error) => return Err(error),
-        };
         let mut kept = BTreeMap::new();
         kept.insert(TOKEN.to_owned(), rotated.unwrap_or(chain.token));
         kept.insert(SEEDS.to_owned(), Secret::new(chain.seeds.join(" ")));
-        Ok((Minting { material, issued_at: None, expires_at }, Kept(kept)))
+        kept.insert(OF.to_owned(), Secret::new(self.of.clone()));
+        let kept = Kept(kept);
+        let minting = match self.endpoint.minting(granted) {
+            Err(error) if is_new => match self.saved(granted) {
+                Some(minting) => {
+                    let name = self.endpoint.upstream.name.as_str();
+                    tracing::warn!(credential = name, "{}; it is used for a short time all the same", error.message);
+                    Ok(minting)
+                }
+                None => Err(error),
+            },
+            minting => minting,
+        };
+        let fits = |minting: Minting| answer::bounded_with(&minting.material, &kept).map(|()| minting);
+        match minting.and_then(fits) {
+            Ok(minting) => Ok((minting, kept)),
+            Err(error) if is_new => {
+                let message = format!("{}; the refresh token that came with it is kept", error.message);
+                Err(MintError { message, left: Some(kept), ..error })
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// What can be made of an answer whose refresh token must not be lost: its access token, for no longer than may be.
-    fn saved(&self, granted: &Granted, error: MintError) -> Result<(Material, Timestamp), MintError> {
-        let material = granted.material().map_err(|_| error)?;
+    /// What can be made of an answer whose end is of no use: its access token, for no longer than may be.
+    fn saved(&self, granted: &Granted) -> Option<Minting> {
+        let material = granted.material().ok()?;
         let window = granted.window;
         let life_ms = match granted.expires_at(self.endpoint.default_life_ms()) {
             Err(LifeError::TooLong { .. }) => window.life_ms_max,
             _ => LIFE_MS_UNSAID.min(window.life_ms_max),
         };
-        Ok((material, window.asked_at.plus(life_ms)))
+        Some(Minting { material, issued_at: None, expires_at: window.asked_at.plus(life_ms) })
     }
 }
 
@@ -166,21 +207,30 @@ impl Source for Oauth2Refresh {
     }
 
     async fn mint(&self, order: &Order, idempotency_key: &str) -> Result<Minting, MintError> {
-        self.mint_after(order, idempotency_key, None).await.map(|(minting, _)| minting)
+        let before = Before { announced: self.uses(Before::default()), ..Before::default() };
+        self.mint_after(order, idempotency_key, before).await.map(|(minting, _)| minting)
+    }
+
+    fn uses(&self, before: Before<'_>) -> Option<OneUse> {
+        let chain = self.chain(before).ok().filter(|_| self.rotates)?;
+        Some(one_use(chain.token.expose()))
     }
 
     async fn mint_after(
         &self,
         order: &Order,
         idempotency_key: &str,
-        kept: Option<&Kept>,
+        before: Before<'_>,
     ) -> Result<(Minting, Option<Kept>), MintError> {
-        let chain = self.chain(kept)?;
+        let chain = self.chain(before)?;
+        if self.rotates && before.announced != Some(one_use(chain.token.expose())) {
+            let text = "`params.refresh_token` has changed since the lease was taken";
+            return Err(MintError::nothing_minted(FaultClass::Transient, text));
+        }
         let grant = [("grant_type", Secret::new("refresh_token".to_owned())), (TOKEN, chain.token.clone())];
         let granted =
             self.endpoint.ask(order, idempotency_key, &grant).await.map_err(|refusal| self.refused(refusal))?;
         let (minting, kept) = self.read(&granted, chain)?;
-        answer::bounded_with(&minting.material, &kept)?;
         Ok((minting, Some(kept)))
     }
 }

@@ -130,6 +130,7 @@ impl Upstream {
             is_spent: false,
             retry_after_ms,
             message,
+            left: None,
         }
     }
 

@@ -80,7 +80,8 @@ mod tests {
         let hash = bcrypt::hash("0123456789abcdef", 4).unwrap();
         assert_eq!(is_of("0123456789abcdef", &hash).await, Ok(true));
         assert_eq!(is_of("0123456789abcdee", &hash).await, Ok(false));
-        for wrong in ["", "$2a$", "$2a$10$x", "plain", &hash[..59]] {
+        let (short, _) = hash.split_at(59);
+        for wrong in ["", "$2a$", "$2a$10$x", "plain", short] {
             assert_eq!(is_of("0123456789abcdef", wrong).await, Ok(false), "{wrong}");
         }
     }

@@ -133,6 +133,9 @@ mistakes! {
     a_role_that_sts_would_refuse: [BASE, "[credential.lake]\nsource = \"aws-web-identity\"\nparams = { role_arn = \"lake\", region = \"frankfurt\", session_name = \"x\", policy = \"[]\", policy_arns = [\"ReadOnlyAccess\"], assertion = \"file:/token\" }\nlife.max = \"10m\"\n"];
     a_session_longer_than_sts_allows: [BASE, AWS, "params.assertion = \"file:/token\"\nlife.max = \"13h\"\n"];
     an_installation_by_its_name: [BASE, "[credential.gh]\nsource = \"github-app\"\nkey = \"env:KEY\"\nparams = { app_id = 12345, installation_id = \"acme\", repositories = [\"acme/keyreeve\"], permissions = { contents = \"all\" } }\nlife.max = \"2h\"\n"];
+    an_installation_whose_tokens_outlive_life_max: [BASE, "[credential.gh]\nsource = \"github-app\"\nkey = \"env:KEY\"\nparams = { app_id = 12345, installation_id = 1 }\nlife.max = \"45m\"\n"];
+    a_service_account_whose_tokens_outlive_life_max: [BASE, "[credential.gcp]\nsource = \"google-service-account\"\nkey = \"env:KEY\"\nlife.max = \"59m\"\n"];
+    a_default_life_longer_than_life_max: [BASE, OAUTH, "params.client_secret = \"env:SECRET\"\nparams.default_life = \"2h\"\nlife.max = \"30m\"\n"];
     a_provider_by_the_id_of_its_project: [BASE, "[credential.gcp]\nsource = \"gcp-workload-identity\"\nparams = { provider = \"projects/my-project/locations/global/workloadIdentityPools/p/providers/k\", service_account = \"lake\", assertion = \"file:/token\" }\n"];
     more_than_one_resource_at_entra: [BASE, "[credential.graph]\nsource = \"azure-federated\"\nparams = { tenant_id = \"contoso\", client_id = \"app\", scopes = [\"User.Read\", \"Mail.Read\"], assertion = \"file:/token\" }\n"];
     a_mistyped_source: [BASE, "[credential.push]\nsource = \"anps\"\n"];

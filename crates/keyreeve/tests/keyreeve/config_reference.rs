@@ -160,6 +160,7 @@ fn sample_of_objects(row: &Setting) -> String {
 
 fn sample_of_hand_out(row: &Setting) -> String {
     match row.parent {
+        "objects.*" => sample_of_objects(row),
         "gate.*" if OF_ARTIFACTS.contains(&row.name) => {
             let lines =
                 ["kind = \"artifact\"", "bind = \"127.0.0.1:7080\"", "tokens = \"cdn\"", "origins = [\"primary\"]"];
@@ -264,8 +265,7 @@ fn sample(row: &Setting) -> String {
         }
         "token.*" => format!("seal.keys = [\"env:SEAL\"]\n[token.cdn]\n{line}"),
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
-        "metadata.*" | "file.*" => sample_of_hand_out(row),
-        "objects.*" => sample_of_objects(row),
+        "metadata.*" | "file.*" | "objects.*" => sample_of_hand_out(row),
         "gate.*" if row.home.is_some() => sample_of_hand_out(row),
         "gate.*" => format!("[gate.g]\n{}{line}", needed_besides(row)),
         "policy[]" => {

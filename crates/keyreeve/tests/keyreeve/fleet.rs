@@ -19,7 +19,7 @@ use keyreeve::core::time::{Moment, Mono, Steady, Timestamp};
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::error::Error;
-use keyreeve::outbound::{Credential, Outbound, Parts, Served};
+use keyreeve::outbound::{Credential, Outbound, Parts, Previous, Served};
 use keyreeve::port::{Capabilities, Entry, Host, Key, Register, StoreError, Swap};
 use keyreeve::source::{Identity, Material, MintError, Minting, Nature, Source};
 use tokio::time::Instant;
@@ -297,7 +297,17 @@ impl Fleet {
     /// A node's driver after a reload, by which its credential comes from `source`.
     pub(crate) fn reloaded(&self, number: usize, source: Arc<dyn Source>) -> Outbound {
         let Node { host, wire, outbound } = &self.nodes[number];
-        self.outbound(number, (host, wire), source, Some(outbound))
+        self.outbound(number, (host, wire), source, Some(Previous { outbound, is_same_store: true }))
+    }
+
+    /// A node after a reload, by which its store is another one.
+    pub(crate) fn moved(&self, number: usize, register: &Arc<Memory>) -> Node {
+        let Node { host, outbound, .. } = &self.nodes[number];
+        let wire = Arc::new(Wire { to: Arc::clone(register), fault: Mutex::new(StoreFault::None) });
+        let source = Arc::clone(&self.upstream) as Arc<dyn Source>;
+        let previous = Previous { outbound, is_same_store: false };
+        let moved = self.outbound(number, (host, &wire), source, Some(previous));
+        Node { host: Arc::clone(host), wire, outbound: moved }
     }
 
     fn outbound(
@@ -305,7 +315,7 @@ impl Fleet {
         number: usize,
         (host, wire): (&Arc<TestHost>, &Arc<Wire>),
         source: Arc<dyn Source>,
-        previous: Option<&Outbound>,
+        previous: Option<Previous<'_>>,
     ) -> Outbound {
         let crypto = Arc::new(LocalCrypto);
         let parts = Parts {

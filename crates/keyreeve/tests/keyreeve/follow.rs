@@ -18,7 +18,7 @@ use keyreeve::crypto::LocalCrypto;
 use keyreeve::error::{Error, ErrorKind};
 use keyreeve::outbound::{Credential, Drive, Origin, Outbound, Parts, Reported, Tiers, Wish};
 use keyreeve::port::{Host, Key, Shared};
-use keyreeve::source::{Fields, Source};
+use keyreeve::source::{Fields, Identity, Source};
 
 use crate::fleet::{Behaviour, Fleet, MINUTE, Node, SECOND, TestHost, exclusive, lease};
 
@@ -109,6 +109,7 @@ const WAY_MS: u64 = 20;
 struct Door {
     to: Outbound,
     asked: Mutex<Vec<Wish>>,
+    identity: Mutex<Option<Identity>>,
 }
 
 #[async_trait]
@@ -117,6 +118,10 @@ impl Origin for Door {
         self.asked.lock().unwrap().push(wish);
         pass(WAY_MS).await;
         Origin::record(&self.to, name, wish, deadline).await
+    }
+
+    fn identity(&self, _: &CredentialName) -> Option<Identity> {
+        *self.identity.lock().unwrap()
     }
 }
 
@@ -140,7 +145,7 @@ impl Edge {
     fn new(count: u64, rules: &Rules) -> Self {
         let fleet = Fleet::new(1, rules.clone());
         let Node { host, outbound, .. } = &fleet.nodes[0];
-        let door = Arc::new(Door { to: outbound.clone(), asked: Mutex::default() });
+        let door = Arc::new(Door { to: outbound.clone(), asked: Mutex::default(), identity: Mutex::default() });
         let cache = TestCache::new(host);
         let mut edge = Self { door, cache, followers: Vec::new(), fleet };
         (0..count).for_each(|_| edge.join());
@@ -261,6 +266,20 @@ async fn a_cache_that_forgets_lies_or_hangs_costs_questions_and_nothing_else() {
         }
         assert_eq!(edge.fleet.upstream.mint_count(), edge.fleet.upstream.call_count(), "{manner:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_a_credential_that_was_for_something_else_is_a_miss_whatever_key_it_comes_under() {
+    let mut edge = Edge::new(1, &lease());
+    edge.behave(Manner::Swapping);
+    for (identity, asked) in [(Some(1), 1), (Some(2), 2), (None, 3), (Some(3), 4)] {
+        *edge.door.identity.lock().unwrap() = identity.map(|byte| Identity([byte; 32]));
+        edge.join();
+        edge.ask(edge.followers.len() - 1).await.unwrap();
+        pass(10).await;
+        assert_eq!(edge.asked(), asked, "{identity:?}");
+    }
+    assert_eq!(edge.cache.puts.lock().unwrap().len(), 4);
 }
 
 #[tokio::test(start_paused = true)]

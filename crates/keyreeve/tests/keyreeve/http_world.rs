@@ -28,7 +28,7 @@ use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::http::{Api, Live, Parts, Peer, router};
 use keyreeve::inbound::Inbound;
-use keyreeve::outbound::{Credential, Outbound, Parts as OutboundParts};
+use keyreeve::outbound::{Credential, Outbound, Parts as OutboundParts, Previous};
 use keyreeve::port::{Capabilities, Entry, Host, Key, Register, StoreError, Swap};
 use keyreeve::revocation::{self, Revocations};
 use keyreeve::source::{Fields, Material, MintError, Minting, Nature, Source};
@@ -303,6 +303,7 @@ pub(crate) struct Node {
 impl Node {
     /// What a configuration with this seal key gives.
     pub(crate) fn live(&self, keep: Keep, seal_key: [u8; 32], previous: Option<&Outbound>) -> Live {
+        let previous = previous.map(|outbound| Previous { outbound, is_same_store: true });
         let outbound = Outbound::start(self.parts(seal_key), self.credentials(keep), previous);
         let waits = BTreeMap::from([(CredentialName::parse("push").unwrap(), 3 * SECOND)]);
         Live {

@@ -13,9 +13,9 @@ use keyreeve::core::seal::{KeyRing, SealKey};
 use keyreeve::core::secret::Secret;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::http::{Live, router};
-use keyreeve::inbound::Issuing;
 use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::issuer::{Issuers, KeyMaker, KeyPair, Parts};
+use keyreeve::inbound::{Inbound, Issuing};
 use keyreeve::jwt::{Verifier, generate};
 use keyreeve::port::{Host, Register, Secrets};
 use sha2::{Digest as _, Sha256};
@@ -170,14 +170,24 @@ pub(crate) fn world(text: &str) -> World {
 
 /// The same, where tokens of others are known by these names.
 pub(crate) fn world_trusting(text: &str, verifiers: BTreeMap<String, Verifier>) -> World {
+    world_with(text, verifiers, |_, _, inbound| inbound)
+}
+
+/// The same with other tokens at its gates.
+pub(crate) fn world_with(
+    text: &str,
+    verifiers: BTreeMap<String, Verifier>,
+    inbound: impl FnOnce(&World, &Issuers, Arc<Inbound>) -> Arc<Inbound>,
+) -> World {
     let mut world = World::new();
     let config = config(text);
     let host: Arc<dyn Host> = Arc::<TestHost>::clone(&world.node.host);
     let register: Arc<dyn Register> = Arc::clone(&world.node.wire) as _;
     let issuers = start(&config, ("node-1", &host), &register, None);
     let clients = Clients::new(&config.clients, &Literals).unwrap_or_else(|error| panic!("{error:?}"));
-    let issuing = Issuing { issuers, clients: Arc::new(clients), verifiers: Arc::new(verifiers) };
     let live = world.node.live(Keep::OnDemand { lifetimes: 3 }, [7; 32], Some(&world.outbound));
+    let live = Live { inbound: inbound(&world, &issuers, Arc::clone(&live.inbound)), ..live };
+    let issuing = Issuing { issuers, clients: Arc::new(clients), verifiers: Arc::new(verifiers) };
     world.outbound = live.outbound.clone();
     let limits = Limits { body_bytes_max: 8192, ..live.limits };
     let tokens = Some(world.node.tokens());

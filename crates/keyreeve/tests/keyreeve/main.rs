@@ -1,6 +1,8 @@
 //! The library through its public face.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod access;
+mod access_world;
 mod config;
 mod config_hand_out;
 mod config_issuers;
@@ -24,6 +26,9 @@ mod http_inject;
 mod http_oauth2;
 mod http_openapi;
 mod http_problems;
+mod http_publish;
+mod http_revocations;
+mod http_tokens;
 mod http_world;
 mod identity;
 mod inbound;

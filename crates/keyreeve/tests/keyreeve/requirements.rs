@@ -9,6 +9,7 @@ use keyreeve::core::operator::Status;
 use keyreeve::core::quiet::Quiet;
 use keyreeve::core::record::FaultClass;
 use keyreeve::core::rules::Rules;
+use keyreeve::engine::memory::Memory;
 use keyreeve::error::ErrorKind;
 use keyreeve::port::Host as _;
 use keyreeve::source::{Fields, Source};
@@ -209,6 +210,29 @@ async fn r1_a_caller_of_another_node_is_woken_for_news_only() {
     assert!(polls.get() <= 4, "polled {} times", polls.get());
 }
 
+/// R1: nor for a credential that it has seen, where it waits for one that lives longer.
+#[tokio::test(start_paused = true)]
+async fn r1_a_caller_that_wants_more_life_is_woken_for_news_only() {
+    let fleet = Fleet::new(2, lease());
+    for node in &fleet.nodes {
+        assert_eq!(node.token().await.unwrap().generation, 1);
+    }
+    // Valid for a while yet, and being renewed by the first.
+    pass(40 * MINUTE).await;
+    fleet.upstream.delay_ms.store(2 * SECOND, std::sync::atomic::Ordering::SeqCst);
+    fleet.nodes[0].outbound.report("push", 1).await.unwrap();
+    pass(100).await;
+    assert_eq!(fleet.upstream.call_count(), 2);
+    let (node, polls) = (&fleet.nodes[1], std::cell::Cell::new(0));
+    let mut asking = std::pin::pin!(node.outbound.token("push", 50 * MINUTE, node.host.now().mono.plus(4 * SECOND)));
+    let waiting = std::future::poll_fn(|context| {
+        polls.set(polls.get() + 1);
+        asking.as_mut().poll(context)
+    });
+    assert_eq!(waiting.await.unwrap().generation, 2);
+    assert!(polls.get() <= 5, "polled {} times", polls.get());
+}
+
 /// R1: of a slow store less is asked, but one read that was held up does not keep its node's callers waiting.
 #[tokio::test(start_paused = true)]
 async fn r1_a_read_that_was_held_up_delays_no_caller() {
@@ -245,8 +269,56 @@ async fn a_reload_that_changes_what_a_credential_is_for_starts_anew() {
     assert_eq!(same.held("push", now, 0).map(|served| served.generation), Some(before.generation), "no gap");
     let other = fleet.reloaded(0, Arc::new(For(Arc::clone(&fleet.upstream), 1)));
     let served = other.token("push", 0, now.mono.plus(1500)).await.unwrap();
-    assert_eq!(served.generation, 1);
-    assert_eq!(other.held("push", now, 0).map(|served| served.generation), Some(1));
+    // No number is given twice: a client may hold the `ETag` of the earlier one.
+    assert_eq!(served.generation, before.generation + 1);
+    assert_eq!(other.held("push", now, 0).map(|served| served.generation), Some(before.generation + 1));
+}
+
+/// After a reload to another store what is valid is served until that store has something, without a number of its own; and
+/// no number means two credentials.
+#[tokio::test(start_paused = true)]
+async fn a_reload_to_another_store_leaves_no_gap_and_gives_no_number_twice() {
+    for is_reached in [true, false] {
+        let fleet = Fleet::new(1, exclusive());
+        assert_eq!(ask_for(&fleet, 3 * HOUR).await, 0);
+        let before = fleet.nodes[0].token().await.unwrap();
+        let moved = fleet.moved(0, &Arc::new(Memory::new()));
+        fleet.nodes[0].outbound.stop();
+        let held = || moved.outbound.held("push", moved.host.now(), 0);
+        *moved.wire.fault.lock().unwrap() = if is_reached { StoreFault::None } else { StoreFault::Away };
+        let served = held().unwrap();
+        assert_eq!((served.generation, &served.material), (0, &before.material), "no gap");
+        drop(served);
+        if !is_reached {
+            pass(10 * MINUTE).await;
+            assert_eq!(held().unwrap().generation, 0, "the new store is away");
+            *moved.wire.fault.lock().unwrap() = StoreFault::None;
+        }
+        for _ in 0..15 {
+            assert!(held().is_some());
+            pass(MINUTE).await;
+        }
+        let after = held().unwrap();
+        assert_eq!(after.generation, before.generation + 1, "{is_reached}: counted on");
+        assert_ne!(after.material, before.material);
+        assert_eq!(moved.record().await.newest().map(|newest| newest.generation), Some(before.generation + 1));
+    }
+}
+
+/// What another fleet has in the new store is taken over at once, however far the old store had counted.
+#[tokio::test(start_paused = true)]
+async fn a_reload_to_a_store_that_is_in_use_takes_over_what_is_there() {
+    let (fleet, there) = (Fleet::new(1, lease()), Fleet::new(1, lease()));
+    assert_eq!(ask_for(&fleet, 3 * HOUR).await, 0);
+    let before = fleet.nodes[0].token().await.unwrap().generation;
+    let theirs = there.nodes[0].token().await.unwrap();
+    assert!(theirs.generation < before);
+    let moved = fleet.moved(0, &there.register);
+    pass(SECOND).await;
+    let now = moved.host.now();
+    let served = moved.outbound.held("push", now, 0).unwrap();
+    assert_eq!((served.generation, &served.material), (theirs.generation, &theirs.material));
+    assert_eq!(moved.token().await.unwrap().generation, theirs.generation);
 }
 
 #[tokio::test(start_paused = true)]

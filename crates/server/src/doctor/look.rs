@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use keyreeve::clock::shown;
-use keyreeve::config::{Config, CredentialConfig, Keep, Plan, StoreUrl};
+use keyreeve::config::{Config, CredentialConfig, Keep, OnStale, Plan, StoreUrl};
 use keyreeve::core::clock::Correction;
 use keyreeve::core::id::{CredentialName, NodeId};
 use keyreeve::core::operator::Status;
 use keyreeve::core::record::Record;
+use keyreeve::core::revocation::Log;
 use keyreeve::core::rules::{Mode, Rules};
 use keyreeve::core::schedule::Slots;
 use keyreeve::core::seal::{KeyRing, SealContext, key_of};
@@ -40,12 +41,44 @@ pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings
                 return;
             }
             capabilities(config, &store, findings);
+            revocations(config, &store, findings).await;
             if let Some(keys) = keys {
                 records(config, ground, store, keys, sources, findings).await;
             }
         }
         Err(failure) => {
             findings.fail("store", failure.message, "see that `store.url` is right, and what it points to readable")
+        }
+    }
+}
+
+/// What a node does without news, and what is revoked.
+async fn revocations(config: &Config, store: &Store, findings: &mut Findings) {
+    const SUBJECT: &str = "revocation";
+    let Some(settings) = &config.revocation else { return };
+    let max = Span(settings.max_staleness_ms);
+    let then = match settings.on_stale {
+        OnStale::Deny => "refuses every token (503)",
+        OnStale::Allow => "accepts tokens all the same, revoked ones too",
+    };
+    findings
+        .ok(SUBJECT, format!("on_stale = \"{}\": without news for {max} a node {then}", settings.on_stale.as_str()));
+    let Some(key) = Key::new(keyreeve::revocation::LOG_KEY) else { return };
+    let found = match store.register.read(&key).await {
+        Ok(Some(entry)) => Log::decode(&entry.bytes).map(Some).map_err(|error| error.to_string()),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    };
+    match found {
+        Err(cause) => findings.fail(SUBJECT, cause, "no node can tell what is revoked"),
+        Ok(Some(log)) if log.lost_since().is_some() => findings.fail(
+            SUBJECT,
+            "the store has forgotten revocations that no node remembers",
+            "revoke again what may be concerned, then `keyreeve revoke --answer-loss`",
+        ),
+        Ok(log) => {
+            let (count, epoch) = log.map_or((0, 0), |log| (log.entries().len(), log.epoch));
+            findings.ok(SUBJECT, format!("{count} in force, epoch {epoch}"));
         }
     }
 }

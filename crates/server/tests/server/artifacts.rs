@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::access::{config, create};
 use crate::node::{Node, Place, answer};
+use crate::private::Private;
 
 const T: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
 
@@ -67,4 +68,168 @@ async fn an_artifact_is_handed_out_by_both_gates_and_asked_for_again_by_its_tag(
     assert_eq!(answer(refused).await.0, 403);
     let refused = client.get(format!("{own}/artifacts/v1/{T}/sdl")).bearer_auth(&token);
     assert_eq!(answer(refused).await.0, 401);
+}
+
+/// A primary and a mirror that speak S3 and check signatures, in front of one gate that answers as Hive's CDN does.
+struct Buckets {
+    primary: Private,
+    mirror: Private,
+    node: Node,
+    url: String,
+    token: String,
+    client: reqwest::Client,
+}
+
+const SDL: &str = "type Query { ok: Boolean }";
+
+impl Buckets {
+    async fn new(place: &Place, more: &str) -> Self {
+        let start = || Private::start("s3.py", &["--bucket", "artifacts"]);
+        let (primary, mirror) = (start(), start());
+        let objects = |name: &str, bucket: &Private| {
+            let key = place.secret(&format!("{name}.key"), bucket.text("secret_access_key"));
+            format!(
+                "[objects.{name}]\nurl = \"s3://artifacts/cdn\"\nendpoint = \"{}\"\nregion = \"{}\"\naccount = \"{}\"\nkey = \"file:{}\"\n",
+                bucket.text("endpoint"),
+                bucket.text("region"),
+                bucket.text("access_key_id"),
+                key.display()
+            )
+        };
+        let gate = format!(
+            "[gate.cdn]\nkind = \"artifact\"\nbind = \"127.0.0.1:0\"\ncompat = \"hive\"\norigins = [\"primary\", \"mirror\"]\ncache = \"{}\"\n{more}\n",
+            place.path("cache").display()
+        );
+        let config = config(place, &format!("{}{}{gate}", objects("primary", &primary), objects("mirror", &mirror)));
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("\"grant\"", "\"grant\", \"publish\", \"artifacts\"")).unwrap();
+        let node = Self::start(place, &config);
+        let (token, _) = create(&node, T).await;
+        let url = node.urls()[1].clone();
+        let buckets = Self { primary, mirror, node, url, token, client: client() };
+        let (status, said) = buckets.publish("sdl", SDL).await;
+        assert_eq!((status, said["missing_on"].as_array().map(Vec::len)), (201, Some(0)), "{said}");
+        buckets
+    }
+
+    fn start(place: &Place, config: &std::path::Path) -> Node {
+        let mut node = place.node(config, "one", &[]);
+        node.wait_until_listening();
+        node
+    }
+
+    async fn publish(&self, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let put = self.node.request(http::Method::PUT, &format!("/v1/artifacts/cdn/{T}/{path}"));
+        answer(put.body(body.to_owned())).await
+    }
+
+    fn tell(&self, order: &str) {
+        self.primary.tell(order);
+        self.mirror.tell(order);
+    }
+
+    /// Status, headers, body, and how long it took in milliseconds.
+    async fn get(&self, path: &str) -> (u16, http::HeaderMap, String, u128) {
+        let begun = std::time::Instant::now();
+        let request = self.client.get(format!("{}/artifacts/v1/{T}/{path}", self.url));
+        let got = request.header("x-hive-cdn-key", &self.token).send().await.unwrap();
+        let ms = begun.elapsed().as_millis();
+        (got.status().as_u16(), got.headers().clone(), got.text().await.unwrap(), ms)
+    }
+}
+
+/// What a deadline is exceeded by on a machine that does other things too, in milliseconds.
+const SLACK_MS: u128 = 1000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_answers_for_a_primary_that_hangs_or_says_no() {
+    let place = Place::new();
+    let buckets = Buckets::new(&place, "fresh = \"0s\"").await;
+    assert_eq!(buckets.get("sdl").await.2, SDL);
+    for order in ["hang", "status 403", "status 503", "refuse", "cut 3"] {
+        buckets.primary.tell(order);
+        let (status, headers, body, ms) = buckets.get("sdl").await;
+        assert_eq!((status, body.as_str()), (200, SDL), "{order}\n{}", buckets.node.log_text());
+        assert!(headers.get("warning").is_none(), "the mirror vouches for it: {order}");
+        assert!(ms <= 150 + 250 + SLACK_MS, "{order}: {ms} ms");
+        buckets.primary.tell("go");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_no_bucket_answers_it_is_503_in_time_or_what_is_kept() {
+    let place = Place::new();
+    let buckets = Buckets::new(&place, "deadline = \"2s\"\nfresh = \"0s\"").await;
+    assert_eq!(buckets.get("sdl").await.0, 200);
+    for order in ["hang", "status 403", "status 500", "refuse"] {
+        buckets.tell(order);
+        let (status, headers, body, ms) = buckets.get("supergraph").await;
+        assert_eq!((status, headers["retry-after"].to_str().unwrap()), (503, "1"), "{order} {body}");
+        assert!(ms <= 2000 + SLACK_MS, "{order}: {ms} ms");
+        let (status, headers, body, ms) = buckets.get("sdl").await;
+        assert_eq!((status, body.as_str()), (200, SDL), "{order}");
+        assert!(headers.contains_key("age") && headers["warning"].to_str().unwrap().starts_with("111"), "{headers:?}");
+        assert!(ms <= 150 * 2 + 250 + SLACK_MS, "{order}: {ms} ms");
+        buckets.tell("go");
+        let (status, ..) = buckets.get("supergraph").await;
+        assert_eq!(status, 404, "no failure is kept: {order}");
+    }
+    let metrics = buckets.node.metrics().await;
+    assert!(metrics.contains("keyreeve_artifact_reads_total{gate=\"cdn\""), "{metrics}");
+    // What is kept outlives the process, which nobody told that it ends.
+    buckets.tell("hang");
+    let config = place.path("keyreeve.toml");
+    let Buckets { primary, mirror, node, token, client, .. } = buckets;
+    node.kill();
+    let node = Buckets::start(&place, &config);
+    let url = node.urls()[1].clone();
+    let buckets = Buckets { primary, mirror, node, url, token, client };
+    let (status, headers, body, _) = buckets.get("sdl").await;
+    assert_eq!((status, body.as_str()), (200, SDL), "{}", buckets.node.log_text());
+    assert!(headers.contains_key("warning"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_leads_to_the_bucket_for_a_minute() {
+    let place = Place::new();
+    let buckets = Buckets::new(&place, "deliver = \"redirect\"").await;
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let request = client.get(format!("{}/artifacts/v1/{T}/sdl", buckets.url)).header("x-hive-cdn-key", &buckets.token);
+    let got = request.send().await.unwrap();
+    let location = got.headers()["location"].to_str().unwrap().to_owned();
+    assert_eq!(got.status(), 302);
+    assert!(
+        location.starts_with(buckets.primary.text("endpoint")) && location.contains("X-Amz-Expires=60"),
+        "{location}"
+    );
+    assert_eq!(client.get(&location).send().await.unwrap().text().await.unwrap(), SDL);
+    let other = location.replace("sdl", "supergraph");
+    assert_eq!(client.get(&other).send().await.unwrap().status(), 403, "the URL is for this object");
+    let (status, ..) = buckets.get("supergraph").await;
+    assert_eq!(status, 404);
+    assert!(!buckets.node.log_text().contains("X-Amz-Signature"), "no signed URL is logged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_publish_read_and_list() {
+    let place = Place::new();
+    let buckets = Buckets::new(&place, "").await;
+    let file = place.path("supergraph.graphql");
+    fs::write(&file, "schema { query: Query }").unwrap();
+    let file = file.to_str().unwrap();
+    let put = |path: &str| place.cli(&buckets.node, &["artifact", "put", "cdn", T, path, file]);
+    let (said, problems, code) = put("version/0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6/supergraph");
+    assert_eq!(code, 0, "{problems}");
+    assert!(said.starts_with("published: version/"), "{said}");
+    let (said, ..) = put("version/0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6/supergraph");
+    assert!(said.starts_with("was there already: "), "{said}");
+    let (said, ..) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, "sdl"]);
+    assert_eq!(said, SDL);
+    let (said, ..) = place.cli(&buckets.node, &["artifact", "ls", "cdn", T]);
+    let names: Vec<_> = said.lines().filter_map(|line| line.split_whitespace().last()).collect();
+    assert_eq!(names, ["sdl", "version/0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6/supergraph"]);
+    let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, "gone"]);
+    assert_eq!(code, 3, "{problems}");
+    let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, "../x y"]);
+    assert_eq!(code, 2, "{problems}");
 }

@@ -108,6 +108,27 @@ fn demo_rotate_fails_no_valid_token_and_accepts_no_retired_key() {
 }
 
 #[test]
+fn demo_revoke_refuses_everywhere_in_time_and_says_where_it_cannot_tell() {
+    let (code, result, timeline) = ran("revoke", &["--nodes", "8", "--rounds", "1"]);
+    assert_eq!(result["problems"], serde_json::json!([]), "{timeline}");
+    assert_eq!(code, 0, "{timeline}");
+    let counted = |name: &str| result[name].as_u64().unwrap();
+    assert_eq!((counted("turned_away"), counted("accepted_after_receipt")), (0, 0), "{timeline}");
+    // The run was about something: good tokens all the time, revoked ones refused, a node without news that said 503.
+    assert!(counted("accepted") > 100 && counted("refused") > 20 && counted("stale") > 0, "{timeline}");
+    let acts = result["acts"].as_array().unwrap();
+    let names: Vec<_> = acts.iter().map(|act| act["act"].as_str().unwrap()).collect();
+    assert_eq!(names, ["in order", "not told of changes", "two without the store"]);
+    for act in &acts[..2] {
+        for node in act["nodes"].as_array().unwrap() {
+            assert_eq!(node["state"], "applied", "{act}");
+            assert!(node["receipt_ms"].as_u64().is_some_and(|ms| ms <= 1000), "{act}");
+        }
+    }
+    assert_eq!(timeline.matches(" says so: degraded, without news").count(), 2, "{timeline}");
+}
+
+#[test]
 fn demo_agents_spends_no_refresh_token_twice_and_revokes_no_family() {
     let (code, result, timeline) = ran("agents", &["--processes", "8", "--windows", "0"]);
     assert_eq!(result["problems"], serde_json::json!([]), "{timeline}");

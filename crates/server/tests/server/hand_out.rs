@@ -319,7 +319,9 @@ async fn a_program_hears_of_a_renewal_by_sighup_or_is_started_anew() {
         (node.post("/v1/credentials/up/renew", serde_json::Value::Null).await.0 == 202).then_some(())
     })
     .await;
+    let renewed_at = std::time::Instant::now();
     lines(&said, &["t-1", "t-2"]).await;
+    assert!(renewed_at.elapsed() < std::time::Duration::from_secs(6), "{:?}", renewed_at.elapsed());
     // What we are told, the program is told; its exit code is ours.
     let status = Command::new("kill").args(["-TERM", &told.id().to_string()]).status().unwrap();
     assert!(status.success());

@@ -28,6 +28,7 @@ mod postgres;
 #[path = "../../../../tests/stores/private.rs"]
 mod private;
 mod refresh;
+mod revocation;
 mod running;
 mod scripts;
 mod secrets;

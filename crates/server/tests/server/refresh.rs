@@ -8,20 +8,21 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use keyreeve::core::id::{CredentialName, NodeId, WriteId};
 use keyreeve::core::operator::{Status, Verdict};
-use keyreeve::core::record::Record;
+use keyreeve::core::record::{FaultClass, HistoryKind, Record};
 use keyreeve::core::seal::{KeyRing, SealKey};
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::error::ErrorKind;
 use keyreeve::outbound::{Credential, Drive, Outbound, Parts, record_key};
 use keyreeve::port::{Capabilities, Entry, Host as _, Key, Register, StoreError, Swap};
-use keyreeve::source::{Fields, build};
+use keyreeve::source::{Before, Fields, Kept, build};
 use keyreeve_picky::issuers::oauth::{self, Client, Rotation, Server};
 use keyreeve_picky::issuers::{Fault, Faults, WrongExpiry};
 use keyreeve_server::host::OsHost;
 use keyreeve_server::secrets::OsSecrets;
 
-use crate::issuers::{config, tools};
+use crate::issuers::{Asking, config, tools};
+use crate::support::order;
 
 /// Where a node dies: at its swap of this number, before or after the register has made it.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +89,12 @@ struct World {
     skew: &'static str,
 }
 
+async fn server(rotation: Rotation, life: Duration) -> Server {
+    let client = |id: &str| Client { id: id.into(), secret: Some("client-secret".into()), keys: Vec::new() };
+    let clients = vec![client("agent"), client("other")];
+    oauth::start(oauth::Config { clients, rotation, life, ..Default::default() }).await.unwrap()
+}
+
 impl World {
     async fn new(rotation: Rotation) -> Self {
         Self::living(rotation, Duration::from_secs(3600)).await
@@ -95,14 +102,7 @@ impl World {
 
     /// One whose access tokens live this long.
     async fn living(rotation: Rotation, life: Duration) -> Self {
-        let server = oauth::start(oauth::Config {
-            clients: vec![Client { id: "agent".into(), secret: Some("client-secret".into()), keys: Vec::new() }],
-            rotation,
-            life,
-            ..Default::default()
-        })
-        .await
-        .unwrap();
+        let server = server(rotation, life).await;
         let folder = tempfile::tempdir().unwrap();
         let rotates = rotation == Rotation::Strict;
         let world = Self { server, register: Arc::new(Memory::new()), folder, rotates, skew: "0s" };
@@ -116,7 +116,11 @@ impl World {
 
     /// A user agrees, and an operator puts the refresh token where it is read from.
     fn consent(&self) {
-        std::fs::write(self.file(), self.server.consent()).unwrap();
+        self.put(&self.server.consent());
+    }
+
+    fn put(&self, token: &str) {
+        std::fs::write(self.file(), token).unwrap();
         std::fs::set_permissions(self.file(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     }
 
@@ -125,10 +129,13 @@ impl World {
     }
 
     fn node_on(&self, number: usize, death: Option<Death>) -> (Outbound, Arc<Wire>) {
+        self.node_at(number, &self.server.token_url(), "agent", death)
+    }
+
+    fn node_at(&self, number: usize, url: &str, client: &str, death: Option<Death>) -> (Outbound, Arc<Wire>) {
         let host = Arc::new(OsHost::new());
         let config = config(&format!(
-            "[credential.c]\nsource = \"oauth2-refresh\"\nkeep = \"always\"\n[credential.c.params]\ntoken_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n[credential.c.life]\nmin_interval = \"1ms\"\nsend = \"300ms\"\ntimeout = \"400ms\"\nlease = \"700ms\"\ntakeover = \"900ms\"\npoll = \"50ms\"\nhold = \"20ms\"\nhard_hold = \"20ms\"\nskew = \"{}\"\n",
-            self.server.token_url(),
+            "[credential.c]\nsource = \"oauth2-refresh\"\nkeep = \"always\"\n[credential.c.params]\ntoken_url = \"{url}\"\nclient_id = \"{client}\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n[credential.c.life]\nmin_interval = \"1ms\"\nsend = \"300ms\"\ntimeout = \"400ms\"\nlease = \"700ms\"\ntakeover = \"900ms\"\npoll = \"50ms\"\nhold = \"20ms\"\nhard_hold = \"20ms\"\nskew = \"{}\"\n",
             self.file().display(),
             self.rotates,
             self.skew
@@ -208,7 +215,11 @@ async fn resolved(node: &Outbound, verdict: Verdict) {
 async fn renewed(node: &Outbound, generation: u64) {
     let started = Instant::now();
     while node.get("c").is_none_or(|served| served.generation < generation) {
-        assert!(started.elapsed() < Duration::from_secs(10), "generation {generation} never came");
+        assert!(
+            started.elapsed() < Duration::from_secs(10),
+            "generation {generation} never came: {:?}",
+            node.state("c").unwrap()
+        );
         let _ = node.renew("c").await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -368,4 +379,200 @@ async fn a_server_that_does_not_rotate_is_asked_again_with_the_same_token() {
     world.server.set_faults(Faults::next(1, Fault::DropAfterIssue)).unwrap();
     renewed(&node, 3).await;
     assert_eq!(world.server.score().families_revoked, 0);
+}
+
+/// Waits until `node` says that somebody has to change something, with this in the sentence.
+async fn misconfigured(world: &World, node: &Outbound, what: &str) {
+    let started = Instant::now();
+    loop {
+        let failure = world.record().await.and_then(|record| record.failure);
+        if failure.is_some_and(|failure| failure.class == FaultClass::Misconfigured && failure.message.contains(what)) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", world.record().await);
+        let _ = node.renew("c").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// After a verdict that the token in doubt is used up, nothing is sent until there is a new one, and then it goes on.
+async fn is_not_spent_again(world: &World, node: &Outbound, verdict: Verdict) {
+    let calls = world.server.score().calls;
+    resolved(node, verdict).await;
+    misconfigured(world, node, "put a new one").await;
+    assert_eq!(world.server.score().calls, calls, "nothing was sent");
+    let generation = world.record().await.unwrap().generation;
+    world.consent();
+    renewed(node, generation + 1).await;
+    let generation = node.get("c").unwrap().generation;
+    renewed(node, generation + 1).await;
+    let score = world.server.score();
+    assert_eq!((score.reuses, score.families_revoked), (0, 0), "{score:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_the_token_is_used_up_keeps_nodes_with_the_old_file_from_using_it_again() {
+    for verdict in [Verdict::Reauthorize, Verdict::Adopt] {
+        let world = World::new(Rotation::Strict).await;
+        let node = world.node(1);
+        renewed(&node, 2).await;
+        spoiled(&world, &node, Fault::DropAfterIssue).await;
+        is_not_spent_again(&world, &node, verdict).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_token_in_doubt_is_not_used_again_either_after_an_answer_was_lost_or_a_node() {
+    let world = World::new(Rotation::Strict).await;
+    world.server.set_faults(Faults::next(1, Fault::DropAfterIssue)).unwrap();
+    let node = world.node(1);
+    assert!(matches!(world.outcome(&node).await, Outcome::NeedsReauth(_)));
+    is_not_spent_again(&world, &node, Verdict::Reauthorize).await;
+
+    // This node dies between the answer and its commit, and leaves nothing but its intent.
+    let world = World::new(Rotation::Strict).await;
+    let (first, wire) = world.node_on(1, Some(Death { at: 2, is_made: false }));
+    crate::support::until("the node is dead", || wire.is_dead()).await;
+    first.stop();
+    let second = world.node(2);
+    assert!(matches!(world.outcome(&second).await, Outcome::NeedsReauth(_)));
+    is_not_spent_again(&world, &second, Verdict::Reauthorize).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_that_was_in_doubt_is_not_used_again_and_neither_is_the_chain_before_it() {
+    let world = World::new(Rotation::Strict).await;
+    let first_file = std::fs::read_to_string(world.file()).unwrap();
+    let node = world.node(1);
+    renewed(&node, 1).await;
+    world.consent();
+    spoiled(&world, &node, Fault::DropAfterIssue).await;
+    let second_file = std::fs::read_to_string(world.file()).unwrap();
+    is_not_spent_again(&world, &node, Verdict::Reauthorize).await;
+    // And once the chain has gone on, none of the old files does any harm.
+    for old in [first_file, second_file] {
+        world.put(&old);
+        let generation = node.get("c").unwrap().generation;
+        renewed(&node, generation + 1).await;
+        assert_eq!(world.server.score().reuses, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_is_shown_to_the_server_and_by_the_client_that_it_came_from_and_to_nobody_else() {
+    for rotation in [Rotation::Strict, Rotation::None] {
+        let world = World::new(rotation).await;
+        let other = server(rotation, Duration::from_secs(3600)).await;
+        let node = world.node(1);
+        renewed(&node, 1).await;
+        node.stop();
+        let calls = world.server.score().calls;
+        for (url, client) in [(other.token_url(), "agent"), (world.server.token_url(), "other")] {
+            let (changed, _) = world.node_at(2, &url, client, None);
+            misconfigured(&world, &changed, "another `token_url` or `client_id`").await;
+            assert_eq!((other.score().calls, world.server.score().calls), (0, calls), "{client} at {url}");
+            changed.stop();
+        }
+        // Back to what it was, and on.
+        let node = world.node(3);
+        renewed(&node, 2).await;
+        node.stop();
+        // With a consent of its own the other server is asked.
+        let calls = world.server.score().calls;
+        // Both servers count from one; this token is of this server alone.
+        let new = (0..20).fold(String::new(), |_, _| other.consent());
+        world.put(&new);
+        let (changed, _) = world.node_at(4, &other.token_url(), "agent", None);
+        renewed(&changed, world.record().await.unwrap().generation + 1).await;
+        renewed(&changed, world.record().await.unwrap().generation + 1).await;
+        assert_eq!((other.score().reuses, world.server.score().calls), (0, calls));
+        assert!(other.score().refreshes >= 2);
+    }
+}
+
+/// A source by itself, in whose turn it is to mint.
+struct Alone {
+    asking: Asking,
+    left: Option<Kept>,
+}
+
+impl Alone {
+    fn new(world: &World) -> Self {
+        let text = "[credential.c]\nsource = \"oauth2-refresh\"\n[credential.c.params]\n";
+        let asking = Asking::new(&format!(
+            "{text}token_url = \"{}\"\nclient_id = \"agent\"\nclient_secret = \"client-secret\"\nrefresh_token = \"file:{}\"\nrotates = {}\n",
+            world.server.token_url(),
+            world.file().display(),
+            world.rotates,
+        ));
+        Self { asking, left: None }
+    }
+
+    /// Mints after what the mint before has left. Returns the refresh token that the next one would use.
+    async fn mint(&mut self) -> String {
+        let source = &self.asking.source;
+        let before = Before { kept: self.left.as_ref(), ..Before::default() };
+        let before = Before { announced: source.uses(before), ..before };
+        let (_, kept) = source.mint_after(&order(&self.asking.host, 20_000), "k", before).await.unwrap();
+        self.left = kept;
+        self.left.as_ref().unwrap().0["refresh_token"].expose().clone()
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_an_older_keyreeve_has_left_goes_on() {
+    let world = World::new(Rotation::Strict).await;
+    let mut alone = Alone::new(&world);
+    for _ in 0..3 {
+        alone.mint().await;
+        // It did not write down whose the chain is.
+        let kept = &mut alone.left.as_mut().unwrap().0;
+        assert!(kept.remove("of").is_some());
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["refresh_token", "seeds"]);
+    }
+    assert_eq!((world.server.score().refreshes, world.server.score().reuses), (3, 0));
+}
+
+#[tokio::test]
+async fn where_nothing_rotates_the_token_in_the_file_is_used_also_an_earlier_one() {
+    let world = World::new(Rotation::None).await;
+    let mut alone = Alone::new(&world);
+    let first = std::fs::read_to_string(world.file()).unwrap();
+    assert_eq!(alone.mint().await, first);
+    world.consent();
+    let second = std::fs::read_to_string(world.file()).unwrap();
+    assert_eq!((alone.mint().await, alone.mint().await), (second.clone(), second));
+    world.put(&first);
+    assert_eq!((alone.mint().await, alone.mint().await), (first.clone(), first), "an operator took the change back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_refresh_token_is_kept_also_where_nobody_can_use_its_access_token() {
+    for generation in [0, 1] {
+        let world = World::new(Rotation::Strict).await;
+        if generation > 0 {
+            let node = world.node(0);
+            renewed(&node, 1).await;
+            node.stop();
+        }
+        world.server.set_faults(Faults::next(3, Fault::BadToken)).unwrap();
+        let node = world.node(1);
+        let started = Instant::now();
+        while world.server.score().refreshes < 3 + generation {
+            assert!(started.elapsed() < Duration::from_secs(10), "{:?}", world.record().await);
+            // What is valid is served on, and what came is handed to nobody.
+            let served = node.token("c", 0, far(&node)).await.map(|served| served.generation).ok();
+            assert!(served == (generation > 0).then_some(1) || world.server.score().refreshes > 3 + generation);
+            let _ = node.renew("c").await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        renewed(&node, generation + 4).await;
+        renewed(&node, generation + 5).await;
+        let (score, record) = (world.server.score(), world.record().await.unwrap());
+        assert_eq!((score.reuses, score.families_revoked), (0, 0), "{score:?}");
+        let failed: Vec<_> = record.history.iter().filter(|entry| entry.kind == HistoryKind::Failed).collect();
+        assert_eq!(failed.len(), 3, "{record:?}");
+        assert!(failed.iter().all(|entry| entry.detail.contains("no header") && entry.detail.contains("is kept")));
+        assert_ne!(node.status_of("c", Some(&record)), Some(Status::NeedsReauth));
+    }
 }

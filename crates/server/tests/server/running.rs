@@ -57,6 +57,27 @@ async fn a_reload_takes_over_what_is_good_and_keeps_the_old_where_it_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_to_another_store_serves_on_and_counts_on() {
+    let issuer = upstream::start(upstream::Config::default()).await.unwrap();
+    let place = Place::new();
+    let one = http_credential(&issuer.mint_url(), "");
+    let node = place.node(&place.config(&one), "one", &[]);
+    assert_eq!(node.token("up").await.1["generation"], 1);
+    let folder = place.path("");
+    let folder = folder.display();
+    place.config_with(&format!("sqlite:{folder}/other.db"), &format!("[\"file:{folder}/seal.key\"]"), &one);
+    node.signal("HUP");
+    let taken = until("the new store has one", async || {
+        let (status, body) = node.token("up").await;
+        assert_eq!(status, 200, "no gap: {body}");
+        (body["generation"] != 1 && body["generation"] != 0).then_some(body)
+    })
+    .await;
+    assert_eq!((&taken["generation"], &taken["token"]), (&2.into(), &"t-2".into()));
+    assert!(node.log_text().contains("other.db"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_unix_socket_is_for_its_group_and_goes_with_its_node() {
     let place = Place::new();
     let socket = place.path("keyreeve.sock");

@@ -12,7 +12,7 @@ use keyreeve::engine::memory::Memory;
 use keyreeve::error::ErrorKind;
 use keyreeve::outbound::{Credential, Drive, Outbound, Parts};
 use keyreeve::port::Host as _;
-use keyreeve::source::{Fields, Kept, MintError, Minting, build};
+use keyreeve::source::{Before, Fields, Kept, MintError, Minting, build};
 use keyreeve_picky::clock::PickyClock;
 use keyreeve_picky::issuers::github::{self, Github};
 use keyreeve_picky::issuers::google::{self, Google};
@@ -97,8 +97,10 @@ impl Case {
         let Issuer::Oauth(server) = &self.issuer else { panic!("no consent") };
         std::fs::write(file, server.consent()).unwrap();
         let order = order(&self.asking.host, answer_ms);
-        let before = self.kept.lock().unwrap().clone();
-        let (minting, kept) = self.asking.source.mint_after(&order, "k", before.as_ref()).await?;
+        let kept = self.kept.lock().unwrap().clone();
+        let before = Before { kept: kept.as_ref(), ..Before::default() };
+        let before = Before { announced: self.asking.source.uses(before), ..before };
+        let (minting, kept) = self.asking.source.mint_after(&order, "k", before).await?;
         *self.kept.lock().unwrap() = kept;
         Ok(minting)
     }

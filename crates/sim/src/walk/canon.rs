@@ -292,9 +292,10 @@ impl<M: Machine, V: Sight> Canon<'_, M, V> {
         } else {
             [0, 0]
         };
+        let reads_doubt = self.scenario.faults.verdicts > 0 || rules.mode == Mode::Lease;
         let op = self.name(intent.op);
         let holder = self.holder(&intent.holder);
-        let has_doubt = self.scenario.faults.verdicts > 0 && intent.doubt.is_some();
+        let has_doubt = reads_doubt && intent.doubt.is_some();
         let flags = u64::from(intent.is_replay) + 2 * u64::from(has_doubt) + 4 * u64::from(intent.is_spent);
         self.ink.put_all(&[op, self.attempt(intent.generation), holder, started_at, flags, inputs[0], inputs[1]]);
     }

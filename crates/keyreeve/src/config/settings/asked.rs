@@ -139,7 +139,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         param("default_life"),
         Kind::Duration(SECOND, 366 * DAY),
         Unset("an answer without `expires_in` is refused; with a new refresh token in it, it is taken for `5m`"),
-        "How long a token lives where the answer does not say (RFC 6749 5.1 leaves that open).",
+        "How long a token lives where the answer does not say (RFC 6749 5.1 leaves that open). At most `life.max`.",
         "\"30m\"",
     )
     .only(OAUTH),

@@ -28,8 +28,10 @@ use keyreeve_core::time::Mono;
 
 pub(super) use self::publish::answer as publish;
 use super::api::{Api, RequestId};
-use super::problem::{Answer, KEYS_UNAVAILABLE, METHOD, Problem, STORE_UNAVAILABLE};
-use super::route::{ARTIFACT_PATH, ROUTES, Waiting, bare, check_sizes, finish};
+use super::problem::{Answer, KEYS_UNAVAILABLE, Kind, METHOD, Problem, STALE_REVOCATIONS, STORE_UNAVAILABLE};
+use super::route::{Waiting, bare, finish};
+use super::routes::{ARTIFACT_PATH, ROUTES};
+use super::sizes::check_sizes;
 use crate::access::{Ask, Denied};
 use crate::artifact::checks::Checks;
 use crate::artifact::name::{self, Asked, Hive};
@@ -165,10 +167,11 @@ async fn wait(api: &Api, gate: &ArtifactGate, head: &Head, deadline: Mono) -> Re
     if let Err(denied) = checked {
         return refused(gate, Refusal::Denied(denied), &asked);
     }
-    if let Some(needs) = &asked.needs
-        && matches!(gate.artifacts.stream(needs, None, true, deadline).await.map_err(away)?, Told::Absent)
-    {
-        return refused(gate, Refusal::Absent, &asked);
+    if let Some(needs) = &asked.needs {
+        let needs = Asked { object: needs.clone(), needs: None, ..asked.clone() };
+        if matches!(gate.artifacts.look(&needs, deadline).await.map_err(away)?, Found::Absent) {
+            return refused(gate, Refusal::Absent, &asked);
+        }
     }
     if gate.artifacts.config().deliver == Deliver::Redirect {
         return elsewhere(gate, head, &asked, deadline).await;
@@ -249,16 +252,18 @@ fn ask<'a>(token: &'a str, asked: &'a Asked<'a>, head: &Head) -> Ask<'a> {
 
 fn refused(gate: &ArtifactGate, refusal: Refusal, asked: &Asked<'_>) -> Result<Answer, Problem> {
     match refusal {
-        Refusal::Denied(Denied::Unavailable { retry_ms }) => Err(unavailable("the tokens cannot be read", retry_ms)),
-        Refusal::Denied(Denied::Stale) => Err(unavailable("what is known of revocations is too old", 1000)),
+        Refusal::Denied(denied @ Denied::Unavailable { retry_ms }) => {
+            Err(unavailable(KEYS_UNAVAILABLE, &denied, retry_ms))
+        }
+        Refusal::Denied(denied @ Denied::Stale) => Err(unavailable(STALE_REVOCATIONS, &denied, 1000)),
         refusal => gate.refused(refusal, asked.target, asked.kind, asked.is_v0),
     }
 }
 
 /// A matter of ours, not of whoever shows the token.
-fn unavailable(why: &str, retry_ms: u64) -> Problem {
-    let text = "tokens cannot be checked at the moment\nhint: try again; the log tells why under this request's id";
-    Problem::new(KEYS_UNAVAILABLE, text).because(why.to_owned()).after(retry_ms)
+fn unavailable(kind: Kind, denied: &Denied, retry_ms: u64) -> Problem {
+    let text = format!("{}\nhint: try again; the log tells why under this request's id", denied.public());
+    Problem::new(kind, text).because(denied.to_string()).after(retry_ms)
 }
 
 /// No origin answers.

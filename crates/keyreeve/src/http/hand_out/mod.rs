@@ -15,7 +15,8 @@ use keyreeve_core::time::{Moment, Timestamp};
 
 use super::api::{Answering, Api};
 use super::problem::Problem;
-use super::route::{Endpoint, Later};
+use super::route::Later;
+use super::routes::Endpoint;
 use crate::outbound::Served;
 
 pub(super) use aws::{now as aws_now, wait as aws_wait};

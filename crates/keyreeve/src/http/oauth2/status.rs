@@ -43,16 +43,11 @@ pub(super) async fn introspect(asked: Asked<'_>) -> Result<Answer, Refusal> {
     asked.may(Grant::Introspect)?;
     let token = asked.form.required("token")?;
     let verified = alive(&asked, token).await?.filter(|verified| !is_revoked(&asked, verified.claims()));
-    let verified = match verified {
-        Some(verified) => {
-            let is_revoked = asked.later.live.inbound.is_revoked(token, &verified, asked.now);
-            let stale = |error: Error| Refusal::unavailable(&error.after(1000));
-            let is_revoked =
-                is_revoked.map_err(|error| stale(Error::new(ErrorKind::StoreUnavailable, error.to_string())))?;
-            Some(verified).filter(|_| !is_revoked)
-        }
-        None => None,
-    };
+    let is_revoked = verified.as_ref().map(|verified| asked.later.live.inbound.is_revoked(token, verified)).transpose();
+    let is_revoked = is_revoked.map_err(|stale| {
+        Refusal::unavailable(&Error::new(ErrorKind::StoreUnavailable, stale.to_string()).after(1000))
+    })?;
+    let verified = verified.filter(|_| is_revoked != Some(true));
     let Some(verified) = verified else { return Ok(unkept(json_answer(&json!({ "active": false })))) };
     let mut body = Map::new();
     body.insert("active".into(), true.into());

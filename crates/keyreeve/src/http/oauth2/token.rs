@@ -183,7 +183,7 @@ async fn trusted(asked: &Asked<'_>, token: &str, what: &str) -> Result<Verified<
         {
             return Err(refused("it was revoked".into()));
         }
-        match asked.later.live.inbound.is_revoked(token, &verified, asked.now) {
+        match asked.later.live.inbound.is_revoked(token, &verified) {
             Ok(false) => {}
             Ok(true) => return Err(refused("it was revoked".into())),
             Err(stale) => return Err(super::Refusal::unavailable(&unavailable(&stale.into()))),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{PLAIN, Said, flag, list, moment, object, or_null, reference, text};
-use crate::http::route::Endpoint;
+use crate::http::routes::Endpoint;
 
 pub(super) fn said(endpoint: Endpoint) -> Said {
     match endpoint {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{PLAIN, Said, closed, list, moment, number, object, one_of, or_null, reference, text};
-use crate::http::route::Endpoint;
+use crate::http::routes::Endpoint;
 
 pub(super) fn said_of_keys(endpoint: Endpoint) -> Said {
     match endpoint {

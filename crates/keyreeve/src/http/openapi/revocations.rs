@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{PLAIN, Said, closed, flag, list, moment, number, object, one_of, or_null, reference, text};
-use crate::http::route::Endpoint;
+use crate::http::routes::Endpoint;
 
 /// Kinds of revocations.
 const KINDS: [&str; 6] = ["token", "target", "jwt", "subject", "kid", "issued-before"];

@@ -5,16 +5,21 @@ use serde_json::{Map, Value, json};
 use super::{PLAIN, Said, closed, flag, list, moment, number, object, one_of, or_null, reference, text};
 use crate::http::tokens::Asked;
 
+/// What makes a token.
+const MADE: Said = Said {
+    status: "201",
+    answer: Ok("MadeAccessToken"),
+    problems: &["404", "408", "409", "413", "415", "422", "503"],
+    ..PLAIN
+};
+
 pub(super) fn said(asked: Asked) -> Said {
     match asked {
         Asked::Create => Said {
             id: "createAccessToken",
             summary: "Makes an access token. Its text is in the answer, and never to be had again.",
-            status: "201",
-            answer: Ok("MadeAccessToken"),
             body: Some("NewAccessToken"),
-            problems: &["404", "408", "409", "413", "415", "422", "503"],
-            ..PLAIN
+            ..MADE
         },
         Asked::List => Said {
             id: "listAccessTokens",
@@ -32,19 +37,33 @@ pub(super) fn said(asked: Asked) -> Said {
         Asked::Roll => Said {
             id: "rollAccessToken",
             summary: "Makes an access token that takes the place of another one, which goes on for a while.",
-            status: "201",
-            answer: Ok("MadeAccessToken"),
             body: Some("RollAccessToken"),
-            problems: &["404", "408", "409", "413", "415", "422", "503"],
-            ..PLAIN
+            ..MADE
         },
         Asked::Duplicate => Said {
             id: "duplicateAccessToken",
             summary: "Makes another access token like this one, with a secret of its own.",
-            status: "201",
-            answer: Ok("MadeAccessToken"),
             body: Some("DuplicateAccessToken"),
-            problems: &["404", "408", "409", "413", "415", "422", "503"],
+            ..MADE
+        },
+        Asked::Show => Said {
+            id: "showAccessToken",
+            summary: "An access token, without its secret.",
+            answer: Ok("AccessToken"),
+            problems: &["404", "503"],
+            ..PLAIN
+        },
+        Asked::Revoke | Asked::Verify | Asked::DropTarget => said_of_end(asked),
+    }
+}
+
+fn said_of_end(asked: Asked) -> Said {
+    match asked {
+        Asked::Revoke => Said {
+            id: "revokeAccessToken",
+            summary: "Takes an access token back.",
+            answer: Ok("AccessToken"),
+            problems: &["404", "408", "413", "415", "503"],
             ..PLAIN
         },
         Asked::DropTarget => Said {
@@ -55,21 +74,7 @@ pub(super) fn said(asked: Asked) -> Said {
             problems: &["404", "408", "413", "415", "422", "503"],
             ..PLAIN
         },
-        Asked::Show => Said {
-            id: "showAccessToken",
-            summary: "An access token, without its secret.",
-            answer: Ok("AccessToken"),
-            problems: &["404", "503"],
-            ..PLAIN
-        },
-        Asked::Revoke => Said {
-            id: "revokeAccessToken",
-            summary: "Takes an access token back.",
-            answer: Ok("AccessToken"),
-            problems: &["404", "408", "413", "415", "503"],
-            ..PLAIN
-        },
-        Asked::Verify => Said {
+        _ => Said {
             id: "verifyAccessToken",
             summary: "Whether an access token is good for something; where it is refused, why.",
             answer: Ok("AccessVerdict"),

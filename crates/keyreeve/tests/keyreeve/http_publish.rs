@@ -1,0 +1,83 @@
+//! Artifacts published, read and listed by the API.
+
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use http::Request;
+use keyreeve::config::Compat;
+use sha2::{Digest as _, Sha256};
+
+use crate::http_artifacts::{Does, Gate, T, V};
+
+fn put(path: &str, who: &str, body: &str) -> Request<Body> {
+    crate::http_world::request("PUT", path, who).body(Body::from(body.to_owned())).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_handed_out_at_once() {
+    let gate = Gate::new(Compat::Own).await;
+    let path = format!("/v1/artifacts/cdn/{T}/sdl");
+    assert_eq!(gate.sdl().await.body, "type Query { ok: Boolean }");
+    let published = gate.world.send(put(&path, "ops", "type Query { new: Int }")).await;
+    assert_eq!((published.status.as_u16(), published.json()["missing_on"].as_array().map(Vec::len)), (201, Some(0)));
+    assert_eq!(gate.sdl().await.body, "type Query { new: Int }");
+    gate.primary.set(Does::Fail);
+    gate.world.send(put(&path, "ops", "type Query { new: Int }")).await;
+    assert_eq!(gate.sdl().await.body, "type Query { new: Int }", "the mirror has it too");
+    gate.primary.set(Does::Answer);
+    assert_eq!(gate.world.get(&path, "ops").await.body, "type Query { new: Int }");
+    let listed = gate.world.get(&format!("/v1/artifacts/cdn/{T}?limit=1"), "ops").await.json();
+    assert_eq!((listed["artifacts"][0]["path"].as_str(), listed["next"].as_str()), (Some("sdl"), Some("sdl")));
+    let listed = gate.world.get(&format!("/v1/artifacts/cdn/{T}?after=sdl"), "ops").await.json();
+    assert_eq!((listed["artifacts"][0]["path"].as_str(), listed["next"].as_str()), (Some("services"), None));
+    assert_eq!(gate.world.send(put(&path, "elsewhere", "x")).await.status, 404);
+    assert_eq!(gate.world.send(put(&path, "idle", "x")).await.status, 403);
+    for bad in ["cdn", "cdn/acme", "cdn/acme/..", "cdn/acme/a%2fb", "cdn/acme/a//b", "cdn//a", "nope/acme/sdl"] {
+        let answer = gate.world.send(put(&format!("/v1/artifacts/{bad}"), "ops", "x")).await;
+        assert!(matches!(answer.status.as_u16(), 400 | 404), "{bad}: {answer}");
+    }
+    let large = gate.world.send(put(&path, "ops", &"x".repeat(8193))).await;
+    assert_eq!((large.status.as_u16(), large.problem().as_str()), (413, "too-large"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_is_checked_before_anything_is_written() {
+    use base64::Engine as _;
+    let gate = Gate::new(Compat::Own).await;
+    let path = format!("/v1/artifacts/cdn/{T}/sdl");
+    let digest = |body: &str| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(body));
+    let send = async |name: &str, value: String| {
+        let request = crate::http_world::request("PUT", &path, "ops").header(name, value);
+        gate.world.send(request.body(Body::from("right")).unwrap()).await.status.as_u16()
+    };
+    for name in ["content-digest", "repr-digest"] {
+        assert_eq!(send(name, format!("sha-256=:{}:", digest("wrong"))).await, 422);
+        assert_eq!(send(name, "sha-256=:short:".into()).await, 400);
+        assert_eq!(send(name, "md5=:x:".into()).await, 400);
+        assert_eq!(gate.sdl().await.body, "type Query { ok: Boolean }");
+    }
+    assert_eq!(send("content-digest", format!("md5=:x:, sha-256=:{}:", digest("right"))).await, 201);
+    assert_eq!(gate.sdl().await.body, "right");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_is_published_once() {
+    let gate = Gate::new(Compat::Own).await;
+    let path = format!("/v1/artifacts/cdn/{T}/version/{V}/sdl");
+    assert_eq!(gate.world.send(put(&path, "ops", "one")).await.status, 201);
+    let again = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((again.status.as_u16(), again.json()["unchanged"].as_bool()), (200, Some(true)));
+    let other = gate.world.send(put(&path, "ops", "two")).await;
+    assert_eq!((other.status.as_u16(), other.problem().as_str()), (409, "conflict"));
+    assert_eq!(gate.get(&format!("/artifacts/v1/{T}/version/{V}/sdl")).await.body, "one");
+    gate.mirror.is_full.store(true, Ordering::SeqCst);
+    let path = format!("/v1/artifacts/cdn/{T}/version/{V}/services");
+    let answer = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["missing_on"][0].as_str()), (201, Some("mirror")));
+    gate.mirror.is_full.store(false, Ordering::SeqCst);
+    let answer = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["missing_on"].as_array().map(Vec::len)), (200, Some(0)));
+    gate.primary.is_full.store(true, Ordering::SeqCst);
+    let answer = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
+}
