@@ -10,7 +10,8 @@ line on standard input, and says `ok` after each:
     start    starts it again, with what is on its disk
     stop     an orderly end
     hang     stops all its processes in mid-work (SIGSTOP); `go` lets them go on
-    sql ..   runs statements as the superuser, in no transaction of their own; `in DATABASE ..` does so in a database
+    sql ..   runs statements as the superuser, in no transaction of their own; `in DATABASE ..` does so in a database,
+             and `ask DATABASE ..` says what comes of it on a line instead of `ok`
 
 It ends, and removes the folder, when standard input ends: whatever becomes of the test, nothing is left.
 """
@@ -219,6 +220,10 @@ def obey(server):
         elif word == "in":
             database, _, statement = rest.partition(" ")
             server.sql(statement, database)
+        elif word == "ask":
+            database, _, statement = rest.partition(" ")
+            print(server.sql(statement, database).strip().replace("\n", " "), flush=True)
+            continue
         else:
             sys.exit(f"no such word: {word}")
         print("ok", flush=True)

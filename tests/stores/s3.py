@@ -14,6 +14,7 @@ and then does what it is told, a word a line on standard input, and says `ok` af
     go                ends all of these
     put BUCKET KEY TEXT / delete BUCKET KEY
                       what somebody else does to the bucket, meanwhile
+    get BUCKET KEY    its text on a line, or `none`, instead of `ok`
     score             {"GET": n, "HEAD": n, ..} of requests since the last time instead of `ok`, refused ones among them
 
 Runs with the Python that has botocore: scripts/setup names it KEYREEVE_SDK_PYTHON. Ends when standard input ends.
@@ -329,6 +330,10 @@ def obey(state):
             elif word == "delete":
                 bucket, key = rest.split(" ", 1)
                 state.buckets[bucket].pop(key, None)
+            elif word == "get":
+                bucket, key = rest.split(" ", 1)
+                found = state.buckets[bucket].get(key)
+                said = "none" if found is None else found[0].decode()
             elif word == "score":
                 said, state.score = json.dumps(state.score), {}
             else:

@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// Break a fleet of real processes on purpose, and keep score.
     #[command(subcommand)]
     Demo(crate::demo::DemoCommand),
+    /// Take over what another program has.
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Look at configuration, secrets and store, and say what is wrong and what helps.
     Doctor(DoctorArgs),
     /// Print a completion script.
@@ -464,6 +467,45 @@ pub(crate) struct JwtWho {
     /// The audience; several with commas.
     #[arg(long, value_name = "NAME")]
     pub(crate) audience: Option<String>,
+}
+
+/// `keyreeve import`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// Tokens of GraphQL Hive's CDN, from its database and its bucket, both of which stay as they are.
+    Hive(HiveArgs),
+}
+
+/// `keyreeve import hive`.
+#[derive(Debug, Args)]
+pub(crate) struct HiveArgs {
+    /// The configuration. Its `[token.NAME]` says by `hashes` which bucket Hive has.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The family that takes the tokens; not needed where there is one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) family: Option<String>,
+    /// Hive's database: `postgres://USER@HOST/DATABASE`. It is only read.
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: String,
+    /// The role's password: `env:NAME` or `file:PATH`.
+    #[arg(long, value_name = "REFERENCE")]
+    pub(crate) password: Option<String>,
+    /// Certificates in PEM to believe about the database instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The secret that legacy tokens are made with: `env:NAME` or `file:PATH`. Some hashes are compared with what it gives.
+    #[arg(long, value_name = "REFERENCE")]
+    pub(crate) legacy_secret: Option<String>,
+    /// How many legacy hashes are compared.
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) sample: u16,
+    /// Count and compare, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `keyreeve doctor`.

@@ -8,7 +8,7 @@ use keyreeve::access::{self, Tokens};
 use keyreeve::config::{
     Config, ConfigRead, Home, PostgresUrl, Problem, Problems, ReadOptions, SecretRef, Severity, StoreUrl,
 };
-use keyreeve::core::id::CredentialName;
+use keyreeve::core::id::{CredentialName, NodeId};
 use keyreeve::core::seal::KeyRing;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
@@ -276,6 +276,8 @@ fn start_tokens(
     let (Some(store), Some(keys), Some(revocations)) = (store, keys, revocations) else {
         return Err(Failure::new(Code::Usage, "access tokens need `store` and `seal.keys`"));
     };
+    let imported = crate::artifacts::hashes(config, ground);
+    let imported = imported.map_err(|problems| Failure::new(Code::Usage, problems.join("\nerror: ")))?;
     let parts = access::Parts {
         node: signs.node.clone(),
         host: Arc::clone(&ground.host),
@@ -283,11 +285,24 @@ fn start_tokens(
         crypto: Arc::new(LocalCrypto),
         keys: keys.clone(),
         revocations: revocations.clone(),
-        imported: BTreeMap::new(),
+        imported: imported.into_iter().map(|(family, hashes)| (family, hashes as Arc<dyn access::Imported>)).collect(),
         bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
         store_ms: ground.host_ms(config.store_ms),
     };
     Ok(Some(Tokens::start(parts, &config.tokens, signs.tokens)))
+}
+
+/// The access tokens of a configuration, for a command that is no node.
+///
+/// # Errors
+/// What keeps a node from starting.
+pub(crate) async fn tokens_alone(config: &Config, ground: &Ground, node: &NodeId) -> Result<Option<Tokens>, Failure> {
+    let keys = seal_keys(&config.seal_keys, ground.secrets.as_ref());
+    let keys = keys.map_err(|problems| Failure::new(Code::Usage, problems.join("\nerror: ")))?;
+    let store = open_store(config, ground).await?;
+    let signs = Signs { node, previous: None, tokens: None, followed: None };
+    let revocations = follow(config, ground, &signs, Some(&store));
+    start_tokens(config, ground, &signs, (Some(&store), keys.as_ref()), revocations.as_ref())
 }
 
 /// Opens the register.

@@ -25,6 +25,7 @@ mod doctor;
 mod exit;
 mod faults;
 mod hand_out;
+mod import_cmd;
 mod issuing;
 mod jwt_cmd;
 mod listen;
@@ -45,7 +46,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::runtime;
 
-use cli::{BuildCommand, Cli, Command, ConfigCommand, KeysCommand, PickyCommand, PolicyCommand};
+use cli::{BuildCommand, Cli, Command, ConfigCommand, ImportCommand, KeysCommand, PickyCommand, PolicyCommand};
 use exit::{Code, Failure, say};
 
 fn main() -> ExitCode {
@@ -99,6 +100,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Picky(PickyCommand::Google(args)) => on_all_cores(picky_issuers::google(args)),
         Command::Picky(PickyCommand::Oidc(args)) => on_all_cores(picky_cmd::oidc(args)),
         Command::Demo(command) => on_all_cores(demo::run(command)),
+        Command::Import(ImportCommand::Hive(args)) => on_one_core(import_cmd::hive(args)),
         Command::Doctor(args) => on_one_core(doctor::run(args)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "keyreeve", &mut std::io::stdout());

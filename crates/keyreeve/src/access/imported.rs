@@ -14,7 +14,7 @@ use super::{Denied, Inner, credentials};
 use crate::port::fresh_write_id;
 
 /// Who made a token that nobody here made.
-const IMPORT: &str = "import";
+pub(super) const IMPORT: &str = "import";
 
 /// Where hashes are that were made elsewhere, or are made for others to read: GraphQL Hive's bucket.
 #[async_trait]

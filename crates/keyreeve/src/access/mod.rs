@@ -14,12 +14,14 @@
 //! shows a token that is unknown, wrong or taken back causes the same work, and hears the same.
 //!
 //! - `look`: a token that was not seen lately; `imported`: a token whose hash is not ours
+//! - `adopt`: tokens that others made, taken over
 //! - `change`, `list`, `target`: what people do to tokens
 //! - `held`: what a node remembers, all of it bounded
 //! - `follow`: what goes on in the background
 //!
 //! What is stored is in [`keyreeve_core::token`]. Nothing here reads a request or writes an answer: see `http::tokens`.
 
+mod adopt;
 mod change;
 mod denied;
 mod follow;
@@ -46,6 +48,7 @@ use keyreeve_core::token::{Allowed, Format, TEXT_BYTES_MAX, TokenId, is_target};
 pub use crate::config::FamilyConfig;
 use crate::port::{Host, Register};
 use crate::revocation::{Credentials, Revocations};
+pub use adopt::Foreign;
 pub use denied::Denied;
 pub use imported::{Bcrypt, Busy, Imported, Unavailable};
 pub use list::{Page, TOKENS_MAX};

@@ -7,12 +7,14 @@
 //! - [`kept`]: what was read, in memory
 //! - [`disk`]: the same on disk, for times when no origin answers
 //! - [`gate`]: all of them together
+//! - [`hashes`]: hashes of tokens that GraphQL Hive has in its bucket
 //!
 //! What a request looks like, and its answer, is [`http::artifacts`](crate::http)'s business.
 
 pub mod checks;
 pub mod disk;
 pub mod gate;
+pub mod hashes;
 pub mod kept;
 pub mod name;
 pub mod objects;

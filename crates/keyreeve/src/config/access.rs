@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::token::Format;
 
-use super::problem::shown;
+use super::artifact::ObjectsConfig;
+use super::problem::{Fault, shown};
 use super::scope::Scope;
 use super::sheet::Sheet;
 
@@ -18,6 +19,26 @@ pub struct FamilyConfig {
     pub life_ms: Option<u64>,
     /// How long a token goes on after it was rolled, in milliseconds.
     pub grace_ms: u64,
+    /// The name under `[objects.NAME]` of the bucket in which GraphQL Hive has the hashes of its tokens.
+    pub hashes: Option<String>,
+}
+
+/// Finds families whose hashes are nowhere.
+pub(super) fn check(
+    sheet: &mut Sheet,
+    families: &BTreeMap<String, FamilyConfig>,
+    objects: &BTreeMap<String, ObjectsConfig>,
+) {
+    for (name, family) in families {
+        if let Some(hashes) = family.hashes.as_ref().filter(|hashes| !objects.contains_key(*hashes)) {
+            let path = format!("token.{name}.hashes");
+            let fault = Fault::new(
+                format!("names no table of objects: {}", shown(hashes)),
+                "it has the name of a bucket: `[objects.hive]`, and `hashes = \"hive\"`",
+            );
+            sheet.fault(&path, sheet.place(&path), &fault, None);
+        }
+    }
 }
 
 /// Reads all families.
@@ -36,6 +57,7 @@ pub(super) fn all(sheet: &mut Sheet) -> BTreeMap<String, FamilyConfig> {
             format: scope.choice_or("format", &formats, Format::Native),
             life_ms: scope.maybe_number("life"),
             grace_ms: scope.number("grace"),
+            hashes: scope.text("hashes"),
         };
         families.insert(named.key, family);
     }

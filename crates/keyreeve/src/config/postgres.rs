@@ -60,6 +60,14 @@ impl PostgresUrl {
         Ok(Self { user: user.to_owned(), reach, database: database.to_owned() })
     }
 
+    /// Reads a URL, as the command line has it.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with it, without any of it.
+    pub fn of_url(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|fault| format!("the URL of a PostgreSQL {}\nhint: {}", fault.must, fault.hint))
+    }
+
     /// Whether what is said may leave this machine, and so must be encrypted.
     #[must_use]
     pub fn is_remote(&self) -> bool {

@@ -147,6 +147,9 @@ fn whole(sheet: &mut Sheet) -> Option<Config> {
     let verifiers = verifier::all(sheet);
     let clients = client::all(sheet, (&issuers, &listeners), &verifiers.keys().cloned().collect());
     let objects = if cfg!(target_arch = "wasm32") { BTreeMap::new() } else { artifact::objects(sheet) };
+    if cfg!(not(target_arch = "wasm32")) {
+        access::check(sheet, &tokens, &objects);
+    }
     let gates = gate::all(sheet, &listeners, &credentials, (&objects, &tokens));
     // Whoever builds a Worker has checked its configuration natively: its wasm need not know what it cannot have.
     let (metadata, files) = if cfg!(target_arch = "wasm32") {

@@ -345,7 +345,7 @@ impl Node {
             imported: BTreeMap::new(),
             store_ms: 2 * SECOND,
         };
-        let cdn = FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR };
+        let cdn = FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR, hashes: None };
         Tokens::start(parts, &BTreeMap::from([("cdn".to_owned(), cdn)]), None)
     }
 

@@ -14,6 +14,7 @@ mod doubt;
 mod expiry;
 mod fetch;
 mod hand_out;
+mod hive;
 mod issuer_keys;
 mod issuers;
 mod jwks;

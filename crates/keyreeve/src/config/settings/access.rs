@@ -1,9 +1,11 @@
 //! Settings of opaque access tokens.
 
 use super::super::table::Fallback::{Unset, Value};
-use super::super::table::{Kind, Setting, row};
+use super::super::table::{Kind, Setting, Text, row};
 use super::super::types::Home::Native;
 use super::{DAY, MINUTE};
+
+const OBJECTS: Text = Text::new("a name under `[objects.NAME]`", "^[a-z0-9][a-z0-9._-]*$", 63);
 
 const fn token(name: &'static str) -> (&'static str, &'static str) {
     ("token.*", name)
@@ -39,5 +41,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         Value("1d"),
         "How long a token goes on after it was rolled, unless something else is asked for.",
         "\"1d\"",
+    ),
+    row(
+        token("hashes"),
+        Kind::Text(OBJECTS),
+        Unset("only tokens that were made here"),
+        "The bucket, by its name under `[objects.NAME]`, in which GraphQL Hive has the hashes of its tokens. Those are good here too, for as long as their hash is there, and the hashes of new `hv2` tokens are put there.",
+        "\"hive\"",
     ),
 ];

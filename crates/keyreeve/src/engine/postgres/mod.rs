@@ -19,6 +19,7 @@
 //! loses what is set for the session.
 
 mod changes;
+mod hive;
 mod pool;
 mod schema;
 mod tls;
@@ -34,6 +35,7 @@ use keyreeve_core::id::WriteId;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 
+pub use self::hive::{HiveTable, PAGE_MAX};
 use self::pool::Pool;
 use super::{VALUE_BYTES_MAX, check_value};
 use crate::config::{PostgresUrl, SecretRef};

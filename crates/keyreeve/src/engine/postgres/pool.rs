@@ -52,7 +52,7 @@ impl fmt::Display for Unready {
 
 impl Unready {
     /// What an error while connecting means.
-    fn of(error: &tokio_postgres::Error) -> Self {
+    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
         use tokio_postgres::error::SqlState;
         const PASSING: &[SqlState] = &[
             SqlState::CANNOT_CONNECT_NOW,
@@ -204,14 +204,19 @@ impl Pool {
     }
 
     async fn connect_and_look(&self, hear: Option<Hear>) -> Result<Link, Unready> {
-        let config = self.config()?;
-        let mut link = match &self.tls {
-            Some(tls) => self.drive(config.connect(tls.clone()).await, hear),
-            None => self.drive(config.connect(tokio_postgres::NoTls).await, hear),
-        }
-        .map_err(|error| Unready::of(&error))?;
+        let mut link = self.dial(hear).await?;
         self.prepare(&mut link.client).await?;
         Ok(link)
+    }
+
+    /// A connection to whatever is there.
+    pub(super) async fn dial(&self, hear: Option<Hear>) -> Result<Link, Unready> {
+        let config = self.config()?;
+        let made = match &self.tls {
+            Some(tls) => self.drive(config.connect(tls.clone()).await, hear),
+            None => self.drive(config.connect(tokio_postgres::NoTls).await, hear),
+        };
+        made.map_err(|error| Unready::of(&error))
     }
 
     /// Everything that decides whom a connection reaches, and as whom.

@@ -1,0 +1,66 @@
+//! Tokens that somebody else made are taken over by what is known of them: not their secrets, which nobody has, nor their
+//! hashes, which stay where they are until the first use.
+
+use keyreeve_core::time::Timestamp;
+use keyreeve_core::token::record::ALIAS_CHARS_MAX;
+use keyreeve_core::token::{Format, Import, Record, Scope, TokenId, is_target};
+
+use super::Access;
+use crate::error::{Error, ErrorKind};
+use crate::port::fresh_write_id;
+
+/// What is known of a token that was made elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// Which one.
+    pub id: TokenId,
+    /// What it opens.
+    pub target: String,
+    /// What people call it.
+    pub alias: String,
+    /// The first characters of its secret.
+    pub first: String,
+    /// The last ones.
+    pub last: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl Access {
+    /// Takes a token over, so that it is in the list of its target. False where it is there already, whoever put it there.
+    ///
+    /// # Errors
+    /// [`Error`] of the store; a target that cannot be one.
+    pub async fn adopt(&self, foreign: &Foreign) -> Result<bool, Error> {
+        if !is_target(&foreign.target) {
+            return Err(Error::new(ErrorKind::NotFound, format!("`{}` has no target that can be one", foreign.id)));
+        }
+        if self.inner.record(foreign.id).await?.is_some() {
+            return Ok(false);
+        }
+        let now = self.inner.host.now();
+        let record = Record {
+            op: fresh_write_id(self.inner.host.as_ref()),
+            rev: 1,
+            written_at: now.wall,
+            id: foreign.id,
+            family: self.family.name.clone(),
+            target: foreign.target.clone(),
+            alias: foreign.alias.chars().take(ALIAS_CHARS_MAX).collect(),
+            format: Format::Hv2,
+            hash: None,
+            scope: Scope::default(),
+            created_at: foreign.created_at,
+            created_by: super::imported::IMPORT.to_owned(),
+            expires_at: None,
+            rolled: None,
+            revoked: None,
+            used: None,
+            import: Some(Import { was: None, first: foreign.first.clone(), last: foreign.last.clone() }),
+            copied_from: None,
+        };
+        self.inner.put_new(&record).await?;
+        tracing::info!(target: "audit", who = super::imported::IMPORT, what = "token.adopt", id = %foreign.id);
+        Ok(true)
+    }
+}
