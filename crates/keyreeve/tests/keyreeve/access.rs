@@ -393,7 +393,7 @@ async fn a_wrong_secret_for_an_imported_token_is_refused_and_a_new_hash_is_compa
 
 #[tokio::test(start_paused = true)]
 async fn new_tokens_of_the_other_form_are_read_by_others_and_revoked_for_them() {
-    let family = FamilyConfig { format: Format::Hv2, life_ms: None, grace_ms: HOUR };
+    let family = FamilyConfig { format: Format::Hv2, life_ms: None, grace_ms: HOUR, hashes: None };
     let world = World { family, ..World::new() };
     let node = world.node("one").await;
     let made = node.make("acme").await;

@@ -192,7 +192,7 @@ impl World {
             register: Arc::default(),
             elsewhere: Arc::default(),
             on_stale: OnStale::Deny,
-            family: FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR },
+            family: FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR, hashes: None },
         }
     }
 
