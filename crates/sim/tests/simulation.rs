@@ -86,7 +86,8 @@ fn seeds_that_once_broke_a_promise_no_longer_do() {
 fn a_seed_that_fails_is_written_down_step_by_step_and_comes_out_the_same_again() {
     let folder = tempfile::tempdir().unwrap();
     let plan = |seed| Plan::with(seed, Some(Sabotage::RegisterForgets));
-    let summary = run_many(0, 10, 2, folder.path(), plan).unwrap();
+    // A node that has handed out higher numbers counts on from them, so that not every loss does harm.
+    let summary = run_many(0, 16, 2, folder.path(), plan).unwrap();
     assert!(summary.failed.len() > 5, "{summary:?}");
     assert!(summary.unsteady.is_empty(), "{summary:?}");
     for (seed, violation) in &summary.failed {

@@ -40,8 +40,10 @@ impl Access {
             label: Some(&label),
         };
         let receipt = inner.revocations.revoke(revocation, by).await?;
+        tracing::info!(target: "audit", who = by, what = "token.drop-target", family = family.name, of = target, "token");
         let open = Open { kind: receipt.kind, id: receipt.id, issued_by: receipt.issued_by, label: Some(label) };
-        let revoked = inner.finish(&open).await?.unwrap_or_default();
+        // Also where that goes on in the background: whoever asks is told when it is done, and twice does no harm.
+        let revoked = inner.finish(&open, true).await?.unwrap_or_default();
         Ok(DroppedTarget { revoked, epoch: receipt.epoch })
     }
 }
@@ -50,7 +52,7 @@ impl Inner {
     /// Goes on with what nodes began and did not end.
     pub(super) async fn finish_dropping(&self) {
         for open in self.revocations.open() {
-            match self.finish(&open).await {
+            match self.finish(&open, false).await {
                 Ok(Some(revoked)) => tracing::info!(label = open.label, revoked, "a dropped target was finished"),
                 // Being done here, or nothing of ours.
                 Ok(None) => {}
@@ -59,14 +61,15 @@ impl Inner {
         }
     }
 
-    /// Takes back what an open entry of the log means, and says so there. `None` where that goes on here already, or where it
-    /// is about something else.
-    async fn finish(&self, open: &Open) -> Result<Option<u64>, Error> {
+    /// Takes back what an open entry of the log means, and says so there. `None` where it is about something else, or, unless
+    /// somebody waits for it, where that goes on here already.
+    async fn finish(&self, open: &Open, is_awaited: bool) -> Result<Option<u64>, Error> {
         let Some(label) = open.label.as_deref().filter(|_| open.kind == Kind::Target) else { return Ok(None) };
         let Some((place, by)) = label.split_once(' ') else { return Ok(None) };
         let Some((family, target)) = place.split_once('/') else { return Ok(None) };
         let Some(family) = self.families.get(family) else { return Ok(None) };
-        if !self.held.dropping().insert(place.to_owned()) {
+        let is_first = self.held.dropping().insert(place.to_owned());
+        if !is_first && !is_awaited {
             return Ok(None);
         }
         let result = self.sweep(family, target, open.issued_by, by).await;

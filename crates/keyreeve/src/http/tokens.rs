@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::credentials::json_answer;
 use super::input::{self, required, rfc3339, wrong_type};
-use super::problem::{Answer, MALFORMED, NOT_FOUND, Problem, STORE_UNAVAILABLE, UNPROCESSABLE};
+use super::problem::{Answer, MALFORMED, NOT_FOUND, Problem, STALE_REVOCATIONS, STORE_UNAVAILABLE, UNPROCESSABLE};
 use super::route::Later;
 use crate::access::{Access, Ask, Denied, Made, New, Tokens};
 use crate::config;
@@ -161,8 +161,12 @@ async fn verify(later: &Later, head: &Head, body: Body) -> Result<Answer, Proble
             "format": granted.format.as_str(),
             "expires_at": granted.ends_at.map(rfc3339),
         })),
-        Err(denied @ (Denied::Unavailable { .. } | Denied::Stale)) => {
-            let retry_ms = if let Denied::Unavailable { retry_ms } = denied { retry_ms } else { 1000 };
+        Err(denied @ Denied::Stale) => {
+            return Err(
+                Problem::new(STALE_REVOCATIONS, format!("{denied}\nhint: try again; `/readyz` says more")).after(1000)
+            );
+        }
+        Err(denied @ Denied::Unavailable { retry_ms }) => {
             let text = format!("{denied}\nhint: try again; the log tells why");
             return Err(Problem::new(STORE_UNAVAILABLE, text).after(retry_ms));
         }

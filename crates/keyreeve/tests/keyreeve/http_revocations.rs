@@ -162,6 +162,34 @@ async fn by_id_subject_key_and_age_and_by_the_names_of_issuers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_access_token_is_revoked_by_itself_or_by_its_id_for_whoever_it_belongs_to() {
+    let node = Revoking::new(OnStale::Deny).await;
+    let make = async |alias: &str| {
+        let body = json!({ "target": "acme", "alias": alias }).to_string();
+        node.world.post("/v1/tokens", "ops", &body).await.json()
+    };
+    let is_valid = async |made: &Value| {
+        let body = json!({ "target": "acme", "token": made["token"] }).to_string();
+        node.world.post("/v1/tokens/verify", "ops", &body).await.json()["valid"].clone()
+    };
+    for (alias, by) in [("ci", "token"), ("cd", "id")] {
+        let made = make(alias).await;
+        assert_eq!(is_valid(&made).await, true);
+        let body = json!({ "token": made[by] });
+        let theirs = node.world.post("/v1/revocations", "elsewhere", &body.to_string()).await;
+        assert_eq!(theirs.status, 422, "{theirs}");
+        assert!(theirs.body.contains("no token that you may revoke here"), "{theirs}");
+        assert_eq!(is_valid(&made).await, true);
+        let answer = node.revoke(&body).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["kind"]), (202, &"token".into()), "{answer}");
+        assert_eq!(is_valid(&made).await, false);
+        let path = format!("/v1/revocations/{}?wait=2s", answer.json()["id"].as_str().unwrap());
+        let receipts = node.world.get(&path, "ops").await.json();
+        assert_eq!(receipts["complete"], true, "{receipts}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_does_not_say_what_is_to_be_revoked_is_refused_with_what_would_do() {
     let node = Revoking::new(OnStale::Deny).await;
     let expired = node.key.token(json!({ "exp": EPOCH_MS / 1000 - 3600 }));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::access::{config, create};
-use crate::node::{Node, Place, answer};
+use crate::node::{Node, Place, answer, until};
 use crate::private::Private;
 
 const T: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
@@ -232,4 +232,99 @@ async fn the_commands_publish_read_and_list() {
     assert_eq!(code, 3, "{problems}");
     let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, "../x y"]);
     assert_eq!(code, 2, "{problems}");
+}
+
+/// A request to a gate, and what it answers: status, body, media type.
+type Row<'a> = (&'a str, String, Option<&'a str>, u16, &'a str);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_row_of_hives_table_is_answered_by_the_binary() {
+    const V: &str = "0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6";
+    let place = Place::new();
+    let config = gates(&place, "");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("[token.cdn]\n", "[token.cdn]\nformat = \"hv2\"\n")).unwrap();
+    let objects = place.path("objects");
+    for name in [
+        format!("artifact/{T}/services"),
+        format!("artifact/{T}/contracts/mobile/supergraph"),
+        format!("artifact/{T}/version/{V}/sdl"),
+        format!("apps-enabled/{T}/web/1.0"),
+        format!("app/{T}/web/1.0/abc"),
+    ] {
+        fs::create_dir_all(objects.join(&name).parent().unwrap()).unwrap();
+        fs::write(objects.join(&name), "x").unwrap();
+    }
+    let node = node(&place, &config);
+    let (token, _) = create(&node, T).await;
+    assert!(token.starts_with("hv2"), "{token}");
+    let (good, bad) = (Some(token.as_str()), Some("hv2bm90IGEga2V5"));
+    let a = format!("/artifacts/v1/{T}");
+    let rows: Vec<Row<'_>> = vec![
+        ("GET", "/_health".into(), None, 200, "OK"),
+        ("GET", format!("{a}/sdl"), good, 200, SDL),
+        ("GET", format!("{a}/sdl/"), good, 200, SDL),
+        ("GET", format!("{a}/sdl.graphqls"), good, 200, SDL),
+        ("GET", format!("{a}/contracts/mobile/supergraph"), good, 200, "x"),
+        ("GET", format!("{a}/version/{V}/sdl"), good, 200, "x"),
+        ("GET", format!("{a}/apps/web/1.0/abc"), good, 200, "x"),
+        ("GET", format!("{a}/apps/web/2.0/abc"), good, 404, "Not found."),
+        ("GET", format!("/{T}"), good, 200, "x"),
+        ("GET", format!("/{T}/sdl"), good, 200, SDL),
+        ("GET", format!("{a}/sdl"), None, 400, "MISSING_AUTH_KEY"),
+        ("GET", format!("/{T}"), None, 400, "MISSING_AUTH_KEY"),
+        ("GET", format!("{a}/sdl"), bad, 403, "INVALID_AUTH_KEY"),
+        ("GET", format!("/artifacts/v1/{V}/sdl"), good, 403, "INVALID_AUTH_KEY"),
+        ("GET", format!("{a}/nothing"), None, 404, "Not found."),
+        ("GET", format!("{a}/version/1/sdl"), None, 404, "Not found."),
+        ("GET", format!("{a}/supergraph"), good, 404, "Not found."),
+        ("GET", format!("/{T}/supergraph"), good, 404, "NOT_FOUND"),
+        ("GET", "/".into(), None, 400, "MISSING_TARGET_ID"),
+        ("GET", format!("/{T}/nothing"), None, 400, "INVALID_ARTIFACT_TYPE"),
+        ("GET", format!("/{T}/introspection"), good, 501, "not-implemented"),
+        ("GET", format!("{a}/schema"), None, 301, "Found."),
+        ("HEAD", format!("{a}/sdl"), good, 404, ""),
+        ("POST", format!("{a}/sdl"), good, 404, "Not found."),
+        ("GET", format!("{a}/%2e%2e/sdl"), good, 404, "Not found."),
+    ];
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    for (method, path, key, status, said) in rows {
+        let mut request = client.request(method.parse().unwrap(), format!("{}{path}", node.urls()[1]));
+        if let Some(key) = key {
+            request = request.header("x-hive-cdn-key", key);
+        }
+        let got = request.send().await.unwrap();
+        assert_eq!(got.status().as_u16(), status, "{method} {path}");
+        let body = got.text().await.unwrap();
+        assert!(body.contains(said) && (status != 200 || body == said), "{method} {path}: {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_cannot_be_looked_up_are_503_and_never_a_refusal() {
+    let place = Place::new();
+    let config = gates(&place, "deadline = \"3s\"");
+    let switches = place.switches("faults");
+    let mut node = place.node(&config, "one", &[("KEYREEVE_TEST_FAULTS", switches.to_str().unwrap())]);
+    node.wait_until_listening();
+    node.wait_until_listening();
+    let (token, _) = create(&node, T).await;
+    let ask = async || {
+        let mut found = Vec::new();
+        for url in &node.urls()[1..] {
+            let request = client().get(format!("{url}/artifacts/v1/{T}/sdl")).header("x-hive-cdn-key", &token);
+            let got = request.send().await.unwrap();
+            found.push((got.status().as_u16(), got.headers().contains_key("retry-after")));
+        }
+        found
+    };
+    fs::write(switches.join("store-cut"), "").unwrap();
+    until("nothing is known of the token any more", async || {
+        let found = ask().await;
+        assert!(found.iter().all(|(status, _)| [200, 503].contains(status)), "{found:?}\n{}", node.log_text());
+        (found == [(503, true), (503, true)]).then_some(())
+    })
+    .await;
+    fs::remove_file(switches.join("store-cut")).unwrap();
+    until("the token is accepted again", async || (ask().await == [(200, false), (200, false)]).then_some(())).await;
 }

@@ -109,7 +109,7 @@ fn demo_rotate_fails_no_valid_token_and_accepts_no_retired_key() {
 
 #[test]
 fn demo_revoke_refuses_everywhere_in_time_and_says_where_it_cannot_tell() {
-    let (code, result, timeline) = ran("revoke", &["--nodes", "8", "--rounds", "1"]);
+    let (code, result, timeline) = ran("revoke", &["--nodes", "8", "--rounds", "2"]);
     assert_eq!(result["problems"], serde_json::json!([]), "{timeline}");
     assert_eq!(code, 0, "{timeline}");
     let counted = |name: &str| result[name].as_u64().unwrap();

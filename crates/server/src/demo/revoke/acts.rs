@@ -97,14 +97,18 @@ impl<'a> Acts<'a> {
         let mut act = Act { name, bound_ms: MAX_STALENESS_MS, cells: vec![Cell::default(); self.fleet.count()] };
         for round in 0..self.args.rounds {
             let at = nodes.get(round % nodes.len()).copied().unwrap_or(0);
-            self.revoke_once(&mut act, at, &nodes).await?;
+            // JWTs and access tokens take turns.
+            let token = match round % 2 {
+                0 => self.fleet.jwt("leaver").await?,
+                _ => self.fleet.opaque(at, "leaver").await?,
+            };
+            self.revoke_once(&mut act, at, &nodes, &token).await?;
         }
         Ok(act)
     }
 
-    async fn revoke_once(&mut self, act: &mut Act, at: usize, nodes: &[usize]) -> io::Result<()> {
-        let token = self.fleet.token("leaver").await?;
-        self.traffic.probe_with(&token);
+    async fn revoke_once(&mut self, act: &mut Act, at: usize, nodes: &[usize], token: &str) -> io::Result<()> {
+        self.traffic.probe_with(token);
         let all_accept = |seen: &BTreeMap<usize, Seen>| {
             nodes.iter().all(|node| seen.get(node).is_some_and(|seen| seen.last_accepted_ms.is_some()))
         };
@@ -112,7 +116,7 @@ impl<'a> Acts<'a> {
             self.complaints.push(format!("{}: a good token was not accepted everywhere", act.name));
             return Ok(());
         }
-        let Some(revoked) = self.fleet.revoke(at, &token).await else {
+        let Some(revoked) = self.fleet.revoke(at, token).await else {
             self.complaints.push(format!("{}: {} did not revoke", act.name, self.fleet.name(at)));
             return Ok(());
         };
@@ -170,7 +174,7 @@ impl<'a> Acts<'a> {
             bound_ms: MAX_STALENESS_MS,
             cells: vec![Cell::default(); self.fleet.count()],
         };
-        let token = self.fleet.token("leaver").await?;
+        let token = self.fleet.jwt("leaver").await?;
         self.traffic.probe_with(&token);
         let all = self.all();
         self.until(|seen| all.iter().all(|node| seen.get(node).is_some_and(|seen| seen.last_accepted_ms.is_some())))

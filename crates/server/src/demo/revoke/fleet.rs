@@ -22,10 +22,15 @@ pub(super) const MAX_STALENESS_MS: u64 = 1000;
 const NODE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEY_ID: &str = "demo-1";
 const URL: &str = "https://issuer.demo";
+/// What access tokens of this demonstration are for.
+const TARGET: &str = "demo";
 
 const CONFIG: &str = r#"# Written by `keyreeve demo revoke`.
+seal.keys = ["file:@FOLDER@/seal.key"]
 store.url = "sqlite:@FOLDER@/state.db"
 store.timeout = "1s"
+
+[token.cdn]
 
 [verifier.demo]
 issuer = "https://issuer.demo"
@@ -42,8 +47,9 @@ on = "gate:door"
 
 [caller.ops]
 uid = @UID@
-can = ["revoke", "metrics", "list", "history"]
+can = ["revoke", "metrics", "list", "history", "tokens", "grant"]
 credentials = ["*"]
+tokens = ["cdn/*"]
 
 [revocation]
 max_staleness = "@MAX@ms"
@@ -68,6 +74,8 @@ impl Fleet {
         }
         let public = json!(pair.public).to_string();
         processes.write_private("public.jwk", public.as_bytes())?;
+        let seal_key = fresh_hex().map_err(|failure| io::Error::other(failure.message))?;
+        processes.write_private("seal.key", seal_key.expose().as_bytes())?;
         let private = Secret::new(pair.private.expose().as_bytes().to_vec());
         let signer = crypto::any_signer(Algorithm::EdDsa, &private).map_err(io::Error::other)?;
         let fleet = Self { processes, key: SigningKey::new(signer, Some(KEY_ID)) };
@@ -120,8 +128,30 @@ impl Fleet {
         Ok(())
     }
 
-    /// A token that is good for an hour.
-    pub(super) async fn token(&self, subject: &str) -> io::Result<String> {
+    /// An access token, made by a node.
+    pub(super) async fn opaque(&self, node: usize, alias: &str) -> io::Result<String> {
+        let body = json!({ "target": TARGET, "alias": alias });
+        let made = match self.end(node) {
+            Some(end) => end.post("/v1/tokens", &body).await,
+            None => None,
+        };
+        let text = made.as_ref().and_then(|(_, made)| made.get("token")?.as_str());
+        text.map(str::to_owned).ok_or_else(|| io::Error::other(format!("no access token was made: {made:?}")))
+    }
+
+    /// What a node answers to whoever comes with a token: 200, 401, or that it cannot tell.
+    pub(super) async fn pass(&self, node: usize, token: &str) -> Option<u16> {
+        let end = self.end(node)?;
+        if token.contains('.') {
+            return end.pass("/auth/door", token).await;
+        }
+        let (status, said) = end.post("/v1/tokens/verify", &json!({ "token": token, "target": TARGET })).await?;
+        let is_valid = said.get("valid") == Some(&Value::Bool(true));
+        Some(if status == 200 && !is_valid { 401 } else { status })
+    }
+
+    /// A JWT that is good for an hour.
+    pub(super) async fn jwt(&self, subject: &str) -> io::Result<String> {
         let now_s = wall_ms() / 1000;
         let id = fresh_hex().map_err(|failure| io::Error::other(failure.message))?;
         let claims = json!({

@@ -71,7 +71,12 @@ impl Traffic {
     pub(super) async fn new(fleet: Arc<Fleet>) -> io::Result<Self> {
         let mut tokens = Vec::with_capacity(TOKENS);
         for n in 0..TOKENS {
-            tokens.push(fleet.token(&format!("good-{n}")).await?);
+            let name = format!("good-{n}");
+            tokens.push(if n % 2 == 0 {
+                fleet.jwt(&name).await?
+            } else {
+                fleet.opaque(n % fleet.count(), &name).await?
+            });
         }
         Ok(Self {
             fleet,
@@ -118,7 +123,7 @@ impl Traffic {
         let mut turns = self.tokens.iter().cycle().skip(node.wrapping_mul(7));
         while !self.is_over() {
             let Some(token) = turns.next() else { return };
-            match self.pass(node, token).await {
+            match self.fleet.pass(node, token).await {
                 Some(200) => self.count(|counts| counts.accepted += 1),
                 Some(503) => self.count(|counts| counts.stale += 1),
                 Some(status) => self.count(|counts| {
@@ -139,7 +144,7 @@ impl Traffic {
             let (token, round) = lock(&self.probe).clone();
             if !token.is_empty() {
                 let sent_ms = wall_ms();
-                let status = self.pass(node, &token).await;
+                let status = self.fleet.pass(node, &token).await;
                 // An answer about the token before says nothing about this one.
                 if self.round.load(Ordering::Acquire) == round {
                     self.note(node, sent_ms, status);
@@ -166,10 +171,5 @@ impl Traffic {
             }
             _ => {}
         }
-    }
-
-    /// What a proxy is answered that asks for a request with this token.
-    async fn pass(&self, node: usize, token: &str) -> Option<u16> {
-        self.fleet.end(node)?.pass("/auth/door", token).await
     }
 }
