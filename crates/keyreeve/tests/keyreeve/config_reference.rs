@@ -263,7 +263,9 @@ fn sample(row: &Setting) -> String {
             let issuer = "[issuer.gateway]\nurl = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
             format!("seal.keys = [\"env:SEAL\"]\n{issuer}[client.c]\n{others}{line}")
         }
-        "token.*" => format!("seal.keys = [\"env:SEAL\"]\n[token.cdn]\n{line}"),
+        "token.*" => {
+            format!("seal.keys = [\"env:SEAL\"]\n[token.cdn]\n{line}[objects.hive]\nurl = \"s3://artifacts\"\n")
+        }
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
         "metadata.*" | "file.*" | "objects.*" => sample_of_hand_out(row),
         "gate.*" if row.home.is_some() => sample_of_hand_out(row),
