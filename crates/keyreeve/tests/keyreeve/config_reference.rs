@@ -203,6 +203,34 @@ fn listener_sample(row: &Setting, line: &str) -> String {
     }
 }
 
+fn sample_of_credential(row: &Setting) -> String {
+    let flavour = row.only.first().copied().unwrap_or("apns");
+    let source = match flavour {
+        "app-store-connect" | "github-app-jwt" => format!("source = \"jwt\"\npreset = \"{flavour}\"\n"),
+        _ => format!("source = \"{flavour}\"\n"),
+    };
+    let needed = |other: &&Setting| {
+        other.parent.starts_with("credential.*")
+            && other.name != "source"
+            && (matches!(other.fallback, Fallback::Required) || std::ptr::eq(*other, row))
+            && (other.only.is_empty() || other.only.contains(&flavour))
+    };
+    let lines: String = settings()
+        .filter(needed)
+        .map(|other| format!("{}.{} = {}\n", other.parent, other.name, other.example))
+        .collect();
+    let lines = lines.replace("credential.*.", "");
+    // What is needed one way or another.
+    let more = match (flavour, row.name) {
+        (_, "client_secret" | "client_key" | "scopes") if flavour != "oauth2-client" => "",
+        ("oauth2-client", "client_secret" | "client_key") => "",
+        ("oauth2-client", _) => "params.client_secret = \"env:CLIENT_SECRET\"\n",
+        ("azure-federated", _) => "params.scopes = [\"https://graph.microsoft.com/.default\"]\n",
+        _ => "",
+    };
+    format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}{more}")
+}
+
 /// A file with the least that the setting needs around it, and the setting with its example.
 fn sample(row: &Setting) -> String {
     let line = format!("{} = {}\n", row.name, row.example);
@@ -218,33 +246,7 @@ fn sample(row: &Setting) -> String {
             format!("[caller.c]\n{lines}{line}")
         }
         parent if parent.starts_with("listener[]") => listener_sample(row, &line),
-        parent if parent.starts_with("credential.*") => {
-            let flavour = row.only.first().copied().unwrap_or("apns");
-            let source = match flavour {
-                "app-store-connect" | "github-app-jwt" => format!("source = \"jwt\"\npreset = \"{flavour}\"\n"),
-                _ => format!("source = \"{flavour}\"\n"),
-            };
-            let needed = |other: &&Setting| {
-                other.parent.starts_with("credential.*")
-                    && other.name != "source"
-                    && (matches!(other.fallback, Fallback::Required) || std::ptr::eq(*other, row))
-                    && (other.only.is_empty() || other.only.contains(&flavour))
-            };
-            let lines: String = settings()
-                .filter(needed)
-                .map(|other| format!("{}.{} = {}\n", other.parent, other.name, other.example))
-                .collect();
-            let lines = lines.replace("credential.*.", "");
-            // What is needed one way or another.
-            let more = match (flavour, row.name) {
-                (_, "client_secret" | "client_key" | "scopes") if flavour != "oauth2-client" => "",
-                ("oauth2-client", "client_secret" | "client_key") => "",
-                ("oauth2-client", _) => "params.client_secret = \"env:CLIENT_SECRET\"\n",
-                ("azure-federated", _) => "params.scopes = [\"https://graph.microsoft.com/.default\"]\n",
-                _ => "",
-            };
-            format!("seal.keys = [\"env:SEAL\"]\n[credential.c]\n{source}{lines}{more}")
-        }
+        parent if parent.starts_with("credential.*") => sample_of_credential(row),
         parent if parent.starts_with("issuer.*") => {
             let (issuer, keys) = if row.parent == "issuer.*" { (line, String::new()) } else { (String::new(), line) };
             let required = "url = \"https://gateway.example.org\"\naudience = [\"internal-api\"]\n";
