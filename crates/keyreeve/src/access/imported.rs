@@ -94,7 +94,25 @@ impl Inner {
             // While nobody can say whether the other hash is still there, ours is as good as it was.
             (There::Unknown, Some(record)) if is_right => self.grant(record, looked.epoch),
             (There::Unknown, _) => Err(Denied::Unavailable { retry_ms: RETRY_MS }),
+            (There::Wrong, Some(record)) if is_right => {
+                self.forget_hash(looked, &record).await;
+                Err(Denied::Unknown)
+            }
             (There::Wrong, _) => Err(Denied::Unknown),
+        }
+    }
+
+    /// Takes our own hash out of a record whose other hash is gone: it must not vouch for the token when nobody can look
+    /// there any more. Where the other one comes back, ours is made again.
+    async fn forget_hash(&self, looked: &Looked<'_>, record: &Record) {
+        let mut next = record.following(fresh_write_id(self.host.as_ref()), self.host.now());
+        next.hash = None;
+        if let Some(import) = &mut next.import {
+            import.was = None;
+        }
+        match self.replace(&next, record.op).await {
+            Ok(()) => tracing::info!(token = %looked.id, "a hash that is gone elsewhere is gone here too"),
+            Err(error) => tracing::warn!(token = %looked.id, "a hash that is gone elsewhere is still here: {error}"),
         }
     }
 

@@ -45,10 +45,14 @@ pub(super) struct Looked<'a> {
 /// The verdict on a token, apart from its scope.
 pub(super) async fn shared(inner: &Arc<Inner>, family: &Arc<Family>, ask: &Ask<'_>, now: Moment) -> Verdict {
     let digest = inner.held.digest(&family.name, ask);
-    let flight = begin(inner, family, ask, digest).ok_or(Denied::Unavailable { retry_ms: RETRY_MS });
-    let flight = match Presented::parse(ask.token) {
-        Some(_) => flight?,
-        None => return Err(Denied::Malformed),
+    let Some(flight) = begin(inner, family, ask, digest) else {
+        if Presented::parse(ask.token).is_none() {
+            return Err(Denied::Malformed);
+        }
+        // No room to look is as a store that is away: what others ask for is no reason to refuse a token that is known.
+        let known = inner.held.good(&digest, now.mono).ok_or(Denied::Unavailable { retry_ms: RETRY_MS })?;
+        known.fresh_until.store(now.mono.plus(AWAY_MS).0, Ordering::Relaxed);
+        return Ok(known);
     };
     match select(flight, inner.host.sleep_until(now.mono.plus(WAIT_MS))).await {
         Either::Left((Ok(verdict), _)) => verdict,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared, join_all};
+use futures::future::{BoxFuture, Either, Shared, join_all, select};
 use futures::stream::StreamExt as _;
 use http::HeaderValue;
 use keyreeve_core::secret::Secret;
@@ -162,19 +162,48 @@ impl Artifacts {
             let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(&asked.object) {
                 Some(flight) => flight.clone(),
-                None => {
-                    let flight = self.begin(asked.object.clone(), deadline)?;
-                    flights.insert(asked.object.clone(), flight.clone());
-                    flight
-                }
+                None => match self.begin(asked.object.clone()) {
+                    Ok(flight) => {
+                        flights.insert(asked.object.clone(), flight.clone());
+                        flight
+                    }
+                    // What is kept waits for nobody who asks for something else.
+                    Err(away) => return self.stand_in(&asked.object).ok_or(away),
+                },
             }
         };
-        flight.await
+        // Whoever can be told something older waits less; the read goes on, so that the next one is told what it brings.
+        let origins = u64::try_from(self.origins.each().count()).unwrap_or(u64::MAX);
+        let soon = now.mono.plus(self.config.hedge_ms.saturating_mul(origins)).plus(STALE_WAIT_MS).min(deadline);
+        let flight = match select(flight, self.host.sleep_until(soon)).await {
+            Either::Left((found, _)) => return found,
+            Either::Right((_, flight)) => flight,
+        };
+        if let Some(stale) = self.stand_in(&asked.object) {
+            return Ok(stale);
+        }
+        match select(flight, self.host.sleep_until(deadline)).await {
+            Either::Left((found, _)) => found,
+            Either::Right(_) => {
+                Err(Away { why: "no origin has answered within the deadline".into(), retry_ms: HOLD_MS })
+            }
+        }
+    }
+
+    /// What is kept and may stand in for an origin.
+    fn stand_in(&self, name: &str) -> Option<Found> {
+        let now = self.host.now();
+        let kept = self.memory.find(name)?;
+        let age_ms = self.usable(&kept, now)?;
+        kept.hold(now.mono.plus(HOLD_MS));
+        Some(Found::Stale(kept, age_ms))
     }
 
     /// A read that goes on by itself, and that everybody may wait for.
-    fn begin(self: &Arc<Self>, name: String, deadline: Mono) -> Result<Flight, Away> {
+    fn begin(self: &Arc<Self>, name: String) -> Result<Flight, Away> {
         let permit = self.permit()?;
+        // Its own, and not that of whoever asked first and has waited for something else before.
+        let deadline = self.host.now().mono.plus(self.config.deadline_ms);
         let this = Arc::clone(self);
         let flight = async move {
             let found = this.read(&name, deadline).await;
@@ -203,11 +232,6 @@ impl Artifacts {
         };
         let now = self.host.now();
         let stand_in = known.clone().filter(|kept| self.usable(kept, now).is_some());
-        let origins = u64::try_from(self.origins.each().count()).unwrap_or(u64::MAX);
-        let deadline = match &stand_in {
-            Some(_) => deadline.min(now.mono.plus(self.config.hedge_ms.saturating_mul(origins)).plus(STALE_WAIT_MS)),
-            None => deadline,
-        };
         let tag = known.as_ref().and_then(|kept| kept.about.store_etag.clone());
         let bytes_max = self.config.kept_bytes_max;
         let told = self
@@ -318,7 +342,12 @@ impl Artifacts {
         };
         let failed = |why: String| Away { why, retry_ms: HOLD_MS };
         let (_, objects) = self.origins.one(at).ok_or_else(|| failed("the origin is gone".into()))?;
-        let url = objects.signed_url(&path, LINK_MS).await.map_err(failed)?;
+        // A key that a cloud has to sign with is asked for over the network.
+        let signed = Box::pin(objects.signed_url(&path, LINK_MS));
+        let url = match select(signed, self.host.sleep_until(deadline)).await {
+            Either::Left((url, _)) => url.map_err(failed)?,
+            Either::Right(_) => return Err(failed("a URL was not signed within the deadline".into())),
+        };
         Ok(Told::Is((url, about), at))
     }
 
@@ -345,7 +374,7 @@ impl Artifacts {
         }
         let is_unchanged = match first {
             Ok(is_new) if is_new || !asked.is_fixed => false,
-            Ok(_) => match self.within(read::whole(primary.clone(), path.clone(), None, usize::MAX), deadline).await {
+            Ok(_) => match self.within(read::whole(primary.clone(), path.clone(), None, body.len()), deadline).await {
                 Ok(Read::Whole(there, _)) if there == body => true,
                 Ok(_) => return Err(Refused::Fixed),
                 Err(why) => return Err(away(format!("`{name}`: {why}"))),
@@ -356,7 +385,21 @@ impl Artifacts {
         let body = &body;
         let puts = origins.map(|(name, objects)| {
             let put = self.put_one(objects, path, body, mode.clone(), content_type, deadline);
-            async move { put.await.err().map(|why| (name.to_owned(), why)) }
+            async move {
+                let why = match put.await {
+                    Ok(false) if asked.is_fixed => {
+                        let there = read::whole(objects.clone(), path.clone(), None, body.len());
+                        match self.within(there, deadline).await {
+                            Ok(Read::Whole(there, _)) if there == *body => return None,
+                            Ok(_) => "it has other bytes under this name".to_owned(),
+                            Err(why) => why,
+                        }
+                    }
+                    Ok(_) => return None,
+                    Err(why) => why,
+                };
+                Some((name.to_owned(), why))
+            }
         });
         let missing = join_all(puts).await.into_iter().flatten().collect();
         Ok(Published { is_unchanged, digest, missing })
@@ -401,9 +444,9 @@ impl Artifacts {
         deadline: Mono,
     ) -> Result<T, String> {
         let (asked, sleep) = (std::pin::pin!(asked), std::pin::pin!(self.host.sleep_until(deadline)));
-        match futures::future::select(asked, sleep).await {
-            futures::future::Either::Left((told, _)) => told.map_err(|error| error.to_string()),
-            futures::future::Either::Right(_) => Err("no answer within the deadline".into()),
+        match select(asked, sleep).await {
+            Either::Left((told, _)) => told.map_err(|error| error.to_string()),
+            Either::Right(_) => Err("no answer within the deadline".into()),
         }
     }
 

@@ -12,6 +12,7 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, ObjectStoreExt as _};
 
 use super::objects::Objects;
+use super::origins::is_absent;
 use crate::access::{Imported, Unavailable};
 use crate::port::Host;
 
@@ -128,8 +129,11 @@ impl Imported for Hashes {
             let options = GetOptions { range: Some((0..HASH_BYTES_MAX).into()), ..GetOptions::default() };
             let found = match object_store::ObjectStore::get_opts(&self.objects.store, &name, options).await {
                 Ok(found) => found,
-                Err(Error::NotFound { .. }) => return Ok(None),
-                Err(error) => return Err(told(&error)),
+                // A bucket or a folder that is itself gone has taken nothing back.
+                Err(error) => {
+                    let error = self.objects.judged(error).await;
+                    return if is_absent(&error) { Ok(None) } else { Err(told(&error)) };
+                }
             };
             let bytes = found.bytes().await.map_err(|error| told(&error))?;
             // What is not text is no hash of any secret.

@@ -104,7 +104,7 @@ impl Inner {
         }
         let found = entry.map(|entry| decode(&entry)).transpose()?;
         let op = found.as_ref().map(|found| found.op);
-        let teach = self.state.found(found, asked, fresh_write_id(self.host.as_ref()), self.host.now());
+        let teach = self.state.found(found, asked, fresh_write_id(self.host.as_ref()), || self.host.now());
         let Some(teach) = teach else { return Ok(op) };
         let next = teach.log.op;
         if self.write(teach.expected, Log::clone(&teach.log)).await? {
@@ -123,7 +123,7 @@ impl Inner {
         let asked = self.host.now();
         match self.within(self.store_ms, self.register.swap(&Self::key(), expected, entry)).await {
             Ok(Swap::Done) => {
-                self.state.wrote(Arc::new(next), asked, self.host.now());
+                self.state.wrote(Arc::new(next), asked, || self.host.now());
                 Ok(true)
             }
             Ok(Swap::Lost) => Ok(false),

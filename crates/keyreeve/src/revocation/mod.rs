@@ -68,6 +68,8 @@ struct Inner {
     /// Outlives a reload: whoever holds an earlier handle goes by the same.
     state: Arc<State>,
     stop: tokio::sync::watch::Sender<bool>,
+    /// Whose turn it is to change the log.
+    turn: futures::lock::Mutex<()>,
 }
 
 /// What is revoked has not been read for too long, and `on_stale` says `deny`. A matter of ours, not of who sent a token:
@@ -119,6 +121,7 @@ impl Revocations {
             config,
             state: previous.map(|previous| Arc::clone(&previous.inner.state)).unwrap_or_default(),
             stop: tokio::sync::watch::Sender::new(false),
+            turn: futures::lock::Mutex::new(()),
         });
         inner.host.spawn(Box::pin(follow::run(Arc::downgrade(&inner))));
         inner.host.spawn(Box::pin(follow::listen(Arc::downgrade(&inner))));

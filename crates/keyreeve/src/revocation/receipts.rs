@@ -100,18 +100,11 @@ impl Revocations {
     pub async fn receipts(&self, id: Mark, wait_ms: u64) -> Result<Option<Receipts>, Error> {
         let inner = &self.inner;
         let until = inner.host.now().mono.plus(wait_ms);
+        // The same subject may have been revoked again, and elsewhere, a moment ago.
+        self.catch_up().await?;
         loop {
             let entry = inner.state.held().log.as_ref().and_then(|log| log.marked(id).cloned());
-            let entry = match entry {
-                Some(entry) => entry,
-                None => {
-                    // Somebody else may have revoked it a moment ago.
-                    inner.read(inner.store_ms).await?;
-                    let found = inner.state.held().log.as_ref().and_then(|log| log.marked(id).cloned());
-                    let Some(entry) = found else { return Ok(None) };
-                    entry
-                }
-            };
+            let Some(entry) = entry else { return Ok(None) };
             let receipts = inner.receipts(&entry).await?;
             let now = inner.host.now().mono;
             if receipts.is_complete() || now >= until {

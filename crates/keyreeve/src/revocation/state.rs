@@ -115,8 +115,14 @@ impl State {
         is_same
     }
 
-    /// Takes over what a question asked at `asked` found; `now` is later. Returns what the store has to be taught.
-    pub(super) fn found(&self, found: Option<Log>, asked: Asked, fresh: WriteId, now: Moment) -> Option<Teach> {
+    /// Takes over what a question asked at `asked` found; `now` says later times. Returns what the store has to be taught.
+    pub(super) fn found(
+        &self,
+        found: Option<Log>,
+        asked: Asked,
+        fresh: WriteId,
+        now: impl Fn() -> Moment,
+    ) -> Option<Teach> {
         let _one_at_a_time = self.changing();
         let held = self.held.load();
         let expected = found.as_ref().map(|found| found.op);
@@ -124,7 +130,7 @@ impl State {
         if held.changes != asked.changes && expected != held.log.as_ref().map(|log| log.op) {
             return None;
         }
-        let (log, unwritten_over) = match follow(held.log.as_deref(), found, fresh, now) {
+        let (log, unwritten_over) = match follow(held.log.as_deref(), found, fresh, now()) {
             Followed::Same => (held.log.clone(), None),
             Followed::Adopt(log) => (Some(Arc::new(log)), None),
             // The same as last time: it only has to be written.
@@ -138,7 +144,7 @@ impl State {
     }
 
     /// Takes over what this node has written itself, by a swap that was asked for at `asked`.
-    pub(super) fn wrote(&self, log: Arc<Log>, asked: Moment, now: Moment) {
+    pub(super) fn wrote(&self, log: Arc<Log>, asked: Moment, now: impl Fn() -> Moment) {
         let _one_at_a_time = self.changing();
         let held = self.held.load();
         // Somebody else may have written after that, and been read already.
@@ -148,7 +154,12 @@ impl State {
         }
     }
 
+    /// INVARIANT: `changing` is held. A slower question that was asked earlier says nothing newer.
     fn read_at(&self, asked: Moment) {
+        let before = self.read.mono.load(Ordering::Acquire);
+        if before != NEVER && asked.mono.0 < before {
+            return;
+        }
         self.read.mono.store(asked.mono.0, Ordering::Release);
         self.read.wall.store(asked.raw.0, Ordering::Release);
     }
@@ -160,7 +171,13 @@ impl State {
 
     /// INVARIANT: the log is there before its epoch is, so that no verdict that was made by the old log carries the new
     /// epoch; and both are before the receipt.
-    fn replace(&self, held: &Held, log: Option<Arc<Log>>, unwritten_over: Option<Option<WriteId>>, now: Moment) {
+    fn replace(
+        &self,
+        held: &Held,
+        log: Option<Arc<Log>>,
+        unwritten_over: Option<Option<WriteId>>,
+        now: impl Fn() -> Moment,
+    ) {
         let op = |log: &Option<Arc<Log>>| log.as_ref().map(|log| log.op);
         let is_other = op(&log) != op(&held.log);
         if !is_other && unwritten_over == held.unwritten_over {
@@ -172,7 +189,8 @@ impl State {
         self.floor.store(floor, Ordering::Release);
         let before = self.epoch.swap(epoch, Ordering::AcqRel);
         if before != epoch {
-            self.applied.send_replace(Some(Applied { epoch, at: now.wall }));
+            // Read after the switch: what was accepted by the log before it was accepted before this.
+            self.applied.send_replace(Some(Applied { epoch, at: now().wall }));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::{Either, select};
 use keyreeve_core::revocation::{self, Credentials, Kind, Mark, Order, Until, What};
 use keyreeve_core::time::{Span, Timestamp};
 
@@ -162,7 +163,15 @@ impl Revocations {
     /// # Errors
     /// [`ErrorKind::StoreUnavailable`], [`ErrorKind::RecordRefused`].
     pub async fn catch_up(&self) -> Result<(), Error> {
-        self.inner.read(self.inner.store_ms).await.map(|_| ())
+        for _ in 0..TRIES_MAX {
+            let found = self.inner.read(self.inner.store_ms).await?;
+            // Where the follower has read meanwhile, neither has taken over what the other found.
+            if self.inner.state.held().log.as_ref().map(|log| log.op) == found {
+                return Ok(());
+            }
+        }
+        let text = "the log of revocations changed each time it was read";
+        Err(Error::new(ErrorKind::StoreUnavailable, text).after(1000))
     }
 
     /// As [`is_revoked`](Self::is_revoked), for a verdict that was kept since `epoch`: `Ok` with the epoch to keep it by from
@@ -197,6 +206,15 @@ impl Inner {
         ) -> Result<(Option<revocation::Log>, T), Error>,
     ) -> Result<T, Error> {
         let began = self.host.now().mono;
+        // Callers of this node take turns, so that only nodes compete.
+        let (turn, patience) = (self.turn.lock(), self.host.sleep_until(began.plus(self.store_ms.saturating_mul(2))));
+        let _turn = match select(turn, patience).await {
+            Either::Left((turn, _)) => turn,
+            Either::Right(_) => {
+                let text = "others are changing the log of revocations";
+                return Err(Error::new(ErrorKind::StoreUnavailable, text).after(1000));
+            }
+        };
         for _ in 0..TRIES_MAX {
             let expected = self.read(self.store_ms).await?;
             let base: Option<Arc<revocation::Log>> = self.state.held().log.clone();

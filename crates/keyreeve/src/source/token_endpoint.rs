@@ -262,7 +262,8 @@ impl TokenEndpoint {
             Ok(document) => Err(self.refused(&heard, &document.0, redactor)),
             Err(_) => {
                 let error = self.upstream.refused(&heard, None, "");
-                let is_sure = (400..=499).contains(&status) || error.retry_after_ms.is_some();
+                // A gateway that gave up says when to come back as well, and the server behind it may have answered.
+                let is_sure = (400..=499).contains(&status);
                 Err(Refusal { error, code: None, is_sure })
             }
         }
@@ -277,7 +278,7 @@ impl TokenEndpoint {
         // A gateway's own 5xx with a made-up body is no word of the server's.
         let class = code.and_then(class_of);
         let error = self.upstream.refused(heard, class, &complaint);
-        let is_sure = class.is_some() || (400..=499).contains(&heard.answer.status) || error.retry_after_ms.is_some();
+        let is_sure = class.is_some() || (400..=499).contains(&heard.answer.status);
         Refusal { error, code: code.map(str::to_owned), is_sure }
     }
 

@@ -371,6 +371,17 @@ async fn an_imported_token_is_compared_once_and_refused_when_its_hash_is_gone() 
         assert!(asked <= 70, "not within a minute");
     }
     assert_eq!(world.node("four").await.says("acme", legacy).await, "unknown");
+    // What was taken back stays so also while nobody can look there, and until it is there again.
+    world.elsewhere.is_away.store(true, Ordering::SeqCst);
+    let five = world.node("five").await;
+    for token in [token.expose(), legacy] {
+        assert_eq!(five.says("acme", token).await, "unavailable", "ours vouches for it no more");
+    }
+    world.elsewhere.is_away.store(false, Ordering::SeqCst);
+    world.elsewhere.insert("acme", Some(id(1)), PRIVATE);
+    pass(MINUTE).await;
+    assert_eq!(five.says("acme", token.expose()).await, "good");
+    assert_eq!(world.compared(), 3);
 }
 
 #[tokio::test(start_paused = true)]

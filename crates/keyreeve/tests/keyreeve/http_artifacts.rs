@@ -658,12 +658,29 @@ async fn what_is_kept_is_answered_while_no_origin_does() {
             "of a token that is bad"
         );
         gate.both(Does::Answer);
-        pass(2 * SECOND).await;
+        // A read that hangs has its time, and is joined until then.
+        pass(6 * SECOND).await;
         assert_eq!(gate.sdl().await.header("warning"), None, "{does:?}");
         gate.both(does);
         pass(24 * HOUR).await;
         assert_eq!(gate.sdl().await.status, 503, "too old to stand in");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_takes_longer_than_anybody_waits_for_it_is_heard_all_the_same() {
+    let gate = Gate::new(Compat::Hive).await;
+    gate.sdl().await;
+    for bucket in [&gate.primary, &gate.mirror] {
+        bucket.hold(&format!("artifact/{T}/sdl"), "type Query { new: Boolean }").await;
+    }
+    gate.both(Does::After(600));
+    pass(MINUTE).await;
+    let (stale, ms) = timed(gate.sdl()).await;
+    assert!(stale.header("warning").is_some() && ms <= 150 * 2 + 250, "{ms} ms: {stale}");
+    pass(2 * SECOND).await;
+    let (new, _) = timed(gate.sdl()).await;
+    assert_eq!(new.body, "type Query { new: Boolean }");
 }
 
 #[tokio::test(start_paused = true)]

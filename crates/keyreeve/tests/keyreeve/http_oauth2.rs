@@ -346,6 +346,7 @@ async fn an_assertion_brings_a_token_for_whom_the_client_speaks() {
         json!({ "aud": "elsewhere" }),
         json!({ "exp": now_s - 120 }),
         json!({ "jti": "a1" }),
+        json!({ "act": { "sub": "billing" } }),
     ] {
         assert_eq!(error(&ask(wrong.clone()).await), (400, "invalid_grant".into()), "{wrong}");
     }

@@ -157,6 +157,11 @@ fn path(parts: &[&str]) -> Result<String, Failure> {
         let text = format!("`{joined}` has `{other}` in it, which no name of an artifact has");
         return Err(Failure::new(Code::Usage, text));
     }
+    // `..` would be another target by the time the node hears of it.
+    if joined.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
+        let text = format!("`{joined}` has a part that is empty or begins with `.`, which no name of an artifact has");
+        return Err(Failure::new(Code::Usage, text));
+    }
     Ok(format!("/v1/artifacts/{joined}"))
 }
 

@@ -311,7 +311,7 @@ async fn an_answer_that_was_lost_waits_for_an_operator_and_a_new_consent_ends_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_that_is_sure_is_tried_again_and_a_bare_503_is_not() {
+async fn a_refusal_that_is_sure_is_tried_again_and_a_503_of_a_gateway_is_not() {
     let world = World::new(Rotation::Strict).await;
     let node = world.node(1);
     let fail = |status, code: &str| Fault::Fail { status, code: code.into(), retry_after_s: None };
@@ -320,11 +320,15 @@ async fn a_refusal_that_is_sure_is_tried_again_and_a_bare_503_is_not() {
         let before = node.get("c").map_or(0, |served| served.generation);
         renewed(&node, before + 1).await;
     }
-    spoiled(&world, &node, Fault::Plain { status: 503 }).await;
-    // The operator knows that it was the gateway: then the same token is used.
-    resolved(&node, Verdict::Discard).await;
-    let before = node.get("c").unwrap().generation;
-    renewed(&node, before + 1).await;
+    // Nor is one with words of a gateway's own, also where it says when to come back.
+    let gateway = Fault::Fail { status: 503, code: "backend_fetch_failed".into(), retry_after_s: Some(1) };
+    for fault in [Fault::Plain { status: 503 }, gateway] {
+        spoiled(&world, &node, fault).await;
+        // The operator knows that it was the gateway: then the same token is used.
+        resolved(&node, Verdict::Discard).await;
+        let before = node.get("c").unwrap().generation;
+        renewed(&node, before + 1).await;
+    }
     assert_eq!(world.server.score().families_revoked, 0);
 }
 

@@ -234,6 +234,8 @@ fn outcome_of(error: &tokio_postgres::Error) -> (StoreError, bool) {
     match error.as_db_error().map(|database| (database.parsed_severity(), database.code())) {
         // Said by a server of several machines that lost sight of its own commit.
         Some((_, code)) if *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN => (StoreError::Unknown(said), true),
+        // It was the primary, and is not any more: the next connection finds the one that is.
+        Some((_, code)) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => (StoreError::Refused(said), true),
         // The statement was rolled back, and the session goes on.
         Some((Some(Severity::Error), _)) => (StoreError::Refused(said), false),
         // A session that is ended may be so between its commit and the answer.

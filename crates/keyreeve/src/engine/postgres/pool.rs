@@ -53,16 +53,11 @@ impl fmt::Display for Unready {
 impl Unready {
     /// What an error while connecting means.
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
-        use tokio_postgres::error::SqlState;
-        const PASSING: &[SqlState] = &[
-            SqlState::CANNOT_CONNECT_NOW,
-            SqlState::ADMIN_SHUTDOWN,
-            SqlState::TOO_MANY_CONNECTIONS,
-            SqlState::QUERY_CANCELED,
-        ];
+        // Connections, resources, and whoever operates the server; a pooler reports its own troubles with the server as 08.
+        const PASSING: [&str; 3] = ["08", "53", "57"];
         let said = explain(error);
         match error.code() {
-            Some(code) if !PASSING.contains(code) => Self::No(said),
+            Some(code) if !PASSING.iter().any(|class| code.code().starts_with(class)) => Self::No(said),
             _ => Self::Away(said),
         }
     }

@@ -229,6 +229,10 @@ async fn bearer(asked: &Asked<'_>, life_s: u64) -> Result<Making, Refusal> {
     if is_own && !client.speaks_for(subject) {
         return Err(invalid(format!("client `{}` does not speak for `{subject}`", client.id)));
     }
+    // RFC 8693 4.1: who acts is for us to say, or for whoever else has signed the assertion.
+    if is_own && said.claim("act").is_some() {
+        return Err(invalid("an assertion of its own names an actor: exchange a token for that".into()));
+    }
     said.check_actor(&client.id, &asked.issuer.url).map_err(|refused| invalid(refused.to_string()))?;
     // An assertion of its own that names no scopes leaves them to the client; a token of somebody else that names none has none.
     let is_open = is_own && said.claim("scope").is_none();
