@@ -64,11 +64,16 @@ pub(crate) async fn hive(args: HiveArgs) -> Result<(), Failure> {
     // Nothing is taken over by a secret that is not the one.
     if !args.dry_run && counted.wrong.is_empty() {
         let node = NodeId::parse("import").map_err(|_| Failure::new(Code::Usage, "`import` is no name of a node"))?;
-        let tokens = load::tokens_alone(&config, &ground, &node).await?;
+        let (tokens, revocations) = load::tokens_alone(&config, &ground, &node).await?;
         let access = tokens.as_ref().and_then(|tokens| tokens.family(&family));
         let access = access.ok_or_else(|| Failure::new(Code::Usage, format!("there is no `token.{family}`")))?;
-        adopt(&access, &mut counted).await?;
+        let adopted = adopt(&access, &mut counted).await;
         tokens.iter().for_each(keyreeve::access::Tokens::stop);
+        // Nobody is to wait for receipts of a node that was there for this alone.
+        if let Some(revocations) = revocations {
+            revocations.leave().await;
+        }
+        adopted?;
     }
     counted.print(&args);
     match counted.wrong.len() {

@@ -296,13 +296,18 @@ fn start_tokens(
 ///
 /// # Errors
 /// What keeps a node from starting.
-pub(crate) async fn tokens_alone(config: &Config, ground: &Ground, node: &NodeId) -> Result<Option<Tokens>, Failure> {
+pub(crate) async fn tokens_alone(
+    config: &Config,
+    ground: &Ground,
+    node: &NodeId,
+) -> Result<(Option<Tokens>, Option<Revocations>), Failure> {
     let keys = seal_keys(&config.seal_keys, ground.secrets.as_ref());
     let keys = keys.map_err(|problems| Failure::new(Code::Usage, problems.join("\nerror: ")))?;
     let store = open_store(config, ground).await?;
     let signs = Signs { node, previous: None, tokens: None, followed: None };
     let revocations = follow(config, ground, &signs, Some(&store));
-    start_tokens(config, ground, &signs, (Some(&store), keys.as_ref()), revocations.as_ref())
+    let tokens = start_tokens(config, ground, &signs, (Some(&store), keys.as_ref()), revocations.as_ref())?;
+    Ok((tokens, revocations))
 }
 
 /// Opens the register.

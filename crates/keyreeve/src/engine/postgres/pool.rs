@@ -208,7 +208,11 @@ impl Pool {
     pub(super) async fn dial(&self, hear: Option<Hear>) -> Result<Link, Unready> {
         let config = self.config()?;
         let made = match &self.tls {
-            Some(tls) => self.drive(config.connect(tls.clone()).await, hear),
+            // The authorities are read for each connection, as the password is: they are replaced without a restart.
+            Some(_) => {
+                let tls = tls::Tls::new(self.settings.authorities.as_deref()).map_err(Unready::No)?;
+                self.drive(config.connect(tls).await, hear)
+            }
             None => self.drive(config.connect(tokio_postgres::NoTls).await, hear),
         };
         made.map_err(|error| Unready::of(&error))
