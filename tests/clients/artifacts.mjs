@@ -4,16 +4,17 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { createSupergraphManager } from '@graphql-hive/apollo'
-import {
-  createCDNArtifactFetcher,
-  createSchemaFetcher,
-  createServicesFetcher,
-  createSupergraphSDLFetcher,
-} from '@graphql-hive/core'
+
+// The packages are found in KEYREEVE_NODE_DIR/node_modules, outside the checkout: scripts/setup puts them there.
+const packages = process.env.KEYREEVE_NODE_DIR
+if (!packages) throw new Error('KEYREEVE_NODE_DIR is not set: scripts/setup prints the file that sets it')
+const load = createRequire(join(packages, 'package.json'))
+const { createSupergraphManager } = load('@graphql-hive/apollo')
+const { createCDNArtifactFetcher, createSchemaFetcher, createServicesFetcher, createSupergraphSDLFetcher } = load('@graphql-hive/core')
 
 const PATIENCE_MS = 30_000
 const TARGET = 'f81d4fae-7dec-11d0-a765-00a0c91e6bf6'

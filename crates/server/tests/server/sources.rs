@@ -243,7 +243,9 @@ async fn every_source_tells_what_went_wrong_and_whether_something_may_have_been_
             }
             let error = result.expect_err(&format!("{what}, {fault:?}"));
             let found = (error.class, error.may_have_minted, error.retry_after_ms);
-            assert_eq!(found, (*class, *may_have_minted, *retry_after_ms), "{what}, {fault:?}: {}", error.message);
+            // A 503 may be a gateway's, whatever it says besides: a token that is good for one use may have been used.
+            let may_have_minted = *may_have_minted || (case.refresh.is_some() && *fault == fail(503));
+            assert_eq!(found, (*class, may_have_minted, *retry_after_ms), "{what}, {fault:?}: {}", error.message);
         }
         case.issuer.set(Faults::always(Fault::Hang { issued: true }));
         let error = case.mint(300).await.expect_err(what);

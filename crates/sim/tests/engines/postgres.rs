@@ -204,12 +204,13 @@ async fn what_the_server_says_no_to_is_told_with_what_helps() {
 async fn a_password_is_asked_for_over_tcp_and_of_two_servers_the_one_that_writes_is_used() {
     let server = server(&["--tcp", "--standby"]);
     let port = |name: &str| u16::try_from(server.said[name].as_u64().unwrap()).unwrap();
-    let at = |ports: &[u16], password: &str| {
+    let within = |answer_ms: u64, ports: &[u16], password: &str| {
         let hosts = ports.iter().map(|port| ("127.0.0.1".to_owned(), *port)).collect();
         let url = PostgresUrl { user: "keyreeve".into(), reach: Reach::Hosts(hosts), database: "keyreeve".into() };
         let password = Some(SecretRef::Literal(Secret::new(password.to_owned())));
-        open(Settings { url, password, authorities: None, answer_ms: PATIENT_MS })
+        open(Settings { url, password, authorities: None, answer_ms })
     };
+    let at = |ports: &[u16], password: &str| within(PATIENT_MS, ports, password);
     let (primary, standby, password) = (port("port"), port("standby_port"), server.text("password"));
     at(&[primary], password).check().await.unwrap();
     let wrong = at(&[primary], "hunter2").check().await.unwrap_err().to_string();
@@ -218,6 +219,9 @@ async fn a_password_is_asked_for_over_tcp_and_of_two_servers_the_one_that_writes
     assert!(alone.contains("only reads"), "{alone}");
     let register = at(&[standby, primary], password);
     assert_eq!(register.swap(&key("a"), None, entry(1, "1")).await, Ok(Swap::Done));
+    // A host that takes connections and says nothing leaves time for the next one.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    within(4000, &[silent.local_addr().unwrap().port(), primary], password).check().await.unwrap();
 
     // Somebody streams from it and is not waited for.
     assert!(register.capabilities().forgets_on_failover && register.capabilities().is_durable);

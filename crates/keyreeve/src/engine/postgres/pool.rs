@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use keyreeve_core::secret::Secret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 
@@ -204,9 +204,28 @@ impl Pool {
         Ok(link)
     }
 
-    /// A connection to whatever is there.
+    /// A connection to whatever is there: the first host that answers in its share of the time.
     pub(super) async fn dial(&self, hear: Option<Hear>) -> Result<Link, Unready> {
-        let config = self.config()?;
+        let Reach::Hosts(hosts) = &self.settings.url.reach else { return self.dial_one(None, hear).await };
+        let share = before(self.settings.answer_ms) / u64::try_from(hosts.len().max(1)).unwrap_or(1);
+        let mut failed = Unready::Away("`store.url` names no host".into());
+        for host in hosts {
+            // One that takes connections and says nothing must leave time for the others.
+            let error = match timeout(patience(share), self.dial_one(Some(host), hear.clone())).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(error)) => error,
+                Err(_) => Unready::Away(format!("`{}:{}` did not answer within {share}ms", host.0, host.1)),
+            };
+            // What waiting would not mend is said, whatever the others said.
+            if !matches!(failed, Unready::No(_)) {
+                failed = error;
+            }
+        }
+        Err(failed)
+    }
+
+    async fn dial_one(&self, host: Option<&(String, u16)>, hear: Option<Hear>) -> Result<Link, Unready> {
+        let config = self.config(host)?;
         let made = match &self.tls {
             // The authorities are read for each connection, as the password is: they are replaced without a restart.
             Some(_) => {
@@ -218,8 +237,8 @@ impl Pool {
         made.map_err(|error| Unready::of(&error))
     }
 
-    /// Everything that decides whom a connection reaches, and as whom.
-    fn config(&self) -> Result<Config, Unready> {
+    /// Everything that decides whom a connection reaches, and as whom. `one` of the hosts, where there are hosts.
+    fn config(&self, one: Option<&(String, u16)>) -> Result<Config, Unready> {
         let url = &self.settings.url;
         let mut config = Config::new();
         config.user(&url.user).dbname(&url.database).application_name("keyreeve");
@@ -228,7 +247,7 @@ impl Pool {
                 config.host_path(folder).port(*port);
             }
             Reach::Hosts(hosts) => {
-                for (host, port) in hosts {
+                if let Some((host, port)) = one {
                     config.host(host).port(*port);
                 }
                 // Of several servers, the one that may be written to.
@@ -238,13 +257,7 @@ impl Pool {
             }
         }
         config.ssl_mode(if self.tls.is_some() { SslMode::Require } else { SslMode::Disable });
-        // With several hosts, one that hangs must leave time for the others.
-        let hosts = match &url.reach {
-            Reach::Hosts(hosts) => hosts.len().max(1),
-            Reach::Socket(..) => 1,
-        };
-        let share = before(self.settings.answer_ms) / u64::try_from(hosts).unwrap_or(1);
-        config.connect_timeout(patience(share));
+        config.connect_timeout(patience(before(self.settings.answer_ms)));
         config.keepalives_idle(KEEPALIVE).keepalives_interval(KEEPALIVE / 4).keepalives_retries(4);
         config.tcp_user_timeout(KEEPALIVE * 2);
         if let Some(reference) = &self.settings.password {
