@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 use keyreeve::core::jwt::KeySet;
 use keyreeve::core::policy::{Policy, Source};
 use keyreeve::core::secret::Secret;
-use keyreeve::core::time::Timestamp;
+use keyreeve::core::time::{Mono, Moment, Timestamp};
 use keyreeve::crypto::{any_signer, check};
 use keyreeve::inbound::{Inbound, Trusted};
 use keyreeve::jwt::{Algorithm, Expected, Key, PublicKey, SigningKey, Verifier};
@@ -96,7 +96,7 @@ fn remembered() {
     let trusted = Trusted { source: Source::Verifier("bench".into()), verifier, revoked: None };
     let inbound = Inbound::new(vec![trusted], &BTreeMap::new(), Policy::default(), [7; 32]);
     let signing = SigningKey::new(any_signer(Algorithm::Hs256, &secret).unwrap(), Some("h"));
-    let now = Timestamp(claims.iat * 1000);
+    let now = Moment::new(Timestamp(claims.iat * 1000), Mono(0));
     let tokens: Vec<String> = (0..1024)
         .map(|number| {
             let claims = crate::jwt::Body { jti: format!("{number:08}-7b3c-4b1e-9a55-1f2f3d4c5b6a"), ..claims.clone() };
