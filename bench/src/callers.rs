@@ -92,7 +92,7 @@ wait = "30s"
                 .write_all(format!("GET /livez HTTP/1.1\r\nhost: {}\r\n\r\n", node.address).as_bytes())
                 .await
                 .unwrap();
-            read_answer(&mut stream, &mut [0; 4096]).await;
+            read_answer(&mut stream, &mut [0; 4096], 200).await;
             let request = format!(
                 "GET /v1/credentials/up/token HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {key}\r\n\r\n",
                 node.address
@@ -107,7 +107,7 @@ wait = "30s"
                 let started = Instant::now();
                 stream.write_all(request.as_bytes()).await.unwrap();
                 let mut answer = [0; 4096];
-                let length = read_answer(&mut stream, &mut answer).await;
+                let length = read_answer(&mut stream, &mut answer, 200).await;
                 let took = started.elapsed();
                 assert!(answer[..length].windows(9).any(|part| part == b"\"token-1\""), "everybody gets the one token");
                 // Kept open, as callers do, until all have been answered.

@@ -47,16 +47,21 @@ impl Drop for Server {
     }
 }
 
-pub fn start(mut command: Command) -> (Child, String) {
+pub fn start(command: Command) -> (Child, String) {
+    let (child, mut addresses) = start_with(command, 1);
+    (child, addresses.remove(0))
+}
+
+/// Starts a server that says where it listens, in as many lines.
+pub fn start_with(mut command: Command, count: usize) -> (Child, Vec<String>) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let address = lines
-        .by_ref()
-        .map(Result::unwrap)
-        .find_map(|line| line.strip_prefix("listening on http://").map(str::to_owned))
-        .unwrap();
+    let said = lines.by_ref().map(Result::unwrap);
+    let addresses: Vec<String> =
+        said.filter_map(|line| line.strip_prefix("listening on http://").map(str::to_owned)).take(count).collect();
+    assert_eq!(addresses.len(), count, "it did not start");
     std::thread::spawn(move || lines.for_each(drop));
-    (child, address)
+    (child, addresses)
 }
 
 /// The bare server, as a process of its own.
@@ -88,9 +93,10 @@ pub fn run(runtime: &Runtime, binary: &Path) {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-struct Load {
-    per_second: f64,
-    cpu_us: f64,
+/// What one round of load gave.
+pub struct Load {
+    pub per_second: f64,
+    pub cpu_us: f64,
 }
 
 /// Loads a server of ours and a bare one in turn, and prints what an answer of each costs: the bare one asked with the very
@@ -99,9 +105,9 @@ pub fn beside_hello(runtime: &Runtime, (name, ours): (&str, &Server), hello: &Se
     let mut rows = Vec::new();
     for round in 0..=ROUNDS {
         let row = [
-            load(runtime, ours, &ours.request),
-            load(runtime, hello, &ours.request),
-            load(runtime, hello, &hello.request),
+            load(runtime, ours, &ours.request, 200),
+            load(runtime, hello, &ours.request, 200),
+            load(runtime, hello, &hello.request, 200),
         ];
         // The first round warms up.
         if round > 0 {
@@ -129,14 +135,15 @@ pub fn beside_hello(runtime: &Runtime, (name, ours): (&str, &Server), hello: &Se
 }
 
 /// User and system time of a process, in microseconds.
-fn cpu_us(pid: u32) -> f64 {
+pub fn cpu_us(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
     ticks * 10_000.0
 }
 
-fn load(runtime: &Runtime, server: &Server, request: &[u8]) -> Load {
+/// Asks the same again and again, from all connections; each answer has to have this status.
+pub fn load(runtime: &Runtime, server: &Server, request: &[u8], status: u16) -> Load {
     let done = Arc::new(AtomicU64::new(0));
     let before = cpu_us(server.child.id());
     let start = Instant::now();
@@ -149,7 +156,7 @@ fn load(runtime: &Runtime, server: &Server, request: &[u8]) -> Load {
                 let mut answer = vec![0; 16 * 1024];
                 while start.elapsed() < ROUND {
                     stream.write_all(&request).await.unwrap();
-                    read_answer(&mut stream, &mut answer).await;
+                    read_answer(&mut stream, &mut answer, status).await;
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -161,8 +168,8 @@ fn load(runtime: &Runtime, server: &Server, request: &[u8]) -> Load {
     Load { per_second: requests / elapsed, cpu_us: (cpu_us(server.child.id()) - before) / requests }
 }
 
-/// Reads one answer, which has to be a 200, and gives its length with its head.
-pub async fn read_answer(stream: &mut tokio::net::TcpStream, buffer: &mut [u8]) -> usize {
+/// Reads one answer, which has to have this status, and gives its length with its head.
+pub async fn read_answer(stream: &mut tokio::net::TcpStream, buffer: &mut [u8], status: u16) -> usize {
     let mut have = 0;
     loop {
         let count = stream.read(&mut buffer[have..]).await.unwrap();
@@ -171,9 +178,10 @@ pub async fn read_answer(stream: &mut tokio::net::TcpStream, buffer: &mut [u8]) 
         let text = &buffer[..have];
         let Some(head) = text.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
         let head_text = std::str::from_utf8(&text[..head]).unwrap().to_ascii_lowercase();
-        assert!(head_text.starts_with("http/1.1 200"), "{head_text}");
-        let length: usize =
-            head_text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().trim().parse().unwrap();
+        assert!(head_text.starts_with(&format!("http/1.1 {status}")), "{head_text}");
+        let length = head_text.lines().find_map(|line| line.strip_prefix("content-length: "));
+        // RFC 9110 15.4.5: a 304 has no body, whatever length it names.
+        let length: usize = if status == 304 { 0 } else { length.unwrap().trim().parse().unwrap() };
         if have >= head + 4 + length {
             return have;
         }

@@ -8,6 +8,7 @@
 //! cargo run --release -- jwt [ALG..]   tokens per CPU second, beside jsonwebtoken, jwt-simple and the raw libraries
 //! cargo run --release -- http --keyreeve PATH      GET /token beside a bare hyper "hello"
 //! cargo run --release -- auth --keyreeve PATH      a gate beside a bare hyper "hello", and what a remembered token costs
+//! cargo run --release -- gate --keyreeve PATH      an artifact gate beside a file server, nginx and the peer's way
 //! cargo run --release -- callers --keyreeve PATH   what 5,000 cold callers of 50 processes wait
 //! ```
 
@@ -15,6 +16,7 @@ mod auth;
 mod callers;
 mod cold;
 mod fleet;
+mod gate;
 mod http;
 mod jwt;
 mod jwt_peers;
@@ -35,11 +37,14 @@ fn main() {
         ["jwt", only @ ..] => jwt::run(only),
         ["http", "--keyreeve", binary] => http::run(&runtime, binary.as_ref()),
         ["auth", "--keyreeve", binary] => auth::run(&runtime, binary.as_ref()),
+        ["gate", "--keyreeve", binary] => gate::run(&runtime, binary.as_ref()),
         ["callers", "--keyreeve", binary] => runtime.block_on(callers::run(binary.as_ref())),
         // What `http` and `auth` start as the process beside keyreeve.
         ["hello"] => runtime.block_on(http::hello()),
+        // What `gate` starts.
+        ["files", root] => runtime.block_on(gate::files(root.into())),
         _ => {
-            eprintln!("usage: keyreeve-bench warm|cold|renew|rss, jwt [ALG..], or http|auth|callers --keyreeve PATH");
+            eprintln!("usage: keyreeve-bench warm|cold|renew|rss, jwt [ALG..], or http|auth|gate|callers --keyreeve PATH");
             std::process::exit(2);
         }
     }
