@@ -30,7 +30,7 @@ pub(crate) enum TokenCommand {
     /// Make a token for a target, and print it: the only time that anybody sees it.
     Create(CreateArgs),
     /// List the tokens of a target, the newest first, without their secrets.
-    Ls(LsArgs),
+    Ls(TargetArgs),
     /// Show a token, without its secret.
     Show(OneArgs),
     /// Make a token that takes the place of another one, and print it; the old one goes on for a while.
@@ -42,7 +42,7 @@ pub(crate) enum TokenCommand {
     /// Check a token on standard input: print what is known of it, or say why it is refused and end with 1.
     Verify(VerifyArgs),
     /// Take all tokens of a target back, at once and in every store.
-    DropTarget(DropArgs),
+    DropTarget(TargetArgs),
 }
 
 /// `keyreeve token create`.
@@ -72,21 +72,9 @@ pub(crate) struct CreateArgs {
     pub(crate) node: NodeArgs,
 }
 
-/// `keyreeve token ls`.
+/// `keyreeve token ls` and `keyreeve token drop-target`: the tokens of one target.
 #[derive(Debug, Args)]
-pub(crate) struct LsArgs {
-    /// What they open.
-    pub(crate) target: String,
-    /// The family: the name of a `[token.NAME]` table; where there is only one, that.
-    #[arg(long)]
-    pub(crate) family: Option<String>,
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-}
-
-/// `keyreeve token drop-target`.
-#[derive(Debug, Args)]
-pub(crate) struct DropArgs {
+pub(crate) struct TargetArgs {
     /// The target.
     pub(crate) target: String,
     /// The family: the name of a `[token.NAME]` table; where there is only one, that.
@@ -200,7 +188,7 @@ async fn create(args: CreateArgs) -> Result<(), Failure> {
     print_made(&answer, args.node.json)
 }
 
-async fn ls(args: LsArgs) -> Result<(), Failure> {
+async fn ls(args: TargetArgs) -> Result<(), Failure> {
     let node = node(&args.node)?;
     if !is_target(&args.target) {
         return Err(Failure::new(Code::Usage, format!("`{}` is no name of a target", args.target)));
