@@ -333,6 +333,26 @@ async fn uses_are_written_now_and_then_and_never_a_revocation_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clean_end_writes_down_what_was_used_up_to_it_and_does_not_wait_for_the_store() {
+    let world = World::new();
+    let node = world.node("one").await;
+    let made = [node.make("acme").await, node.make("acme").await];
+    let used = async |at: usize| {
+        let (_, record) = world.node("two").await.tokens.find(made[at].record.id).await.unwrap();
+        record.used.map(|used| used.at)
+    };
+    assert_eq!(node.says("acme", made[0].text.expose()).await, "good");
+    assert_eq!(used(0).await, None);
+    node.tokens.leave(world.host.now().mono.plus(2 * SECOND)).await;
+    assert!(used(0).await.is_some());
+    assert_eq!(node.says("acme", made[1].text.expose()).await, "good");
+    world.unplug(true);
+    let before = world.host.now().mono;
+    node.tokens.leave(before.plus(2 * SECOND)).await;
+    assert!(world.host.now().mono.since(before) <= 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_imported_token_is_compared_once_and_refused_when_its_hash_is_gone() {
     let world = World::new();
     let node = world.node("one").await;
