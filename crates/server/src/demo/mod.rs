@@ -11,7 +11,7 @@
 //! - `revoke`: how soon every node refuses what was revoked on one
 //! - `agents`: one refresh token that is good for one use, and many processes
 //! - `lake`: many cold clients and one STS, which fails and hangs
-//! - `processes`: the folder and the processes of those three
+//! - `processes`, `frame`, `probe`: what all of these have in common: nodes, how a run ends, tokens that are to be refused
 //! - `timeline`, `score`: what happened, and what it comes to
 //! - `peer`: the strategies that keyreeve is compared with
 
@@ -21,10 +21,12 @@ mod children;
 mod client;
 mod edge;
 mod fleet;
+mod frame;
 mod lake;
 mod peer;
 mod place;
 mod plan;
+mod probe;
 mod processes;
 mod revoke;
 mod rotate;
