@@ -11,6 +11,7 @@
 //! - `revoke`: how soon every node refuses what was revoked on one
 //! - `agents`: one refresh token that is good for one use, and many processes
 //! - `lake`: many cold clients and one STS, which fails and hangs
+//! - `gate`: artifacts behind gates while buckets hang and refuse, and tokens are taken back
 //! - `processes`, `frame`, `probe`: what all of these have in common: nodes, how a run ends, tokens that are to be refused
 //! - `timeline`, `score`: what happened, and what it comes to
 //! - `peer`: the strategies that keyreeve is compared with
@@ -22,6 +23,7 @@ mod client;
 mod edge;
 mod fleet;
 mod frame;
+mod gate;
 mod lake;
 mod peer;
 mod place;
@@ -48,6 +50,7 @@ pub(crate) async fn run(command: DemoCommand) -> Result<(), Failure> {
         DemoCommand::Revoke(args) => revoke::run(args).await,
         DemoCommand::Agents(args) => agents::run(args).await,
         DemoCommand::Lake(args) => lake::run(args).await,
+        DemoCommand::Gate(args) => gate::run(args).await,
         DemoCommand::Node(args) => peer::run(args).await,
     }
 }
