@@ -27,6 +27,8 @@ pub(super) const FRESH_MS: u64 = 60_000;
 const AWAY_MS: u64 = 5000;
 /// When asking again may help, in milliseconds.
 pub(super) const RETRY_MS: u64 = 1000;
+/// A refusal is heard at the end of a step of so many milliseconds after its look began: how long the look took is not for strangers.
+const REFUSED_STEP_MS: u64 = 2;
 /// What a secret is compared with where there is no record: no text has this hash, so far.
 const NOBODY: [u8; 32] = [0; 32];
 
@@ -76,7 +78,12 @@ pub(super) fn begin(inner: &Arc<Inner>, family: &Arc<Family>, ask: &Ask<'_>, dig
     drop(flights);
     let (inner, family, target) = (Arc::clone(inner), Arc::clone(family), ask.target.to_owned());
     Arc::clone(&inner.host).spawn(Box::pin(async move {
+        let began = inner.host.now().mono;
         let mut verdict = inner.look(&family, &presented, &target).await;
+        if verdict.is_err() {
+            let steps = inner.host.now().mono.since(began) / REFUSED_STEP_MS + 1;
+            inner.host.sleep_until(began.plus(steps * REFUSED_STEP_MS)).await;
+        }
         let now = inner.host.now().mono;
         if let (Err(Denied::Unavailable { .. }), Some(granted)) = (&verdict, inner.held.good(&digest, now)) {
             // What is revoked is still heard of, or `on_stale` decides: the record alone is no reason to refuse.
