@@ -19,6 +19,7 @@ mod issuer_keys;
 mod issuers;
 mod jwks;
 mod leader;
+mod migration;
 mod mtls;
 mod nginx;
 mod node;

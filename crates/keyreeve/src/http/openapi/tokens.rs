@@ -54,6 +54,7 @@ pub(super) fn said(asked: Asked) -> Said {
             ..PLAIN
         },
         Asked::Revoke | Asked::Verify | Asked::DropTarget => said_of_end(asked),
+        Asked::Mode | Asked::SetMode => said_of_mode(asked),
     }
 }
 
@@ -85,6 +86,47 @@ fn said_of_end(asked: Asked) -> Said {
     }
 }
 
+fn said_of_mode(asked: Asked) -> Said {
+    match asked {
+        Asked::Mode => Said {
+            id: "showTokenMode",
+            summary: "Whose verdict on the access tokens of a family counts, and what came of comparing.",
+            answer: Ok("TokenMode"),
+            query: &[("family", "The name of a `[token.NAME]` table; where there is only one, that.")],
+            problems: &["404", "422", "503"],
+            ..PLAIN
+        },
+        _ => Said {
+            id: "setTokenMode",
+            summary: "Says whose verdict counts, on every node. `enforce` is refused (409) while the verdicts disagree.",
+            answer: Ok("TokenMode"),
+            body: Some("SetTokenMode"),
+            problems: &["404", "408", "409", "413", "415", "422", "503"],
+            ..PLAIN
+        },
+    }
+}
+
+/// Whose verdict counts, and what came of comparing.
+fn mode() -> Value {
+    let cause = object(4, &[("cause", text()), ("count", number()), ("examples", list(&text())), ("advice", text())]);
+    object(
+        10,
+        &[
+            ("family", text()),
+            ("mode", one_of(&["off", "shadow", "enforce"])),
+            ("accepted_by_both", number()),
+            ("refused_by_both", number()),
+            ("not_compared", number()),
+            ("disagree", number()),
+            ("causes", list(&cause)),
+            ("can_enforce", flag()),
+            ("since", or_null(moment())),
+            ("by", or_null(text())),
+        ],
+    )
+}
+
 pub(super) fn schemas() -> Map<String, Value> {
     let schemas = [
         ("AccessToken", token(false)),
@@ -108,6 +150,14 @@ pub(super) fn schemas() -> Map<String, Value> {
             closed(object(0, &[("grace", said_of_duration("How long the old one goes on: `0s`, or 1m to 90d."))])),
         ),
         ("DuplicateAccessToken", closed(object(0, &[("alias", json!({ "type": "string", "maxLength": 100 }))]))),
+        ("TokenMode", mode()),
+        (
+            "SetTokenMode",
+            closed(object(
+                1,
+                &[("mode", one_of(&["off", "shadow", "enforce"])), ("family", said_of_family()), ("force", flag())],
+            )),
+        ),
         ("DropTarget", closed(object(1, &[("target", text()), ("family", said_of_family())]))),
         ("DroppedTarget", object(3, &[("target", text()), ("revoked", number()), ("epoch", number())])),
         (
@@ -120,6 +170,7 @@ pub(super) fn schemas() -> Map<String, Value> {
                     ("family", said_of_family()),
                     ("scope", reference("AccessScope")),
                     ("life", said_of_duration("How long it lives.")),
+                    ("format", one_of(&["native", "hv2", "legacy"])),
                 ],
             )),
         ),
