@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use keyreeve::access::{Access, Foreign};
+use keyreeve::access::Access;
 use keyreeve::config::Config;
 use keyreeve::core::id::NodeId;
 use keyreeve::core::secret::Secret;

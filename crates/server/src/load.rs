@@ -301,7 +301,8 @@ fn start_tokens(
 /// Each that cannot be read.
 pub(crate) fn legacy_keys(config: &Config, ground: &Ground) -> Result<BTreeMap<String, Secret<Vec<u8>>>, Failure> {
     let (mut keys, mut problems) = (BTreeMap::new(), Vec::new());
-    for (name, reference) in config.tokens.iter().filter_map(|(name, family)| Some((name, family.legacy_key.as_ref()?))) {
+    for (name, reference) in config.tokens.iter().filter_map(|(name, family)| Some((name, family.legacy_key.as_ref()?)))
+    {
         match ground.secrets.read(reference) {
             Ok(key) if key.expose().is_empty() => problems.push(format!("`token.{name}.legacy.hmac_key`: it is empty")),
             Ok(key) => drop(keys.insert(name.clone(), key)),

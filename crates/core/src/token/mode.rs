@@ -140,13 +140,25 @@ impl Compared {
     #[must_use]
     pub fn advice(name: &str) -> &'static str {
         match Self::ALL.into_iter().find(|one| one.as_str() == name) {
-            Some(Self::Malformed) => "a client sends the token in another spelling than it was given: have it send the token as it is",
-            Some(Self::WrongSecret) => "`legacy.hmac_key` is not the secret that these legacy tokens were made with: set the one of Hive's own service",
+            Some(Self::Malformed) => {
+                "a client sends the token in another spelling than it was given: have it send the token as it is"
+            }
+            Some(Self::WrongSecret) => {
+                "`legacy.hmac_key` is not the secret that these legacy tokens were made with: set the one of Hive's own service"
+            }
             Some(Self::OtherTarget) => "two targets have a key of one id: give the holders of one of them a new token",
-            Some(Self::Revoked | Self::Expired) => "its hash is still in the bucket: `keyreeve token revoke ID` takes it away",
-            Some(Self::MissingHash) => "its hash was taken away there: `keyreeve token revoke ID` takes the token back here too",
-            Some(Self::WrongHash) => "its hash in the bucket was made of another token: `keyreeve doctor` compares hashes with the secret",
-            Some(Self::ReadAsKey) => "a legacy token that begins with `hv2`, which Hive refuses and keyreeve takes: nothing to do",
+            Some(Self::Revoked | Self::Expired) => {
+                "its hash is still in the bucket: `keyreeve token revoke ID` takes it away"
+            }
+            Some(Self::MissingHash) => {
+                "its hash was taken away there: `keyreeve token revoke ID` takes the token back here too"
+            }
+            Some(Self::WrongHash) => {
+                "its hash in the bucket was made of another token: `keyreeve doctor` compares hashes with the secret"
+            }
+            Some(Self::ReadAsKey) => {
+                "a legacy token that begins with `hv2`, which Hive refuses and keyreeve takes: nothing to do"
+            }
             Some(Self::BothAccept | Self::BothRefuse | Self::Unavailable) | None => "",
         }
     }

@@ -432,7 +432,9 @@ fn others_are_less_strict_about_spellings_and_no_less_about_ids() {
         assert_eq!(loose(none), None, "{none}");
     }
     let upper = ID.to_string().to_uppercase();
-    for plain in [format!("{upper}:{PRIVATE}"), format!("../{ID}:{PRIVATE}"), format!("{ID}:"), format!("{ID}{PRIVATE}")] {
+    for plain in
+        [format!("{upper}:{PRIVATE}"), format!("../{ID}:{PRIVATE}"), format!("{ID}:"), format!("{ID}{PRIVATE}")]
+    {
         assert_eq!(loose(&format!("hv2{}", STANDARD.encode(plain))), None);
     }
     let legacy = legacy_token(&RustCrypto, b"secret", "acme");

@@ -225,7 +225,8 @@ impl Access {
     /// The record of a legacy token whose making was cut short; none where there is no token yet.
     async fn unfinished(&self, id: TokenId, target: &str, hash: &[u8; 32]) -> Result<Option<Record>, Error> {
         let conflict = |why: &str| {
-            let text = format!("the one legacy token of `{target}` {why}\nhint: leave `format` out, and make another token");
+            let text =
+                format!("the one legacy token of `{target}` {why}\nhint: leave `format` out, and make another token");
             Err(Error::new(ErrorKind::Conflict, text))
         };
         let away = |error: super::Unavailable| Error::new(ErrorKind::StoreUnavailable, error.to_string()).after(1000);
@@ -274,7 +275,10 @@ impl Access {
         let mut salt = [0; 16];
         self.inner.host.fill(&mut salt);
         let hash = published(&self.inner.bcrypt, secret, salt).await.map_err(|busy| away(busy.to_string()))?;
-        imported.put(&record.target, (record.format == Format::Hv2).then_some(record.id), &hash).await.map_err(|error| away(error.to_string()))
+        imported
+            .put(&record.target, (record.format == Format::Hv2).then_some(record.id), &hash)
+            .await
+            .map_err(|error| away(error.to_string()))
     }
 
     /// What is wrong with what was asked for, or how long it lives.

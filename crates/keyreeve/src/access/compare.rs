@@ -32,7 +32,9 @@ pub(super) struct Spelt {
 impl Inner {
     /// Both verdicts, and what came of comparing them.
     pub(super) async fn look_twice(&self, family: &Family, spelt: &Spelt, target: &str) -> Told {
-        let Some(presented) = spelt.own.as_ref().or(spelt.theirs.as_ref()) else { return Told::new(Err(Denied::Malformed)) };
+        let Some(presented) = spelt.own.as_ref().or(spelt.theirs.as_ref()) else {
+            return Told::new(Err(Denied::Malformed));
+        };
         let epoch = self.revocations.epoch();
         let mut looked = match self.looked(family, presented, target, epoch).await {
             Ok(looked) => looked,

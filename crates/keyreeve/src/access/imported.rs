@@ -121,7 +121,8 @@ impl Inner {
         if let Some(there) = &looked.there {
             return there.clone();
         }
-        let imported = looked.family.imported.as_ref().ok_or_else(|| Unavailable("there is no such place".to_owned()))?;
+        let imported =
+            looked.family.imported.as_ref().ok_or_else(|| Unavailable("there is no such place".to_owned()))?;
         let hash = imported.hash(looked.target, looked.presented.id).await;
         hash.inspect_err(|error| tracing::warn!(token = %looked.id, "an imported hash cannot be read: {error}"))
     }

@@ -275,30 +275,46 @@ impl Access {
         Some(told.verdict)
     }
 
+    /// The verdict once more on a request that [`seen`](Self::seen) has counted already: nothing is counted.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub async fn check_again(&self, ask: &Ask<'_>, now: Moment) -> Result<Arc<Granted>, Denied> {
+        self.told(ask, now).await?.1.verdict
+    }
+
     /// The verdict on a token. All who ask about one token at once wait for one look at its record; dropping the future
     /// cancels waiting, never the look.
     ///
     /// # Errors
     /// [`Denied`]: [`Denied::Unavailable`] where the store does not answer, which says nothing about the token.
     pub async fn check(&self, ask: &Ask<'_>, now: Moment) -> Result<Arc<Granted>, Denied> {
-        if let Some(verdict) = self.seen(ask, now) {
-            return verdict;
-        }
-        let run = self.inner.run_of(&self.family).await;
-        let (run, mut told) = match run {
-            Ok(run) => {
-                let told = look::shared(&self.inner, &self.family, run.as_deref(), ask, now).await;
-                (run, told)
+        match self.told(ask, now).await {
+            Ok((run, told)) => {
+                self.count(run.as_deref(), &told, ask);
+                told.verdict
             }
-            Err(denied) => (None, Told::new(Err(denied))),
-        };
+            Err(denied) => {
+                let told = Told::new(Err(denied));
+                self.count(None, &told, ask);
+                told.verdict
+            }
+        }
+    }
+
+    /// What is remembered, or comes of a look.
+    async fn told(&self, ask: &Ask<'_>, now: Moment) -> Result<(Option<Arc<Run>>, Told), Denied> {
+        let run = self.inner.run_of(&self.family).await?;
+        if let Some(told) = self.remembered(run.as_deref(), ask, now) {
+            return Ok((run, told));
+        }
+        let mut told = look::shared(&self.inner, &self.family, run.as_deref(), ask, now).await;
         // Time has passed, and the epoch may have.
         told.verdict = told.verdict.and_then(|granted| {
             let judged = self.inner.judge(granted, ask, self.inner.host.now());
             judged.unwrap_or(Err(Denied::Unavailable { retry_ms: 0 }))
         });
-        self.count(run.as_deref(), &told, ask);
-        told.verdict
+        Ok((run, told))
     }
 
     fn count(&self, run: Option<&Run>, told: &Told, ask: &Ask<'_>) {

@@ -65,7 +65,9 @@ impl Followed {
     /// Counts what came of comparing, for one request.
     pub(super) fn count(&self, run: &Run, told: &Told, ask: &Ask<'_>) {
         // This node knows too little to have a verdict.
-        let Some((compared, id)) = told.compared.filter(|_| !matches!(told.verdict, Err(Denied::Stale))) else { return };
+        let Some((compared, id)) = told.compared.filter(|_| !matches!(told.verdict, Err(Denied::Stale))) else {
+            return;
+        };
         let index = compared.index();
         let (Some(own), Some(counter)) = (run.counts.get(index), self.counters.get(index)) else { return };
         own.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +179,8 @@ impl Inner {
                 return Ok(Some(next));
             }
         }
-        Err(Error::new(ErrorKind::StoreUnavailable, "what came of comparing changed each time it was read").after(RETRY_MS))
+        Err(Error::new(ErrorKind::StoreUnavailable, "what came of comparing changed each time it was read")
+            .after(RETRY_MS))
     }
 
     /// False where somebody else was faster. What nobody knows the outcome of is looked up.
@@ -258,7 +261,9 @@ fn may_enforce(family: &str, record: Option<&ModeRecord>) -> Result<(), Error> {
             "`token.{family}` is not in `shadow`, so nothing was compared\nhint: `keyreeve token mode shadow`, and let clients come by"
         ),
         Err(NotYet::NothingCompared) => {
-            format!("no token of `token.{family}` was seen that both accept\nhint: point clients at the gate, and ask again")
+            format!(
+                "no token of `token.{family}` was seen that both accept\nhint: point clients at the gate, and ask again"
+            )
         }
         Err(NotYet::Disagree(causes)) => {
             let named = causes.iter().map(|tally| {

@@ -168,7 +168,7 @@ async fn a_scope_and_an_end_hold_for_what_was_seen_too() {
     let node = world.node("one").await;
     let scope =
         Scope { paths: vec!["/version/**".into()], kinds: vec!["sdl".into()], networks: vec!["10.0.0.0/8".into()] };
-    let new = New { target: "acme".into(), alias: "ci".into(), scope, life_ms: Some(MINUTE) , format: None };
+    let new = New { target: "acme".into(), alias: "ci".into(), scope, life_ms: Some(MINUTE), format: None };
     let made = node.access.create(new, "ops").await.unwrap();
     let token = made.text.expose();
     let peer = Some("10.1.2.3".parse().unwrap());

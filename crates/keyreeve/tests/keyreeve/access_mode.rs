@@ -111,7 +111,10 @@ async fn in_shadow_the_old_verdict_counts_and_each_difference_has_its_cause() {
     ];
     assert_eq!(counted(&one).await, counts(&expected));
     let examples = record(&one).await.differences().map(|tally| tally.examples.clone()).collect::<Vec<_>>().concat();
-    assert!(examples.contains(&format!("acme/{}", id(1))) && examples.contains(&format!("other/{}", id(1))), "{examples:?}");
+    assert!(
+        examples.contains(&format!("acme/{}", id(1))) && examples.contains(&format!("other/{}", id(1))),
+        "{examples:?}"
+    );
     assert!(!format!("{examples:?}").contains(PRIVATE));
     let error = one.access.set_mode(Mode::Enforce, false, "ops").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict);
@@ -247,7 +250,10 @@ async fn a_target_has_one_legacy_token_which_is_made_of_the_secret_and_read_by_o
     };
     let made = node.access.create(new("acme"), "ops").await.unwrap();
     assert_eq!(made.text.expose(), &legacy(SECRET, "acme"));
-    assert_eq!(world.elsewhere.hashes.lock().unwrap()[&("acme".into(), None)], format!("bcrypt:{}", legacy(SECRET, "acme")));
+    assert_eq!(
+        world.elsewhere.hashes.lock().unwrap()[&("acme".into(), None)],
+        format!("bcrypt:{}", legacy(SECRET, "acme"))
+    );
     assert_eq!(node.says("acme", made.text.expose()).await, "good");
     assert_eq!(world.compared(), 0);
     let refused = async |target: &str, said: &str| {

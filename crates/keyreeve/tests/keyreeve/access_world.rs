@@ -194,7 +194,13 @@ impl World {
             register: Arc::default(),
             elsewhere: Arc::default(),
             on_stale: OnStale::Deny,
-            family: FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR, hashes: None, legacy_key: None },
+            family: FamilyConfig {
+                format: Format::Native,
+                life_ms: None,
+                grace_ms: HOUR,
+                hashes: None,
+                legacy_key: None,
+            },
             legacy_key: None,
         }
     }
@@ -259,7 +265,8 @@ impl Node {
     }
 
     pub(crate) async fn try_make(&self, target: &str) -> Result<Made, keyreeve::error::Error> {
-        let new = New { target: target.into(), alias: "ci".into(), scope: Scope::default(), life_ms: None , format: None };
+        let new =
+            New { target: target.into(), alias: "ci".into(), scope: Scope::default(), life_ms: None, format: None };
         self.access.create(new, "ops").await
     }
 

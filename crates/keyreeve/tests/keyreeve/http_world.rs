@@ -346,7 +346,8 @@ impl Node {
             legacy_keys: BTreeMap::new(),
             store_ms: 2 * SECOND,
         };
-        let cdn = FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR, hashes: None, legacy_key: None };
+        let cdn =
+            FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR, hashes: None, legacy_key: None };
         Tokens::start(parts, &BTreeMap::from([("cdn".to_owned(), cdn)]), None)
     }
 

@@ -16,7 +16,7 @@ use super::Findings;
 use crate::artifacts;
 use crate::cli::DoctorArgs;
 use crate::hive::{self, Database, named};
-use crate::load::{self, Ground, Store};
+use crate::load::{Ground, Store};
 
 /// How many legacy hashes are compared with the secret.
 const SAMPLE: usize = 20;
@@ -42,7 +42,11 @@ pub(super) async fn at(config: &Config, ground: &Ground, store: &Store, args: &D
         let listed = match hashes.list().await {
             Ok(listed) => listed,
             Err(error) => {
-                findings.fail(&subject, error.to_string(), "see that `hashes` names Hive's bucket, and that its key may list it");
+                findings.fail(
+                    &subject,
+                    error.to_string(),
+                    "see that `hashes` names Hive's bucket, and that its key may list it",
+                );
                 continue;
             }
         };
@@ -76,13 +80,13 @@ async fn secret(
     listed: &Listed,
     findings: &mut Findings,
 ) {
-    let key = match (&family.legacy_key, ground) {
-        (None, _) if listed.legacy.is_empty() => return,
-        (None, _) => {
+    let key = match &family.legacy_key {
+        None if listed.legacy.is_empty() => return,
+        None => {
             let said = format!("{} legacy hashes, compared with nothing", listed.legacy.len());
             return findings.warn(subject, said, "`legacy = { hmac_key = .. }` says what legacy tokens are made with");
         }
-        (Some(reference), ground) => ground.secrets.read(reference),
+        Some(reference) => ground.secrets.read(reference),
     };
     let sampled = match key {
         Ok(key) => hive::sample(hashes, listed, &key, SAMPLE).await,
@@ -90,7 +94,10 @@ async fn secret(
     };
     match sampled {
         Ok(sampled) if sampled.wrong.is_empty() => {
-            findings.ok(subject, format!("{} legacy hashes of {} are of `legacy.hmac_key`", sampled.compared, listed.legacy.len()));
+            findings.ok(
+                subject,
+                format!("{} legacy hashes of {} are of `legacy.hmac_key`", sampled.compared, listed.legacy.len()),
+            );
         }
         Ok(sampled) => {
             let said = format!(
@@ -99,7 +106,11 @@ async fn secret(
                 sampled.compared,
                 named(&sampled.wrong)
             );
-            findings.fail(subject, said, "it is the environment variable of Hive's own service that makes these tokens");
+            findings.fail(
+                subject,
+                said,
+                "it is the environment variable of Hive's own service that makes these tokens",
+            );
         }
         Err(cause) => findings.fail(subject, cause, "see that the bucket answers, and that the secret can be read"),
     }
@@ -167,17 +178,30 @@ fn compared(
     let of = |target: &str, id: TokenId| records.get(&id).filter(|record| record.target == target);
     let named_here = |(target, id): &(&str, TokenId)| format!("{target}/{id}");
 
-    let unlisted: Vec<String> = keys.filter(|(target, id)| of(target, *id).is_none()).map(|key| named_here(&key)).collect();
+    let unlisted: Vec<String> =
+        keys.filter(|(target, id)| of(target, *id).is_none()).map(|key| named_here(&key)).collect();
     if !unlisted.is_empty() {
-        let said = format!("{} hashes have no token here: they open their target, and no list shows them{}", unlisted.len(), named(&unlisted));
-        findings.warn(subject, said, "`keyreeve import hive` takes over what Hive lists; delete hashes that nobody knows");
+        let said = format!(
+            "{} hashes have no token here: they open their target, and no list shows them{}",
+            unlisted.len(),
+            named(&unlisted)
+        );
+        findings.warn(
+            subject,
+            said,
+            "`keyreeve import hive` takes over what Hive lists; delete hashes that nobody knows",
+        );
     }
     let is_over = |(target, id): &&(&str, TokenId)| {
         of(target, *id).is_some_and(|record| matches!(record.state(now), State::Revoked | State::Expired))
     };
     let over: Vec<String> = there.iter().filter(is_over).map(named_here).collect();
     if !over.is_empty() {
-        let said = format!("{} hashes are of tokens that are over here, and Hive's workers take them{}", over.len(), named(&over));
+        let said = format!(
+            "{} hashes are of tokens that are over here, and Hive's workers take them{}",
+            over.len(),
+            named(&over)
+        );
         findings.fail(subject, said, "`keyreeve token revoke ID` takes the hash away");
     }
     let is_alone = |record: &&Record| {
@@ -187,7 +211,10 @@ fn compared(
     };
     let (taken, unread): (Vec<&Record>, Vec<&Record>) =
         records.values().filter(is_alone).partition(|record| record.import.is_some());
-    for (alone, said) in [(taken, "tokens have lost their hash, and are refused"), (unread, "tokens have no hash, and Hive's workers refuse them")] {
+    for (alone, said) in [
+        (taken, "tokens have lost their hash, and are refused"),
+        (unread, "tokens have no hash, and Hive's workers refuse them"),
+    ] {
         let names: Vec<String> = alone.iter().map(|record| named_here(&(record.target.as_str(), record.id))).collect();
         if !names.is_empty() {
             let said = format!("{} {said}{}", names.len(), named(&names));
@@ -195,7 +222,8 @@ fn compared(
         }
     }
     let active = records.values().filter(|record| matches!(record.state(now), State::Active | State::Rolling)).count();
-    findings.ok(subject, format!("{active} tokens, {} hashes, {} legacy hashes", listed.keys.len(), listed.legacy.len()));
+    findings
+        .ok(subject, format!("{active} tokens, {} hashes, {} legacy hashes", listed.keys.len(), listed.legacy.len()));
 }
 
 /// Targets whose tokens were all taken back, and whose artifacts nobody can have any more.
@@ -217,7 +245,13 @@ async fn left_behind(
         match hashes.has_artifacts(target).await {
             Ok(true) => left.push(target.to_owned()),
             Ok(false) => {}
-            Err(error) => return findings.warn(subject, error.to_string(), "its key may not list artifacts: see to them yourself"),
+            Err(error) => {
+                return findings.warn(
+                    subject,
+                    error.to_string(),
+                    "its key may not list artifacts: see to them yourself",
+                );
+            }
         }
     }
     if !left.is_empty() {
@@ -231,8 +265,12 @@ async fn table(subject: &str, database: &Database<'_>, ground: &Ground, listed: 
     let looked = async {
         let table = hive::table(database, ground).await?;
         let rows = hive::rows(&table).await?;
-        let targets: BTreeSet<&str> =
-            listed.keys.iter().map(|(target, _)| target.as_str()).chain(listed.legacy.iter().map(String::as_str)).collect();
+        let targets: BTreeSet<&str> = listed
+            .keys
+            .iter()
+            .map(|(target, _)| target.as_str())
+            .chain(listed.legacy.iter().map(String::as_str))
+            .collect();
         let targets: Vec<&str> = targets.into_iter().collect();
         let gone = table.gone(&targets).await;
         let gone = gone.map_err(|cause| crate::exit::Failure::new(crate::exit::Code::Unavailable, cause))?;
@@ -240,22 +278,40 @@ async fn table(subject: &str, database: &Database<'_>, ground: &Ground, listed: 
     };
     let (rows, gone) = match looked.await {
         Ok(found) => found,
-        Err(failure) => return findings.fail(subject, failure.message, "see that `--hive-postgres` is right, and answers"),
+        Err(failure) => {
+            return findings.fail(subject, failure.message, "see that `--hive-postgres` is right, and answers");
+        }
     };
     let apart = hive::apart(&rows.rows, listed);
     let (lost, orphans) = (&apart.without_hash, &apart.without_row);
     if !lost.is_empty() {
-        let said = format!("{} rows of Hive's have no hash: their tokens are refused, there and here{}", lost.len(), named(lost));
+        let said = format!(
+            "{} rows of Hive's have no hash: their tokens are refused, there and here{}",
+            lost.len(),
+            named(lost)
+        );
         findings.warn(subject, said, "delete the rows in Hive, or make the tokens anew");
     }
     if !orphans.is_empty() {
-        let said = format!("{} hashes have no row in Hive: their tokens work, and Hive shows them to nobody{}", orphans.len(), named(orphans));
+        let said = format!(
+            "{} hashes have no row in Hive: their tokens work, and Hive shows them to nobody{}",
+            orphans.len(),
+            named(orphans)
+        );
         findings.warn(subject, said, "delete the hashes that nobody needs");
     }
     match gone {
         Some(gone) if !gone.is_empty() => {
-            let said = format!("{} targets are deleted in Hive, and their hashes stay: their tokens still open them{}", gone.len(), named(&gone));
-            findings.fail(subject, said, "`keyreeve token drop-target TARGET` refuses their tokens and deletes the hashes");
+            let said = format!(
+                "{} targets are deleted in Hive, and their hashes stay: their tokens still open them{}",
+                gone.len(),
+                named(&gone)
+            );
+            findings.fail(
+                subject,
+                said,
+                "`keyreeve token drop-target TARGET` refuses their tokens and deletes the hashes",
+            );
         }
         Some(_) => findings.ok(subject, "every hash is of a target that Hive has"),
         None => findings.ok(subject, "Hive's table of targets cannot be read: deleted targets were not looked for"),

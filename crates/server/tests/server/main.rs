@@ -4,6 +4,7 @@
 mod access;
 mod agents;
 mod answers;
+mod artifact_cases;
 mod artifacts;
 mod callers;
 mod certificates;
