@@ -23,6 +23,14 @@ const TRIES_MAX: usize = 8;
 /// The longest grace, in milliseconds.
 const GRACE_MS_MAX: u64 = 90 * 24 * 3_600_000;
 
+/// A new token.
+struct Spelt {
+    id: TokenId,
+    text: Secret<String>,
+    /// What of it is hashed.
+    secret: Secret<Vec<u8>>,
+}
+
 impl Tokens {
     /// A token by its id, with its family.
     ///
@@ -157,7 +165,7 @@ impl Access {
         let (inner, family) = (&self.inner, &self.family);
         let life_ms = self.check_new(&new)?;
         let format = new.format.unwrap_or(family.config.format);
-        let (id, text, secret) = match format {
+        let Spelt { id, text, secret } = match format {
             Format::Legacy => self.computed(&new.target)?,
             Format::Native | Format::Hv2 => self.drawn(format),
         };
@@ -197,18 +205,18 @@ impl Access {
         Ok(Made { text, record })
     }
 
-    /// A new token: its id, its text, and the part of it that is hashed.
-    fn drawn(&self, format: Format) -> (TokenId, Secret<String>, Secret<Vec<u8>>) {
+    /// A token of random bytes.
+    fn drawn(&self, format: Format) -> Spelt {
         let (mut id, mut bytes) = ([0; 16], [0; 32]);
         self.inner.host.fill(&mut id);
         self.inner.host.fill(&mut bytes);
         let (id, bytes) = (TokenId::random(id), Secret::new(bytes));
         let (text, secret) = spelt(format, id, &bytes);
-        (id, text, secret)
+        Spelt { id, text, secret }
     }
 
     /// The legacy token of a target.
-    fn computed(&self, target: &str) -> Result<(TokenId, Secret<String>, Secret<Vec<u8>>), Error> {
+    fn computed(&self, target: &str) -> Result<Spelt, Error> {
         let (crypto, family) = (self.inner.crypto.as_ref(), &self.family);
         let key = family.legacy_key.as_ref().ok_or_else(|| {
             let name = &family.name;
@@ -219,7 +227,7 @@ impl Access {
         })?;
         let text = legacy_token(crypto, key.expose(), target);
         let secret = Secret::new(text.expose().clone().into_bytes());
-        Ok((legacy_id(crypto, &family.name, target), text, secret))
+        Ok(Spelt { id: legacy_id(crypto, &family.name, target), text, secret })
     }
 
     /// The record of a legacy token whose making was cut short; none where there is no token yet.

@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
@@ -66,13 +68,13 @@ fn world() -> World {
     for n in 0..KEYS {
         let (id, target) = (uuid(2, n), uuid(1, n % TARGETS));
         // As short as Hive makes them by chance, and as long.
-        let private =
-            &format!("{:x}", (n as u128 + 1) * 0x9e37_79b9_7f4a_7c15_f39c_c060)[..if n == 0 { 10 } else { 24 }];
+        let private = format!("{:x}", (n as u128 + 1) * 0x9e37_79b9_7f4a_7c15_f39c_c060);
+        let (private, _) = private.split_at(if n == 0 { 10 } else { 24 });
         let hash = python.ask(&format!("hash {private}"));
         assert!(hash.starts_with("$2a$10$"), "{hash}");
         let name = format!("cdn-keys/{target}/{id}");
         bucket.tell(&format!("put artifacts {name} {hash}"));
-        let (first, last) = (&private[..5], &private[private.len() - 5..]);
+        let (first, last) = (private.split_at(5).0, private.split_at(private.len() - 5).1);
         database.tell(&format!(
             "in hive INSERT INTO cdn_access_tokens VALUES ('{id}', '{target}', '{name}', '{first}', '{last}', 'key {n}', now())"
         ));
@@ -265,7 +267,7 @@ async fn taken_back(world: &World) {
     assert!(started.elapsed() < Duration::from_secs(60 / SCALE + 5), "{:?}", started.elapsed());
     let shown = three.get(&format!("/v1/tokens/{}", world.keys[0].id)).await.1;
     let shown = shown["shown"].as_str().unwrap().to_owned();
-    assert!(shown.len() == 6 && shown[2..4] == *"..", "four of ten digits: {shown}");
+    assert_eq!(shown.split("..").map(str::len).collect::<Vec<_>>(), [2, 2], "four of ten digits: {shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,13 +333,12 @@ async fn tokens_and_hashes_that_are_made_here_are_right_for_python_and_the_other
         (made["id"].as_str().unwrap().to_owned(), made["token"].as_str().unwrap().to_owned())
     };
     let (id, token) = make(json!({ "target": target, "alias": "made here" })).await;
-    let plain = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &token[3..]).unwrap();
-    let plain = String::from_utf8(plain).unwrap();
+    let plain = String::from_utf8(STANDARD.decode(token.strip_prefix("hv2").unwrap()).unwrap()).unwrap();
     let private = plain.strip_prefix(&format!("{id}:")).unwrap();
     let hash = world.bucket.ask(&format!("get artifacts cdn-keys/{target}/{id}"));
     assert!(hash.starts_with("$2a$10$") && hash.len() == 60, "{hash}");
     assert_eq!(python.ask(&format!("is {private} {hash}")), "yes");
-    assert_eq!(python.ask(&format!("is {}0 {hash}", &private[1..])), "no");
+    assert_eq!(python.ask(&format!("is {private}0 {hash}")), "no");
     assert_eq!(python.ask(&format!("key {id} {private}")), token);
     let fresh = uuid(1, 99);
     let (_, token) = make(json!({ "target": fresh, "alias": "old way", "format": "legacy" })).await;

@@ -127,6 +127,27 @@ fn mode() -> Value {
     )
 }
 
+fn set_mode() -> Value {
+    let modes = one_of(&["off", "shadow", "enforce"]);
+    closed(object(1, &[("mode", modes), ("family", said_of_family()), ("force", flag())]))
+}
+
+fn verdict() -> Value {
+    object(
+        1,
+        &[
+            ("valid", flag()),
+            ("code", text()),
+            ("reason", text()),
+            ("id", text()),
+            ("target", text()),
+            ("alias", text()),
+            ("format", text()),
+            ("expires_at", or_null(moment())),
+        ],
+    )
+}
+
 pub(super) fn schemas() -> Map<String, Value> {
     let schemas = [
         ("AccessToken", token(false)),
@@ -150,14 +171,6 @@ pub(super) fn schemas() -> Map<String, Value> {
             closed(object(0, &[("grace", said_of_duration("How long the old one goes on: `0s`, or 1m to 90d."))])),
         ),
         ("DuplicateAccessToken", closed(object(0, &[("alias", json!({ "type": "string", "maxLength": 100 }))]))),
-        ("TokenMode", mode()),
-        (
-            "SetTokenMode",
-            closed(object(
-                1,
-                &[("mode", one_of(&["off", "shadow", "enforce"])), ("family", said_of_family()), ("force", flag())],
-            )),
-        ),
         ("DropTarget", closed(object(1, &[("target", text()), ("family", said_of_family())]))),
         ("DroppedTarget", object(3, &[("target", text()), ("revoked", number()), ("epoch", number())])),
         (
@@ -188,22 +201,9 @@ pub(super) fn schemas() -> Map<String, Value> {
                 ],
             )),
         ),
-        (
-            "AccessVerdict",
-            object(
-                1,
-                &[
-                    ("valid", flag()),
-                    ("code", text()),
-                    ("reason", text()),
-                    ("id", text()),
-                    ("target", text()),
-                    ("alias", text()),
-                    ("format", text()),
-                    ("expires_at", or_null(moment())),
-                ],
-            ),
-        ),
+        ("AccessVerdict", verdict()),
+        ("TokenMode", mode()),
+        ("SetTokenMode", set_mode()),
     ];
     schemas.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
 }
