@@ -394,7 +394,7 @@ fn timing(ours: &Keyreeve) {
     let revoked: Vec<String> = (0..EACH)
         .map(|_| {
             let (token, id) = ours.token(TARGET);
-            ours.post(&format!("/v1/tokens/{id}/revoke"), &serde_json::Value::Null);
+            ours.post(&format!("/v1/tokens/{id}/revoke"), &serde_json::json!({}));
             token
         })
         .collect();

@@ -15,7 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Body;
 use http::Request;
 use keyreeve::config::Bind;
-use keyreeve::http::{Peer, PeerAddress, Site};
+use keyreeve::http::{Peer, Site};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -264,11 +264,7 @@ impl Accepting {
                     request.extensions_mut().insert(shown.certificate(tls.load().as_ref())).map(drop)
                 }
             };
-            let site = answerer.load();
-            if let Some(address) = address.filter(|_| site.wants_address()) {
-                request.extensions_mut().insert(PeerAddress(address));
-            }
-            site.answer(request)
+            answerer.load().answer_from(request, address)
         };
         connection::serve(stream, answer, stopped).await;
         drop(permit);

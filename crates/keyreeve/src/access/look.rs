@@ -29,6 +29,8 @@ pub(super) const FRESH_MS: u64 = 60_000;
 const AWAY_MS: u64 = 5000;
 /// When asking again may help, in milliseconds.
 pub(super) const RETRY_MS: u64 = 1000;
+/// A refusal is heard at the end of a step of so many milliseconds after its look began: how long the look took is not for strangers.
+const REFUSED_STEP_MS: u64 = 2;
 /// What a secret is compared with where there is no record: no text has this hash, so far.
 const NOBODY: [u8; 32] = [0; 32];
 
@@ -112,6 +114,7 @@ pub(super) fn begin(
     let is_computed = run.is_some_and(|run| run.mode == Mode::Enforce);
     let (inner, family, target) = (Arc::clone(inner), Arc::clone(family), ask.target.to_owned());
     Arc::clone(&inner.host).spawn(Box::pin(async move {
+        let began = inner.host.now().mono;
         let mut told = match &spelt.own {
             // What they cannot have made there is nothing to compare with.
             Some(own) if !is_shadow || own.format == Format::Native => {
@@ -119,6 +122,10 @@ pub(super) fn begin(
             }
             _ => inner.look_twice(&family, &spelt, &target).await,
         };
+        if told.verdict.is_err() {
+            let steps = inner.host.now().mono.since(began) / REFUSED_STEP_MS + 1;
+            inner.host.sleep_until(began.plus(steps * REFUSED_STEP_MS)).await;
+        }
         let now = inner.host.now().mono;
         if let (Err(Denied::Unavailable { .. }), Some(granted)) = (&told.verdict, inner.held.good(&digest, now)) {
             // What is revoked is still heard of, or `on_stale` decides: the record alone is no reason to refuse.

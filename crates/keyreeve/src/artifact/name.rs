@@ -116,11 +116,15 @@ fn object_of(kind: &str) -> Option<&str> {
 
 fn v1(rest: &str) -> Option<Hive<'_>> {
     let (target, below) = rest.split_once('/')?;
-    let parts: Vec<&str> = below.splitn(PARTS_MAX, '/').collect();
-    if !is_part(target) || !parts.iter().all(|part| is_part(part)) {
-        return None;
+    // The longest has five; on every request, so not worth an allocation.
+    let mut parts = [""; 5];
+    let mut count = 0_usize;
+    for part in below.split('/') {
+        *parts.get_mut(count)? = is_part(part).then_some(part)?;
+        count += 1;
     }
-    if let ["apps", app, version, hash] = parts.as_slice() {
+    let parts = parts.get(..count).filter(|_| is_part(target))?;
+    if let ["apps", app, version, hash] = parts {
         let needs = Some(format!("apps-enabled/{target}/{app}/{version}"));
         let object = format!("app/{target}/{app}/{version}/{hash}");
         let path = format!("/{below}");
@@ -134,7 +138,7 @@ fn v1(rest: &str) -> Option<Hive<'_>> {
             is_v0: false,
         }));
     }
-    let (kind, is_fixed) = match parts.as_slice() {
+    let (kind, is_fixed) = match parts {
         [kind] | ["contracts", _, kind] => (*kind, false),
         ["version", version, kind] | ["version", version, "contracts", _, kind] if is_uuid(version) => (*kind, true),
         _ => return None,

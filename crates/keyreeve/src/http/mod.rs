@@ -35,7 +35,7 @@ mod verify;
 
 pub use api::{Api, ArtifactGates, Live, MetricsPage, Parts};
 #[cfg(feature = "objects")]
-pub use artifacts::{ArtifactGate, PeerAddress};
+pub use artifacts::ArtifactGate;
 pub use auth::{ClientCertificate, Peer};
 pub use forward::Forward;
 pub use inject::{Inject, Passage};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -119,15 +120,6 @@ impl Site {
         Self { artifacts, ..Self::new(api, &BTreeSet::from([Surface::Artifact])) }
     }
 
-    /// Whether whoever serves it has to say from which address requests come.
-    #[must_use]
-    pub const fn wants_address(&self) -> bool {
-        #[cfg(feature = "objects")]
-        return self.artifacts.is_some();
-        #[cfg(not(feature = "objects"))]
-        false
-    }
-
     /// What a listener serves that stands in for the metadata service of a cloud. Whoever can connect to it is handed the
     /// credential, so it belongs on an address that only this machine can reach.
     #[must_use]
@@ -148,19 +140,30 @@ impl Site {
     ///
     /// A token that is there is answered on the spot. Dropping the future cancels waiting, never a renewal or a change.
     pub fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send + use<> {
+        self.answer_from(request, None)
+    }
+
+    /// The same for a request that came from this address, where it is known: some access tokens are good at some only.
+    pub fn answer_from(
+        &self,
+        request: Request,
+        address: Option<IpAddr>,
+    ) -> impl Future<Output = Answer> + Send + use<> {
         let is_passed_on = self.inject.is_some();
         // An upstream knows itself how long the body is that it does not send.
         let is_head = request.method() == Method::HEAD && !is_passed_on;
         let (head, body) = request.into_parts();
         #[cfg(feature = "objects")]
         if let Some(gate) = &self.artifacts {
-            return match super::artifacts::begin(&self.api, gate, head) {
+            return match super::artifacts::begin(&self.api, gate, head, address) {
                 super::artifacts::Begun::Answered(answer) => {
                     Either::Left(std::future::ready(if is_head { bare(answer) } else { answer }))
                 }
                 super::artifacts::Begun::Waiting(waiting) => Either::Right(waiting),
             };
         }
+        #[cfg(not(feature = "objects"))]
+        let _ = address;
         match begin(self, &head) {
             Begun::Answered(answer) => Either::Left(std::future::ready(if is_head { bare(answer) } else { answer })),
             Begun::Later(later) => {

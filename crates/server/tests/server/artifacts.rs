@@ -70,6 +70,25 @@ async fn an_artifact_is_handed_out_by_both_gates_and_asked_for_again_by_its_tag(
     assert_eq!(answer(refused).await.0, 401);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_some_networks_opens_nothing_from_another_address() {
+    let place = Place::new();
+    let node = node(&place, &gates(&place, ""));
+    let client = client();
+    for (network, wanted) in [("127.0.0.0/8", [200, 200]), ("203.0.113.0/24", [403, 403])] {
+        let scope = json!({ "target": T, "alias": "ci", "scope": { "networks": [network] } });
+        let (status, made) = node.post("/v1/tokens", scope).await;
+        assert_eq!(status, 201, "{made}");
+        let mut got = [0; 2];
+        for (got, url) in got.iter_mut().zip(&node.urls()[1..]) {
+            let asked = client.get(format!("{url}/artifacts/v1/{T}/sdl"));
+            let asked = asked.header("x-hive-cdn-key", made["token"].as_str().unwrap());
+            *got = asked.send().await.unwrap().status().as_u16();
+        }
+        assert_eq!(got, wanted, "{network}");
+    }
+}
+
 /// A primary and a mirror that speak S3 and check signatures, in front of one gate that answers as Hive's CDN does.
 struct Buckets {
     primary: Private,

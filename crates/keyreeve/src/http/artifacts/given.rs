@@ -134,7 +134,7 @@ fn dress(answer: &mut Answer, is_hive: bool, asked: &Asked<'_>, about: &About) {
     if let Some(etag) = &about.etag {
         headers.insert(ETAG, etag.clone());
     }
-    if let Some(date) = http_date(about.modified).filter(|_| !is_hive) {
+    if !is_hive && let Some(date) = http_date(about.modified) {
         headers.insert(LAST_MODIFIED, date);
     }
     headers.insert(
@@ -168,15 +168,20 @@ pub(super) fn is_same(head: &Head, about: &About) -> bool {
     let mut sent = head.headers.get_all(IF_NONE_MATCH).iter().peekable();
     if sent.peek().is_some() {
         // Weak comparison: the `W/` of either side does not count.
-        let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-        let Some(etag) = about.etag.as_ref().and_then(|etag| etag.to_str().ok()).map(bare) else { return false };
+        let Some(etag) = about.etag.as_ref().and_then(|etag| etag.to_str().ok()).map(strong) else { return false };
         return sent
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .any(|tag| tag.trim() == "*" || bare(tag) == etag);
+            .any(|tag| tag.trim() == "*" || strong(tag) == etag);
     }
     let since = head.headers.get(IF_MODIFIED_SINCE).and_then(|value| crate::clock::http_date(value.to_str().ok()?));
     since.is_some_and(|since| about.modified.0 / 1000 <= since.0 / 1000)
+}
+
+/// An entity tag without the mark of a weak one.
+fn strong(tag: &str) -> &str {
+    let tag = tag.trim();
+    tag.strip_prefix("W/").unwrap_or(tag)
 }
 
 enum Part {

@@ -24,7 +24,7 @@ use http::header::{
 };
 use http::request::Parts as Head;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use keyreeve_core::time::Mono;
+use keyreeve_core::time::{Moment, Mono};
 
 pub(super) use self::publish::answer as publish;
 use super::api::{Api, RequestId};
@@ -43,10 +43,6 @@ use crate::config::{Compat, Deliver};
 const HIVE_KEY: HeaderName = HeaderName::from_static("x-hive-cdn-key");
 /// A token that is longer is none, in bytes; nothing is looked up for it.
 const TOKEN_BYTES_MAX: usize = 512;
-
-/// The address at the other end of a connection. Whoever serves a gate puts it into the extensions of each request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddress(pub IpAddr);
 
 /// One gate, as a listener serves it.
 pub struct ArtifactGate {
@@ -104,16 +100,17 @@ pub(super) enum Refusal {
     Absent,
 }
 
-/// Begins a request. What needs no waiting is answered on the spot.
-pub(super) fn begin(api: &Arc<Api>, gate: &Arc<ArtifactGate>, head: Head) -> Begun {
+/// Begins a request that came from an address. What needs no waiting is answered on the spot.
+pub(super) fn begin(api: &Arc<Api>, gate: &Arc<ArtifactGate>, head: Head, from: Option<IpAddr>) -> Begun {
     let id = api.next_request_id();
-    let deadline = api.host.now().mono.plus(gate.artifacts.config().deadline_ms);
-    match now(api, gate, &head) {
+    let begun = api.host.now();
+    match answer_now(gate, &head, from, begun) {
         Ok(Now::Answered(answer)) => Begun::Answered(done(api, gate, id, &head, Ok(answer))),
         Ok(Now::Waits { is_judged }) => {
             let (api, gate) = (Arc::clone(api), Arc::clone(gate));
+            let deadline = begun.mono.plus(gate.artifacts.config().deadline_ms);
             Begun::Waiting(Box::pin(async move {
-                let answer = wait(&api, &gate, &head, deadline, is_judged).await;
+                let answer = wait(&api, &gate, (&head, from), deadline, is_judged).await;
                 let answer = done(&api, &gate, id, &head, answer);
                 if head.method == Method::HEAD { bare(answer) } else { answer }
             }))
@@ -132,7 +129,7 @@ enum Now {
 }
 
 /// The answer where no waiting is needed.
-fn now(api: &Api, gate: &ArtifactGate, head: &Head) -> Result<Now, Problem> {
+fn answer_now(gate: &ArtifactGate, head: &Head, from: Option<IpAddr>, now: Moment) -> Result<Now, Problem> {
     check_sizes(head, false)?;
     let asked = match way(gate, head)? {
         Way::Asked(asked) => asked,
@@ -142,8 +139,7 @@ fn now(api: &Api, gate: &ArtifactGate, head: &Head) -> Result<Now, Problem> {
         Ok(token) => token,
         Err(refusal) => return refused(gate, refusal, &asked).map(Now::Answered),
     };
-    let now = api.host.now();
-    match gate.checks.seen(&ask(token, &asked, head), now) {
+    match gate.checks.seen(&ask(token, &asked, from), now) {
         None => return Ok(Now::Waits { is_judged: false }),
         Some(Err(denied)) => return refused(gate, Refusal::Denied(denied), &asked).map(Now::Answered),
         Some(Ok(())) => {}
@@ -161,13 +157,19 @@ fn now(api: &Api, gate: &ArtifactGate, head: &Head) -> Result<Now, Problem> {
 }
 
 /// The answer, with whatever has to be asked for it.
-async fn wait(api: &Api, gate: &ArtifactGate, head: &Head, deadline: Mono, is_judged: bool) -> Result<Answer, Problem> {
+async fn wait(
+    api: &Api,
+    gate: &ArtifactGate,
+    (head, from): (&Head, Option<IpAddr>),
+    deadline: Mono,
+    is_judged: bool,
+) -> Result<Answer, Problem> {
     let Way::Asked(asked) = way(gate, head)? else { return Err(own::nothing()) };
     let token = match token(gate, head) {
         Ok(token) => token,
         Err(refusal) => return refused(gate, refusal, &asked),
     };
-    let ask = ask(token, &asked, head);
+    let ask = ask(token, &asked, from);
     let now = api.host.now();
     let checked = if is_judged { gate.checks.check_again(&ask, now) } else { gate.checks.check(&ask, now) };
     let sleep = api.host.sleep_until(deadline);
@@ -256,9 +258,8 @@ fn way<'h>(gate: &ArtifactGate, head: &'h Head) -> Result<Way<'h>, Problem> {
     })
 }
 
-fn ask<'a>(token: &'a str, asked: &'a Asked<'a>, head: &Head) -> Ask<'a> {
-    let peer = head.extensions.get::<PeerAddress>().map(|peer| peer.0);
-    Ask { token, target: asked.target, path: &asked.path, kind: asked.kind, peer }
+const fn ask<'a>(token: &'a str, asked: &'a Asked<'a>, peer: Option<IpAddr>) -> Ask<'a> {
+    Ask { token, target: asked.target, path: asked.path.as_str(), kind: asked.kind, peer }
 }
 
 fn refused(gate: &ArtifactGate, refusal: Refusal, asked: &Asked<'_>) -> Result<Answer, Problem> {
