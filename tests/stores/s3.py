@@ -8,6 +8,7 @@ and then does what it is told, a word a line on standard input, and says `ok` af
 
     hang              requests are read and never answered
     status N          requests are answered with this status and an error in XML, as by a bucket that says no
+    page N            requests are answered with this status and a page in HTML, as by a proxy in front of a bucket
     refuse            connections are closed without a word
     cut N             answers break off after N bytes of their body
     slow MS           answers come after this many milliseconds
@@ -75,7 +76,7 @@ class State:
         self.clear()
 
     def clear(self):
-        self.status = self.cut = None
+        self.status = self.page = self.cut = None
         self.refuse = False
         self.slow_s = 0.0
         self.hanging = None
@@ -155,7 +156,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(length) if length <= BODY_BYTES_MAX else b""
         with state.lock:
             state.score[self.command] = state.score.get(self.command, 0) + 1
-            hanging, refuse, status, slow_s = state.hanging, state.refuse, state.status, state.slow_s
+            hanging, refuse, status, page, slow_s = state.hanging, state.refuse, state.status, state.page, state.slow_s
         if hanging:
             hanging.wait()
             refuse = True
@@ -164,6 +165,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if slow_s:
             threading.Event().wait(slow_s)
+        if page:
+            return self.answer(page, {"content-type": "text/html"}, b"<html><h1>Not here</h1><!-- NoSuchKey --></html>")
         try:
             if length > BODY_BYTES_MAX:
                 raise Refusal(400, "EntityTooLarge")
@@ -314,6 +317,8 @@ def obey(state):
                 state.hanging = state.hanging or threading.Event()
             elif word == "status":
                 state.status = int(rest)
+            elif word == "page":
+                state.page = int(rest)
             elif word == "refuse":
                 state.refuse = True
             elif word == "cut":

@@ -420,6 +420,7 @@ impl Artifacts {
             attributes.insert(Attribute::ContentType, text.to_owned().into());
         }
         let put = async {
+            objects.make_ready(path).await?;
             let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
             let is_typed = !options.attributes.is_empty();
             match objects.store.put_opts(path, body.clone().into(), options).await {
@@ -482,6 +483,9 @@ async fn listed(objects: Objects, prefix: Path, after: Option<Path>) -> Result<V
     let mut names = names.take(LIST_MAX);
     while let Some(name) = names.next().await {
         all.push(name?);
+    }
+    if all.is_empty() {
+        objects.is_there().await?;
     }
     Ok(all)
 }

@@ -68,10 +68,9 @@ pub(super) async fn whole(
     bytes_max: usize,
 ) -> Result<Read, object_store::Error> {
     let options = GetOptions { if_none_match: known, ..GetOptions::default() };
-    let found = match objects.store.get_opts(&name, options).await {
-        Ok(found) => found,
+    let found = match objects.read(&name, options).await {
         Err(object_store::Error::NotModified { .. }) => return Ok(Read::Same),
-        Err(error) => return Err(objects.judged(error).await),
+        found => found?,
     };
     let about = about(&found);
     let Ok(size) = usize::try_from(about.size) else { return Ok(Read::Large(about)) };
@@ -102,10 +101,7 @@ pub(super) async fn stream(
     is_head: bool,
 ) -> Result<Stream, object_store::Error> {
     let options = GetOptions { range, head: is_head, ..GetOptions::default() };
-    let found = match objects.store.get_opts(&name, options).await {
-        Ok(found) => found,
-        Err(error) => return Err(objects.judged(error).await),
-    };
+    let found = objects.read(&name, options).await?;
     Ok(Stream { about: about(&found), range: found.range.clone(), body: pieces(found) })
 }
 

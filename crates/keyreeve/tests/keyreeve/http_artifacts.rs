@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use http::{Request, StatusCode};
 use keyreeve::access::{Ask, Denied};
 use keyreeve::artifact::checks::Checks;
-use keyreeve::artifact::{Artifacts, Found, Objects};
+use keyreeve::artifact::{Artifacts, Objects};
 use keyreeve::config::{ArtifactConfig, Bind, Compat, Deliver, Keep, Surface};
 use keyreeve::core::time::Moment;
 use keyreeve::http::{ArtifactGate, ArtifactGates, Site};
@@ -593,31 +593,6 @@ async fn when_nothing_answers_it_is_503_at_the_deadline() {
         gate.both(Does::Answer);
         assert_eq!(gate.sdl().await.status, 200, "no failure is kept");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_folder_that_is_gone_says_nothing_of_what_was_in_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let objects = folder.path().join("objects");
-    let path = objects.join("artifact").join(T);
-    std::fs::create_dir_all(&path).unwrap();
-    std::fs::write(path.join("sdl"), "x").unwrap();
-    let world = World::new();
-    let host = world.node.host.clone();
-    let fetch = keyreeve::system::fetch::Fetch::new(host.clone(), &Default::default()).unwrap();
-    let place = keyreeve::config::ObjectsConfig::of_url(&format!("file:{}", objects.display())).unwrap();
-    let opened = keyreeve::artifact::objects::open(&place, &fetch, &keyreeve::system::secrets::OsSecrets).unwrap();
-    let artifacts = Artifacts::open("cdn", &config(Compat::Own), vec![("disk".into(), opened)], host.clone()).unwrap();
-    let asked = |below: &'static str| keyreeve::artifact::name::stored(T, below).unwrap();
-    let look = async |below| artifacts.look(&asked(below), host.now().mono.plus(SECOND)).await;
-    assert!(matches!(look("sdl").await, Ok(Found::Fresh(_))));
-    for absent in ["gone", "sdl/below", "contracts"] {
-        assert!(matches!(look(absent).await, Ok(Found::Absent)), "{absent}");
-    }
-    std::fs::remove_dir_all(&objects).unwrap();
-    pass(2 * SECOND).await;
-    assert!(matches!(look("sdl").await, Ok(Found::Stale(..))));
-    assert!(look("gone").await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

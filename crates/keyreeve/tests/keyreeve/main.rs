@@ -3,6 +3,7 @@
 
 mod access;
 mod access_world;
+mod artifact_folder;
 mod config;
 mod config_hand_out;
 mod config_issuers;

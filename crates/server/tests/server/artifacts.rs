@@ -180,7 +180,7 @@ async fn when_no_bucket_answers_it_is_503_in_time_or_what_is_kept() {
     let place = Place::new();
     let buckets = Buckets::new(&place, "deadline = \"2s\"\nfresh = \"0s\"").await;
     assert_eq!(buckets.get("sdl").await.0, 200);
-    for order in ["hang", "status 403", "status 500", "refuse"] {
+    for order in ["hang", "status 403", "status 404", "page 404", "status 500", "refuse"] {
         buckets.tell(order);
         let (status, headers, body, ms) = buckets.get("supergraph").await;
         assert_eq!((status, headers["retry-after"].to_str().unwrap()), (503, "1"), "{order} {body}");
@@ -226,6 +226,11 @@ async fn a_redirect_leads_to_the_bucket_for_a_minute() {
     assert_eq!(client.get(&other).send().await.unwrap().status(), 403, "the URL is for this object");
     let (status, ..) = buckets.get("supergraph").await;
     assert_eq!(status, 404);
+    for order in ["status 404", "page 404"] {
+        buckets.tell(order);
+        assert_eq!(buckets.get("supergraph").await.0, 503, "a 404 without a body is asked about: {order}");
+        buckets.tell("go");
+    }
     assert!(!buckets.node.log_text().contains("X-Amz-Signature"), "no signed URL is logged");
 }
 
