@@ -44,9 +44,10 @@ const LIST_MAX: usize = 10_000;
 
 /// The artifacts of one gate.
 pub struct Artifacts {
+    name: Box<str>,
     config: ArtifactConfig,
     origins: Origins,
-    memory: Memory,
+    memory: Arc<Memory>,
     disk: Option<Arc<Disk>>,
     flights: Mutex<HashMap<String, Flight>>,
     room: Arc<Semaphore>,
@@ -102,7 +103,8 @@ pub struct Listed {
 }
 
 impl Artifacts {
-    /// The artifacts of the gate `name`, whose origins are `objects`, the primary first.
+    /// The artifacts of the gate `name`, whose origins are `objects`, the primary first. After a reload it goes on with what the
+    /// gates `before` it keep: in memory where this one had the same origins, and in its folder, whosever that was.
     ///
     /// # Errors
     /// A sentence: the folder for times without origins cannot be used.
@@ -111,17 +113,33 @@ impl Artifacts {
         config: &ArtifactConfig,
         objects: Vec<(String, Objects)>,
         host: Arc<dyn Host>,
+        before: &[Arc<Self>],
     ) -> Result<Arc<Self>, String> {
         let disk = match &config.cache {
             Some(folder) if config.stale_ms > 0 => {
-                Some(Arc::new(Disk::open(folder, config.cache_bytes_max, config.kept_bytes_max)?))
+                let open = before.iter().find_map(|before| before.disk.as_ref().filter(|disk| disk.folder() == folder));
+                Some(match open {
+                    // Two that each know half of what is in a folder would not keep it small.
+                    Some(disk) => Arc::clone(disk),
+                    None => {
+                        let disk = Disk::open(folder)?;
+                        disk.make_room(config.cache_bytes_max);
+                        Arc::new(disk)
+                    }
+                })
             }
             _ => None,
         };
+        let is_same = |before: &&Arc<Self>| {
+            let places = before.origins.each().map(|(_, objects)| objects.place());
+            *before.name == *name && places.eq(objects.iter().map(|(_, objects)| objects.place()))
+        };
+        let memory = before.iter().find(is_same).map(|before| Arc::clone(&before.memory)).unwrap_or_default();
         Ok(Arc::new(Self {
-            origins: Origins::new(name, objects, config.hedge_ms, Arc::clone(&host)),
-            memory: Memory::new(config.memory_bytes_max),
+            name: name.into(),
+            memory,
             disk,
+            origins: Origins::new(name, objects, config.hedge_ms, Arc::clone(&host)),
             flights: Mutex::default(),
             room: Arc::new(Semaphore::new(config.requests_max)),
             config: config.clone(),
@@ -252,14 +270,14 @@ impl Artifacts {
             (Ok(Told::Is(Read::Whole(body, about), _)), ..) => {
                 let digest = Sha256::digest(&body).into();
                 let kept = Arc::new(Kept::new(name, Some(body), digest, about, now));
-                self.memory.insert(Arc::clone(&kept));
+                self.insert(&kept);
                 self.keep(&kept, now);
                 Ok(Found::Fresh(kept))
             }
             (Ok(Told::Is(Read::Large(about), _)), ..) => {
                 self.forget(name);
                 let kept = Arc::new(Kept::new(name, None, [0; 32], about, now));
-                self.memory.insert(Arc::clone(&kept));
+                self.insert(&kept);
                 Ok(Found::Large(kept))
             }
             (Ok(Told::Absent), ..) => {
@@ -285,17 +303,22 @@ impl Artifacts {
     async fn read_kept(&self, name: &str) -> Option<Arc<Kept>> {
         let disk = self.disk.as_ref().filter(|disk| disk.has(name)).map(Arc::clone)?;
         let name = name.to_owned();
-        let kept = tokio::task::spawn_blocking(move || disk.read(&name)).await.ok().flatten()?;
+        let bytes_max = self.config.kept_bytes_max;
+        let kept = tokio::task::spawn_blocking(move || disk.read(&name, bytes_max)).await.ok().flatten()?;
         let kept = Arc::new(kept);
-        self.memory.insert(Arc::clone(&kept));
+        self.insert(&kept);
         Some(kept)
+    }
+
+    fn insert(&self, kept: &Arc<Kept>) {
+        self.memory.insert(Arc::clone(kept), self.config.memory_bytes_max);
     }
 
     /// Writes down what an origin has just vouched for. Nobody waits for that.
     fn keep(&self, kept: &Arc<Kept>, now: Moment) {
         if let Some(disk) = self.disk.as_ref().filter(|disk| !disk.is_kept(kept, now.wall)) {
-            let (disk, kept) = (Arc::clone(disk), Arc::clone(kept));
-            drop(tokio::task::spawn_blocking(move || disk.keep(&kept, now.wall)));
+            let (disk, kept, bytes_max) = (Arc::clone(disk), Arc::clone(kept), self.config.cache_bytes_max);
+            drop(tokio::task::spawn_blocking(move || disk.keep(&kept, now.wall, bytes_max)));
         }
     }
 
@@ -493,4 +516,64 @@ async fn listed(objects: Objects, prefix: Path, after: Option<Path>) -> Result<V
 /// The name as the library has it: it has been checked, and is the same.
 fn path_of(name: &str) -> Result<Path, Away> {
     Path::parse(name).map_err(|error| Away { why: error.to_string(), retry_ms: HOLD_MS })
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt as _;
+    use object_store::memory::InMemory;
+
+    use super::super::name;
+    use super::*;
+    use crate::config::{Bind, Compat, Deliver};
+    use crate::system::host::OsHost;
+
+    fn config(cache: Option<std::path::PathBuf>) -> ArtifactConfig {
+        ArtifactConfig {
+            bind: Bind::Tcp(([127, 0, 0, 1], 0).into()),
+            tls: None,
+            compat: Compat::Own,
+            tokens: "cdn".into(),
+            origins: vec!["primary".into()],
+            hedge_ms: 150,
+            deadline_ms: 5000,
+            deliver: Deliver::Stream,
+            fresh_ms: 0,
+            stale_ms: 60_000,
+            cache,
+            cache_bytes_max: 1 << 20,
+            memory_bytes_max: 1 << 20,
+            kept_bytes_max: 4096,
+            publish_bytes_max: 8192,
+            requests_max: 64,
+            cors: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reload_goes_on_with_what_is_kept_where_that_is_the_same() {
+        let host: Arc<dyn Host> = Arc::new(OsHost::new());
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(InMemory::new());
+        store.put(&Path::from("artifact/acme/sdl"), "x".into()).await.unwrap();
+        let open = |name: &str, place: &str, cache: &str, before: &[Arc<Artifacts>]| {
+            let objects = vec![("primary".to_owned(), Objects::new(Arc::clone(&store) as _, place))];
+            let config = config(Some(folder.path().join(cache)));
+            Artifacts::open(name, &config, objects, Arc::clone(&host), before).unwrap()
+        };
+        let asked = name::stored("acme", "sdl").unwrap();
+        let first = open("cdn", "s3://one", "a", &[]);
+        assert!(matches!(first.look(&asked, Mono(u64::MAX)).await, Ok(Found::Fresh(_))));
+        for (name, place, cache, keeps_memory, keeps_disk) in [
+            ("cdn", "s3://one", "a", true, true),
+            ("cdn", "s3://one", "b", true, false),
+            ("cdn", "s3://two", "a", false, true),
+            ("renamed", "s3://one", "a", false, true),
+        ] {
+            let next = open(name, place, cache, std::slice::from_ref(&first));
+            assert_eq!(next.memory.find(&asked.object).is_some(), keeps_memory, "{name} {place} {cache}");
+            let [before, now] = [&first, &next].map(|one| one.disk.as_ref().map(Arc::as_ptr));
+            assert_eq!(before == now, keeps_disk, "{name} {place} {cache}");
+        }
+    }
 }

@@ -108,7 +108,8 @@ impl Objects {
         object_store::Error::Generic { store: "folder", source: text.into() }
     }
 
-    /// Where they are, as people call it: `s3://artifacts`.
+    /// Where they are, as people call it: `s3://artifacts at https://storage.example.org`. Two that are called the same hold the
+    /// same.
     #[must_use]
     pub fn place(&self) -> &str {
         &self.place
@@ -195,7 +196,15 @@ fn place(config: &ObjectsConfig) -> String {
         ObjectsPlace::S3(bucket) | ObjectsPlace::Gcs(bucket) | ObjectsPlace::Azure(bucket) => bucket.clone(),
     };
     let slash = if config.prefix.is_empty() { "" } else { "/" };
-    format!("{}{bucket}{slash}{}", config.place.scheme(), config.prefix)
+    let mut place = format!("{}{bucket}{slash}{}", config.place.scheme(), config.prefix);
+    // Names of containers are those of an account.
+    if let (ObjectsPlace::Azure(_), Some(account)) = (&config.place, &config.account) {
+        place.push_str(&format!(" of {account}"));
+    }
+    if let Some(endpoint) = &config.endpoint {
+        place.push_str(&format!(" at {endpoint}"));
+    }
+    place
 }
 
 type Opened = (Arc<dyn ObjectStore>, Option<Arc<dyn Signer>>);

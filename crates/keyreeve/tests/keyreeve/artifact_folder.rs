@@ -44,7 +44,8 @@ impl Place {
     }
 
     fn artifacts(&self) -> Arc<Artifacts> {
-        Artifacts::open("cdn", &config(Compat::Own), vec![("disk".into(), self.open())], self.host.clone()).unwrap()
+        Artifacts::open("cdn", &config(Compat::Own), vec![("disk".into(), self.open())], self.host.clone(), &[])
+            .unwrap()
     }
 
     /// Its disk is gone, and with it the mount point, or not.

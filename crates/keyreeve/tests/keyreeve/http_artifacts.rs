@@ -202,7 +202,7 @@ pub(crate) fn config(compat: Compat) -> ArtifactConfig {
 /// A gate `cdn` over an empty bucket in memory.
 pub(crate) fn one_gate(world: &World) -> ArtifactGates {
     let objects = vec![("primary".to_owned(), Objects::new(Arc::new(InMemory::new()), "memory:"))];
-    let artifacts = Artifacts::open("cdn", &config(Compat::Own), objects, world.node.host.clone()).unwrap();
+    let artifacts = Artifacts::open("cdn", &config(Compat::Own), objects, world.node.host.clone(), &[]).unwrap();
     [("cdn".to_owned(), Arc::new(ArtifactGate::new(artifacts, Arc::new(Doorman::default()))))].into()
 }
 
@@ -225,7 +225,7 @@ impl Gate {
             ("primary".to_owned(), Objects::new(primary.clone(), "s3://primary")),
             ("mirror".to_owned(), Objects::new(mirror.clone(), "s3://mirror")),
         ];
-        let artifacts = Artifacts::open("cdn", &config, objects, world.node.host.clone()).unwrap();
+        let artifacts = Artifacts::open("cdn", &config, objects, world.node.host.clone(), &[]).unwrap();
         let doorman = Arc::new(Doorman::default());
         let gate = Arc::new(ArtifactGate::new(artifacts, doorman.clone()));
         let mut live = world.node.live(Keep::OnDemand { lifetimes: 3 }, [7; 32], Some(&world.outbound));

@@ -89,6 +89,33 @@ async fn a_token_for_some_networks_opens_nothing_from_another_address() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_in_memory_stays_over_a_reload() {
+    let place = Place::new();
+    let config = gates(&place, "fresh = \"0s\"");
+    // A reload knows sockets by the addresses that were asked for.
+    let mut text = fs::read_to_string(&config).unwrap();
+    for (gate, address) in [("hive", "127.0.0.2:0"), ("own", "127.0.0.3:0")] {
+        let head = |address: &str| format!("[gate.{gate}]\nkind = \"artifact\"\nbind = \"{address}\"");
+        text = text.replace(&head("127.0.0.1:0"), &head(address));
+    }
+    fs::write(&config, text).unwrap();
+    let node = node(&place, &config);
+    let (token, _) = create(&node, T).await;
+    let client = client();
+    let get = async || {
+        let request = client.get(format!("{}/artifacts/v1/{T}/sdl", node.urls()[2]));
+        let got = request.bearer_auth(&token).send().await.unwrap();
+        (got.status().as_u16(), got.headers().contains_key("warning"))
+    };
+    assert_eq!(get().await, (200, false));
+    node.signal("HUP");
+    until("the reload is done", async || node.log_text().contains("the configuration was read again").then_some(()))
+        .await;
+    fs::rename(place.path("objects"), place.path("unmounted")).unwrap();
+    assert_eq!(get().await, (200, true), "{}", node.log_text());
+}
+
 /// A primary and a mirror that speak S3 and check signatures, in front of one gate that answers as Hive's CDN does.
 struct Buckets {
     primary: Private,

@@ -74,7 +74,8 @@ impl ArtifactGate {
     }
 
     /// Its artifacts.
-    pub(super) const fn artifacts(&self) -> &Arc<Artifacts> {
+    #[must_use]
+    pub const fn artifacts(&self) -> &Arc<Artifacts> {
         &self.artifacts
     }
 
