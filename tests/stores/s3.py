@@ -12,6 +12,7 @@ and then does what it is told, a word a line on standard input, and says `ok` af
     refuse            connections are closed without a word
     cut N             answers break off after N bytes of their body
     slow MS           answers come after this many milliseconds
+    loose             conditions (If-Match, If-None-Match) are not heeded, as by some that speak S3
     go                ends all of these
     put BUCKET KEY TEXT / delete BUCKET KEY
                       what somebody else does to the bucket, meanwhile
@@ -77,7 +78,7 @@ class State:
 
     def clear(self):
         self.status = self.page = self.cut = None
-        self.refuse = False
+        self.refuse = self.loose = False
         self.slow_s = 0.0
         self.hanging = None
 
@@ -174,6 +175,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 raise Refusal(status, "AccessDenied" if status == 403 else "SlowDown", "told to")
             path, _, query = self.path.partition("?")
             check_signature(self.command, path, query, headers, body)
+            if state.loose:
+                headers = {name: value for name, value in headers.items() if name not in ("if-match", "if-none-match")}
             self.route(path, query, headers, body)
         except Refusal as refusal:
             text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message></Error>'
@@ -321,6 +324,8 @@ def obey(state):
                 state.page = int(rest)
             elif word == "refuse":
                 state.refuse = True
+            elif word == "loose":
+                state.loose = True
             elif word == "cut":
                 state.cut = int(rest)
             elif word == "slow":

@@ -16,7 +16,7 @@ use http::HeaderValue;
 use keyreeve_core::secret::Secret;
 use keyreeve_core::time::{Moment, Mono, Timestamp};
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, GetRange, ObjectMeta, PutMode, PutOptions};
+use object_store::{Attribute, Attributes, ObjectMeta, PutMode, PutOptions};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
@@ -25,7 +25,7 @@ use super::kept::{Kept, Memory};
 use super::name::Asked;
 use super::objects::Objects;
 use super::origins::{Away, Origins, Told};
-use super::read::{self, Read, Stream};
+use super::read::{self, Read, Stream, Wanted};
 use crate::config::ArtifactConfig;
 use crate::port::Host;
 
@@ -33,8 +33,6 @@ use crate::port::Host;
 const HOLD_MS: u64 = 1000;
 /// Where there is something stale to answer, the origins have so much longer than it takes to ask all of them, in milliseconds.
 const STALE_WAIT_MS: u64 = 250;
-/// How long it is remembered that an object is too large to be kept, in milliseconds.
-const LARGE_MS: u64 = 60_000;
 /// Between two pieces of an object this long may pass, in milliseconds.
 const IDLE_MS: u64 = 30_000;
 /// How long a signed URL is good for, in milliseconds.
@@ -63,7 +61,7 @@ pub enum Found {
     Fresh(Arc<Kept>),
     /// No origin answers; one vouched for it so many milliseconds ago.
     Stale(Arc<Kept>, u64),
-    /// It is there, and too large to be kept; this is what was known of it a while ago.
+    /// It is there, and too large to be kept; an origin vouched for this, which is all but its bytes, a moment ago.
     Large(Arc<Kept>),
     /// There is no such object.
     Absent,
@@ -157,11 +155,8 @@ impl Artifacts {
     #[must_use]
     pub fn held(&self, asked: &Asked<'_>, now: Moment) -> Option<Found> {
         let kept = self.memory.find(&asked.object)?;
-        if kept.body.is_none() {
-            return kept.is_fresh(LARGE_MS, now.mono).then_some(Found::Large(kept));
-        }
         if kept.is_fresh(self.config.fresh_ms, now.mono) || (asked.is_fixed && kept.is_checked()) {
-            return Some(Found::Fresh(kept));
+            return Some(if kept.body.is_some() { Found::Fresh(kept) } else { Found::Large(kept) });
         }
         let age_ms = self.usable(&kept, now)?;
         kept.is_held(now.mono).then_some(Found::Stale(kept, age_ms))
@@ -244,14 +239,16 @@ impl Artifacts {
 
     async fn read(self: &Arc<Self>, name: &str, deadline: Mono) -> Result<Found, Away> {
         let path = path_of(name)?;
-        let known = match self.memory.find(name).filter(|kept| kept.body.is_some()) {
+        let bytes_max = self.config.kept_bytes_max;
+        // What was too large may be kept since a reload.
+        let is_large = |kept: &Kept| usize::try_from(kept.about.size).unwrap_or(usize::MAX) > bytes_max;
+        let known = match self.memory.find(name).filter(|kept| kept.body.is_some() || is_large(kept)) {
             Some(kept) => Some(kept),
             None => self.read_kept(name).await,
         };
         let now = self.host.now();
         let stand_in = known.clone().filter(|kept| self.usable(kept, now).is_some());
         let tag = known.as_ref().and_then(|kept| kept.about.store_etag.clone());
-        let bytes_max = self.config.kept_bytes_max;
         let told = self
             .origins
             .first(deadline, |objects| read::whole(objects, path.clone(), tag.clone(), bytes_max).boxed())
@@ -260,11 +257,14 @@ impl Artifacts {
         match (told, known, stand_in) {
             (Ok(Told::Is(Read::Same, _)), Some(kept), _) => {
                 kept.vouch(now);
+                if kept.body.is_none() {
+                    return Ok(Found::Large(kept));
+                }
                 self.keep(&kept, now);
                 Ok(Found::Fresh(kept))
             }
             // "Not modified" without a condition: a store that answers so is none.
-            (Ok(Told::Is(Read::Same, _)), None, _) => {
+            (Ok(Told::Is(Read::Same, _) | Told::Changed), ..) => {
                 Err(Away { why: "an origin answers 304 to a request without a condition".into(), retry_ms: HOLD_MS })
             }
             (Ok(Told::Is(Read::Whole(body, about), _)), ..) => {
@@ -322,7 +322,8 @@ impl Artifacts {
         }
     }
 
-    fn forget(&self, name: &str) {
+    /// Forgets what is known of an object: it has changed.
+    pub fn forget(&self, name: &str) {
         self.memory.remove(name);
         if let Some(disk) = self.disk.as_ref().filter(|disk| disk.has(name)) {
             let (disk, name) = (Arc::clone(disk), name.to_owned());
@@ -330,25 +331,18 @@ impl Artifacts {
         }
     }
 
-    /// An object as it comes, or a range of it; with `is_head` only what is known of it.
+    /// An object as it comes, or what is wanted of it.
     ///
     /// # Errors
     /// No origin has begun an answer until `deadline`.
-    pub async fn stream(
-        &self,
-        name: &str,
-        range: Option<GetRange>,
-        is_head: bool,
-        deadline: Mono,
-    ) -> Result<Told<Stream>, Away> {
+    pub async fn stream(&self, name: &str, wanted: Wanted, deadline: Mono) -> Result<Told<Stream>, Away> {
         let path = path_of(name)?;
         let _permit = self.permit()?;
-        let told = self
-            .origins
-            .first(deadline, |objects| read::stream(objects, path.clone(), range.clone(), is_head).boxed())
-            .await?;
+        let told =
+            self.origins.first(deadline, |objects| read::stream(objects, path.clone(), wanted.clone()).boxed()).await?;
         Ok(match told {
-            Told::Is(stream, at) => Told::Is(stream.pausing_at_most(IDLE_MS, &self.host), at),
+            Told::Is(Some(stream), at) => Told::Is(stream.pausing_at_most(IDLE_MS, &self.host), at),
+            Told::Is(None, _) | Told::Changed => Told::Changed,
             Told::Absent => Told::Absent,
         })
     }
@@ -359,11 +353,13 @@ impl Artifacts {
     /// No origin has answered until `deadline`, or the URL cannot be signed.
     pub async fn link(&self, name: &str, deadline: Mono) -> Result<Told<(Secret<String>, super::kept::About)>, Away> {
         let path = path_of(name)?;
-        let (about, at) = match self.stream(name, None, true, deadline).await? {
+        let failed = |why: String| Away { why, retry_ms: HOLD_MS };
+        let wanted = Wanted { is_head: true, ..Wanted::default() };
+        let (about, at) = match self.stream(name, wanted, deadline).await? {
             Told::Is(stream, at) => (stream.about, at),
             Told::Absent => return Ok(Told::Absent),
+            Told::Changed => return Err(failed("the object has only just appeared".into())),
         };
-        let failed = |why: String| Away { why, retry_ms: HOLD_MS };
         let (_, objects) = self.origins.one(at).ok_or_else(|| failed("the origin is gone".into()))?;
         // A key that a cloud has to sign with is asked for over the network.
         let signed = Box::pin(objects.signed_url(&path, LINK_MS));

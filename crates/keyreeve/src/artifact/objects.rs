@@ -273,6 +273,34 @@ fn never_again() -> RetryConfig {
     RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: std::time::Duration::ZERO }
 }
 
+/// A service has less of an object than the range that was asked for.
+#[derive(Debug)]
+struct BeyondItsEnd;
+
+impl fmt::Display for BeyondItsEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("416: the object ends before the range begins")
+    }
+}
+
+impl std::error::Error for BeyondItsEnd {}
+
+/// Whether an object is not the version that was asked for: its store says so, or has less of it than that version had.
+pub(super) fn is_changed(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
+        object_store::Error::Precondition { .. } => return true,
+        object_store::Error::Generic { source, .. } => Some(source.as_ref()),
+        _ => None,
+    };
+    while let Some(inner) = cause {
+        if inner.is::<BeyondItsEnd>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
 /// The protocol of a service.
 #[derive(Clone, Copy, Debug)]
 enum Dialect {
@@ -334,6 +362,9 @@ impl HttpService for Service {
         if head.status.is_success() {
             let body = HttpResponseBody::new(body.map_err(|error| broken(&error)));
             return Ok(HttpResponse::from_parts(head, body));
+        }
+        if head.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Err(HttpError::new(HttpErrorKind::Unknown, BeyondItsEnd));
         }
         let told = |error| HttpError::new_boxed(HttpErrorKind::Interrupted, error);
         let body = Limited::new(body, ERROR_BYTES_MAX);

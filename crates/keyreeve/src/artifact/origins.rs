@@ -42,6 +42,8 @@ pub enum Told<T> {
     Is(T, usize),
     /// The primary: there is no such object.
     Absent,
+    /// It is there, in another version than was asked for.
+    Changed,
 }
 
 /// No origin gave an answer.

@@ -17,6 +17,7 @@ mod follow;
 mod http_access;
 mod http_answers;
 mod http_artifacts;
+mod http_artifacts_large;
 mod http_bad_input;
 mod http_events;
 mod http_forward;

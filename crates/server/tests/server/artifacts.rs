@@ -130,6 +130,11 @@ const SDL: &str = "type Query { ok: Boolean }";
 
 impl Buckets {
     async fn new(place: &Place, more: &str) -> Self {
+        Self::answering(place, "hive", more).await
+    }
+
+    /// With `compat` as it is here.
+    async fn answering(place: &Place, compat: &str, more: &str) -> Self {
         let start = || Private::start("s3.py", &["--bucket", "artifacts"]);
         let (primary, mirror) = (start(), start());
         let objects = |name: &str, bucket: &Private| {
@@ -143,7 +148,7 @@ impl Buckets {
             )
         };
         let gate = format!(
-            "[gate.cdn]\nkind = \"artifact\"\nbind = \"127.0.0.1:0\"\ncompat = \"hive\"\norigins = [\"primary\", \"mirror\"]\ncache = \"{}\"\n{more}\n",
+            "[gate.cdn]\nkind = \"artifact\"\nbind = \"127.0.0.1:0\"\ncompat = \"{compat}\"\norigins = [\"primary\", \"mirror\"]\ncache = \"{}\"\n{more}\n",
             place.path("cache").display()
         );
         let config = config(place, &format!("{}{}{gate}", objects("primary", &primary), objects("mirror", &mirror)));
@@ -378,4 +383,35 @@ async fn tokens_that_cannot_be_looked_up_are_503_and_never_a_refusal() {
     .await;
     fs::remove_file(switches.join("store-cut")).unwrap();
     until("the token is accepted again", async || (ask().await == [(200, false), (200, false)]).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_heeds_no_conditions_splices_no_download() {
+    let place = Place::new();
+    let buckets = Buckets::answering(&place, "none", "kept = \"1KiB\"\nfresh = \"1h\"").await;
+    let body = |letter: &str, count: usize| letter.repeat(count);
+    let hold = |text: &str| buckets.primary.tell(&format!("put artifacts cdn/artifact/{T}/big {text}"));
+    let url = format!("{}/artifacts/v1/{T}/big", buckets.url);
+    let get = async |range: &str, tag: &str| {
+        let request = buckets.client.get(&url).header("x-hive-cdn-key", &buckets.token);
+        let got = request.header("range", range).header("if-range", tag).send().await.unwrap();
+        let text = |name: &str| got.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (status, tag, range) = (got.status().as_u16(), text("etag").unwrap_or_default(), text("content-range"));
+        (status, tag, range, got.text().await.unwrap())
+    };
+    hold(&body("a", 2000));
+    for order in ["go", "loose"] {
+        hold(&body("a", 2000));
+        let (_, tag, ..) = get("bytes=0-", "\"none\"").await;
+        buckets.tell(order);
+        assert_eq!(get("bytes=1000-", &tag).await.3, body("a", 1000), "{order}");
+        hold(&body("b", 2000));
+        let (status, new, _, whole) = get("bytes=1000-", &tag).await;
+        assert_eq!((status, whole), (200, body("b", 2000)), "{order}");
+        hold(&body("c", 1500));
+        let beyond = get("bytes=1600-1700", &new).await;
+        assert_eq!((beyond.0, beyond.3), (200, body("c", 1500)), "{order}");
+    }
+    let metrics = buckets.node.metrics().await;
+    assert!(!metrics.contains("origin=\"primary\",outcome=\"failed\""), "{metrics}");
 }

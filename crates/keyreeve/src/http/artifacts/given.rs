@@ -18,7 +18,7 @@ use super::super::problem::Answer;
 use crate::artifact::Found;
 use crate::artifact::kept::{About, Kept};
 use crate::artifact::name::Asked;
-use crate::artifact::read::Stream;
+use crate::artifact::read::{Stream, Wanted};
 use crate::hex;
 
 const VERSION_ID: HeaderName = HeaderName::from_static("x-hive-schema-version-id");
@@ -84,22 +84,23 @@ fn shaped(is_hive: bool, asked: &Asked<'_>, kept: &Kept) -> (Bytes, Option<Heade
     (body, etag.flatten())
 }
 
-/// An artifact that is too large to be kept.
+/// An artifact that is too large to be kept, as it comes.
 pub(super) fn streamed(is_hive: bool, asked: &Asked<'_>, head: &Head, stream: Stream) -> Answer {
     let Stream { about, range, body } = stream;
-    if is_same(head, &about) {
-        return not_modified(is_hive, asked, &about);
-    }
     let size = about.size;
-    let length = range.end.saturating_sub(range.start);
-    let body = if head.method == Method::HEAD { Body::empty() } else { Body::from_stream(body) };
+    let is_head = head.method == Method::HEAD;
+    let body = if is_head { Body::empty() } else { Body::from_stream(body) };
     let mut answer = given(is_hive, asked, &about, body);
-    if head.method == Method::HEAD {
-        answer.headers_mut().insert(CONTENT_LENGTH, size.into());
-        return answer;
-    }
+    let length = if is_head { size } else { range.end.saturating_sub(range.start) };
     answer.headers_mut().insert(CONTENT_LENGTH, length.into());
-    if range.start == 0 && range.end == size { answer } else { partial(answer, &range, size) }
+    if is_head || (range.start == 0 && range.end == size) { answer } else { partial(answer, &range, size) }
+}
+
+/// All that is known of an artifact but its bytes.
+pub(super) fn described(is_hive: bool, asked: &Asked<'_>, about: &About) -> Answer {
+    let mut answer = given(is_hive, asked, about, Body::empty());
+    answer.headers_mut().insert(CONTENT_LENGTH, about.size.into());
+    answer
 }
 
 fn given(is_hive: bool, asked: &Asked<'_>, about: &About, body: Body) -> Answer {
@@ -190,14 +191,19 @@ enum Part {
     None,
 }
 
-/// The range to read of an object that is not kept: `None` for all of it.
+/// What to read of an object that is not kept. A range is one of the version that `about` describes: put behind what somebody has
+/// of another one, it would make an object that never was.
 ///
 /// # Errors
 /// 416, where there is no such range.
-pub(super) fn range(is_hive: bool, head: &Head, about: &About) -> Result<Option<GetRange>, Box<Answer>> {
+pub(super) fn wanted(is_hive: bool, head: &Head, about: &About) -> Result<Wanted, Box<Answer>> {
     match part(is_hive, head, about, about.size) {
-        Part::Whole => Ok(None),
-        Part::Some(range) => Ok(Some(GetRange::Bounded(range))),
+        Part::Whole => Ok(Wanted::default()),
+        Part::Some(range) => {
+            // No condition holds for a weak tag (RFC 9110 13.1.1).
+            let version = about.store_etag.clone().filter(|tag| !tag.starts_with("W/"));
+            Ok(Wanted { range: Some(GetRange::Bounded(range)), version, is_head: false })
+        }
         Part::None => Err(Box::new(unsatisfiable(about.size))),
     }
 }

@@ -34,6 +34,7 @@ use super::routes::{ARTIFACT_PATH, ROUTES};
 use super::sizes::check_sizes;
 use crate::access::{Ask, Denied};
 use crate::artifact::checks::Checks;
+use crate::artifact::kept::Kept;
 use crate::artifact::name::{self, Asked, Hive};
 use crate::artifact::origins::{Away, Told};
 use crate::artifact::{Artifacts, Found};
@@ -43,6 +44,8 @@ use crate::config::{Compat, Deliver};
 const HIVE_KEY: HeaderName = HeaderName::from_static("x-hive-cdn-key");
 /// A token that is longer is none, in bytes; nothing is looked up for it.
 const TOKEN_BYTES_MAX: usize = 512;
+/// So many versions of one object are met at the most while a part of it is read.
+const VERSIONS_MAX: usize = 3;
 
 /// One gate, as a listener serves it.
 pub struct ArtifactGate {
@@ -181,26 +184,54 @@ async fn wait(
     }
     match gate.artifacts.look(&asked, deadline).await.map_err(away)? {
         Found::Absent => refused(gate, Refusal::Absent, &asked),
-        Found::Large(kept) => {
-            let range = match given::range(gate.is_hive(), head, &kept.about) {
-                Ok(range) => range,
-                Err(answer) => return Ok(*answer),
-            };
-            let is_head = head.method == Method::HEAD;
-            match gate.artifacts.stream(&asked.object, range, is_head, deadline).await.map_err(away)? {
-                Told::Is(stream, _) => Ok(given::streamed(gate.is_hive(), &asked, head, stream)),
-                Told::Absent => refused(gate, Refusal::Absent, &asked),
-            }
-        }
+        Found::Large(kept) => large(gate, head, &asked, kept, deadline).await,
         found => Ok(given::kept(gate.is_hive(), &asked, head, &found)),
     }
+}
+
+/// An artifact that is too large to be kept, as it comes from an origin; whatever is answered is of one version.
+async fn large(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    mut kept: Arc<Kept>,
+    deadline: Mono,
+) -> Result<Answer, Problem> {
+    for _ in 0..VERSIONS_MAX {
+        if given::is_same(head, &kept.about) {
+            return Ok(given::not_modified(gate.is_hive(), asked, &kept.about));
+        }
+        if head.method == Method::HEAD {
+            return Ok(given::described(gate.is_hive(), asked, &kept.about));
+        }
+        let wanted = match given::wanted(gate.is_hive(), head, &kept.about) {
+            Ok(wanted) => wanted,
+            Err(answer) => return Ok(*answer),
+        };
+        match gate.artifacts.stream(&asked.object, wanted, deadline).await.map_err(away)? {
+            Told::Is(stream, _) => {
+                if stream.about.store_etag != kept.about.store_etag {
+                    gate.artifacts.forget(&asked.object);
+                }
+                return Ok(given::streamed(gate.is_hive(), asked, head, stream));
+            }
+            Told::Absent => return refused(gate, Refusal::Absent, asked),
+            Told::Changed => gate.artifacts.forget(&asked.object),
+        }
+        match gate.artifacts.look(asked, deadline).await.map_err(away)? {
+            Found::Absent => return refused(gate, Refusal::Absent, asked),
+            Found::Large(next) => kept = next,
+            found => return Ok(given::kept(gate.is_hive(), asked, head, &found)),
+        }
+    }
+    Err(away(Away { why: "the object changes while it is read".into(), retry_ms: 1000 }))
 }
 
 /// 302 to the bucket, by a URL that is good for a minute.
 async fn elsewhere(gate: &ArtifactGate, head: &Head, asked: &Asked<'_>, deadline: Mono) -> Result<Answer, Problem> {
     let (url, about) = match gate.artifacts.link(&asked.object, deadline).await.map_err(away)? {
         Told::Is(found, _) => found,
-        Told::Absent => return refused(gate, Refusal::Absent, asked),
+        Told::Absent | Told::Changed => return refused(gate, Refusal::Absent, asked),
     };
     if given::is_same(head, &about) {
         return Ok(given::not_modified(gate.is_hive(), asked, &about));

@@ -26,6 +26,7 @@ use crate::artifact::Found;
 use crate::artifact::gate::Refused;
 use crate::artifact::name::{self, Asked};
 use crate::artifact::origins::Told;
+use crate::artifact::read::Wanted;
 use crate::hex;
 
 /// The digest of what is sent (RFC 9530 2), and of the whole artifact (3), which here are the same.
@@ -106,9 +107,9 @@ async fn get(gate: &ArtifactGate, asked: &Asked<'_>, head: &Head, deadline: Mono
     match gate.artifacts().look(asked, deadline).await.map_err(super::away)? {
         Found::Absent => Err(own::refused(Refusal::Absent)),
         Found::Large(_) => {
-            match gate.artifacts().stream(&asked.object, None, false, deadline).await.map_err(super::away)? {
+            match gate.artifacts().stream(&asked.object, Wanted::default(), deadline).await.map_err(super::away)? {
                 Told::Is(stream, _) => Ok(given::streamed(false, asked, head, stream)),
-                Told::Absent => Err(own::refused(Refusal::Absent)),
+                Told::Absent | Told::Changed => Err(own::refused(Refusal::Absent)),
             }
         }
         found => Ok(given::kept(false, asked, head, &found)),
