@@ -415,3 +415,20 @@ async fn a_bucket_that_heeds_no_conditions_splices_no_download() {
     let metrics = buckets.node.metrics().await;
     assert!(!metrics.contains("origin=\"primary\",outcome=\"failed\""), "{metrics}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_redirects_a_head_is_answered_by_the_gate() {
+    let place = Place::new();
+    let buckets = Buckets::answering(&place, "none", "deliver = \"redirect\"").await;
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let ask = async |method: http::Method, path: &str| {
+        let request = client.request(method, format!("{}/artifacts/v1/{T}/{path}", buckets.url));
+        request.header("x-hive-cdn-key", &buckets.token).send().await.unwrap()
+    };
+    assert_eq!(ask(http::Method::GET, "sdl").await.status(), 302);
+    let head = ask(http::Method::HEAD, "sdl").await;
+    assert_eq!((head.status().as_u16(), head.headers().get("location")), (200, None));
+    assert_eq!(head.headers()["content-length"].to_str().unwrap(), SDL.len().to_string());
+    assert!(head.headers().contains_key("etag"));
+    assert_eq!(ask(http::Method::HEAD, "gone").await.status(), 404);
+}

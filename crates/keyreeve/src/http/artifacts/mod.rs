@@ -37,6 +37,7 @@ use crate::artifact::checks::Checks;
 use crate::artifact::kept::Kept;
 use crate::artifact::name::{self, Asked, Hive};
 use crate::artifact::origins::{Away, Told};
+use crate::artifact::read::Wanted;
 use crate::artifact::{Artifacts, Found};
 use crate::config::{Compat, Deliver};
 
@@ -229,6 +230,17 @@ async fn large(
 
 /// 302 to the bucket, by a URL that is good for a minute.
 async fn elsewhere(gate: &ArtifactGate, head: &Head, asked: &Asked<'_>, deadline: Mono) -> Result<Answer, Problem> {
+    // A URL is signed for one method, and what `HEAD` wants is known here.
+    if head.method == Method::HEAD {
+        let wanted = Wanted { is_head: true, ..Wanted::default() };
+        return match gate.artifacts.stream(&asked.object, wanted, deadline).await.map_err(away)? {
+            Told::Is(stream, _) if given::is_same(head, &stream.about) => {
+                Ok(given::not_modified(gate.is_hive(), asked, &stream.about))
+            }
+            Told::Is(stream, _) => Ok(given::described(gate.is_hive(), asked, &stream.about)),
+            Told::Absent | Told::Changed => refused(gate, Refusal::Absent, asked),
+        };
+    }
     let (url, about) = match gate.artifacts.link(&asked.object, deadline).await.map_err(away)? {
         Told::Is(found, _) => found,
         Told::Absent | Told::Changed => return refused(gate, Refusal::Absent, asked),
