@@ -18,7 +18,7 @@ use keyreeve_core::time::{Moment, Mono, Timestamp};
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectMeta, PutMode, PutOptions};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::disk::Disk;
 use super::kept::{Kept, Memory};
@@ -37,6 +37,8 @@ const STALE_WAIT_MS: u64 = 250;
 const IDLE_MS: u64 = 30_000;
 /// How long a signed URL is good for, in milliseconds.
 const LINK_MS: u64 = 60_000;
+/// So many artifacts of the largest size can be published at once, and the more of smaller ones: what arrives is held in memory.
+const PUBLISHED_AT_ONCE: usize = 4;
 /// The most names that are looked through for one list.
 const LIST_MAX: usize = 10_000;
 
@@ -49,6 +51,8 @@ pub struct Artifacts {
     disk: Option<Arc<Disk>>,
     flights: Mutex<HashMap<String, Flight>>,
     room: Arc<Semaphore>,
+    /// What may be published at once, in KiB.
+    publishing: Arc<Semaphore>,
     host: Arc<dyn Host>,
 }
 
@@ -140,6 +144,7 @@ impl Artifacts {
             origins: Origins::new(name, objects, config.hedge_ms, Arc::clone(&host)),
             flights: Mutex::default(),
             room: Arc::new(Semaphore::new(config.requests_max)),
+            publishing: Arc::new(Semaphore::new(kib(config.publish_bytes_max).saturating_mul(PUBLISHED_AT_ONCE))),
             config: config.clone(),
             host,
         }))
@@ -229,7 +234,7 @@ impl Artifacts {
         Ok(flight)
     }
 
-    fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, Away> {
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Away> {
         let refused = |_| {
             let why = format!("more than {} requests wait for the origins of this gate", self.config.requests_max);
             Away { why, retry_ms: HOLD_MS }
@@ -370,6 +375,16 @@ impl Artifacts {
         Ok(Told::Is((url, about), at))
     }
 
+    /// Room for an artifact of so many bytes that is to be published, until it is dropped.
+    ///
+    /// # Errors
+    /// As much as may be at once is being published already.
+    pub fn room_to_publish(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Away> {
+        let refused = |_| Away { why: "too much is published at once by this gate".into(), retry_ms: HOLD_MS };
+        let count = u32::try_from(kib(bytes)).unwrap_or(u32::MAX);
+        Arc::clone(&self.publishing).try_acquire_many_owned(count).map_err(refused)
+    }
+
     /// Puts an artifact into the primary, and then into the mirrors. One that never changes is only ever put once.
     ///
     /// # Errors
@@ -507,6 +522,11 @@ async fn listed(objects: Objects, prefix: Path, after: Option<Path>) -> Result<V
         objects.is_there().await?;
     }
     Ok(all)
+}
+
+/// Bytes in KiB, of which even nothing takes one.
+fn kib(bytes: usize) -> usize {
+    bytes.div_ceil(1024).max(1)
 }
 
 /// The name as the library has it: it has been checked, and is the same.

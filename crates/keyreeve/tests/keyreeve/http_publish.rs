@@ -8,6 +8,7 @@ use keyreeve::config::Compat;
 use sha2::{Digest as _, Sha256};
 
 use crate::http_artifacts::{Does, Gate, T, V};
+use crate::http_world::pass;
 
 fn put(path: &str, who: &str, body: &str) -> Request<Body> {
     crate::http_world::request("PUT", path, who).body(Body::from(body.to_owned())).unwrap()
@@ -80,4 +81,30 @@ async fn a_version_is_published_once() {
     gate.primary.is_full.store(true, Ordering::SeqCst);
     let answer = gate.world.send(put(&path, "ops", "one")).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_at_once_is_bounded_by_its_bytes() {
+    let gate = Gate::new(Compat::Own).await;
+    let begin = |at: usize| {
+        // Nobody says how long it is, and it does not come.
+        let body = Body::from_stream(futures::stream::pending::<Result<&[u8], std::io::Error>>());
+        let request = crate::http_world::request("PUT", &format!("/v1/artifacts/cdn/{T}/a{at}"), "ops");
+        tokio::spawn(tower::ServiceExt::oneshot(gate.world.router.clone(), request.body(body).unwrap()))
+    };
+    let waiting: Vec<_> = (0..4).map(begin).collect();
+    pass(1).await;
+    let path = format!("/v1/artifacts/cdn/{T}/sdl");
+    let refused = gate.world.send(put(&path, "ops", "x")).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, Some("1")), "{refused}");
+    assert_eq!(gate.sdl().await.status, 200, "who reads is not concerned");
+    waiting[0].abort();
+    pass(1).await;
+    let small = |at: usize| {
+        let request = crate::http_world::request("PUT", &format!("/v1/artifacts/cdn/{T}/b{at}"), "ops");
+        gate.world.send(request.header("content-length", "1").body(Body::from("x")).unwrap())
+    };
+    let answers = futures::future::join_all((0..8).map(small)).await;
+    assert!(answers.iter().all(|answer| answer.status == 201), "eight small ones have the room of a large one");
+    waiting.iter().for_each(|one| one.abort());
 }

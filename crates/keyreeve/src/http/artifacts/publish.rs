@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use keyreeve_core::time::{Mono, Span};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::credentials::json_answer;
 use super::super::input;
@@ -125,7 +126,7 @@ async fn put(
 ) -> Result<Answer, Problem> {
     input::query(head, [])?;
     let wanted = wanted_digest(head)?;
-    let body = body_bytes(later, gate, head, body).await?;
+    let (body, room) = body_bytes(later, gate, head, body).await?;
     let digest: [u8; 32] = Sha256::digest(&body).into();
     if wanted.is_some_and(|wanted| wanted != digest) {
         let text = format!("what arrived has the SHA-256 {}, not the one announced", hex::encode(&digest));
@@ -146,6 +147,7 @@ async fn put(
         if let Some(asked) = name::stored(&target, &below) {
             drop(done.send(artifacts.publish(&asked, body, content_type.as_ref(), deadline).await));
         }
+        drop(room);
     }));
     let published = outcome.await.map_err(|_| Problem::new(STORE_UNAVAILABLE, "the artifact was not published"))?;
     let published = published.map_err(|refused| match refused {
@@ -195,22 +197,32 @@ fn wanted_digest(head: &Head) -> Result<Option<[u8; 32]>, Problem> {
     Ok(found)
 }
 
-/// The whole body, within the limits of the gate.
-async fn body_bytes(later: &Later, gate: &ArtifactGate, head: &Head, body: Body) -> Result<Bytes, Problem> {
+/// The whole body, within the limits of the gate, and the room that it takes.
+async fn body_bytes(
+    later: &Later,
+    gate: &ArtifactGate,
+    head: &Head,
+    body: Body,
+) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let most = gate.artifacts().config().publish_bytes_max;
     let too_large = || {
         let hint = "put it into the bucket with its own tools, or raise `publish` of the gate";
         Problem::new(TOO_LARGE, format!("the artifact is larger than {most} bytes\nhint: {hint}"))
     };
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|declared| usize::try_from(declared).unwrap_or(usize::MAX) > most) {
+    let declared = declared.map_or(most, |declared| usize::try_from(declared).unwrap_or(usize::MAX));
+    if declared > most {
         return Err(too_large());
     }
+    let room = gate.artifacts().room_to_publish(declared).map_err(|away| {
+        let text = "too much is being published here at the moment\nhint: try again";
+        Problem::new(STORE_UNAVAILABLE, text).because(away.why).after(away.retry_ms)
+    })?;
     let limit_ms = later.live.limits.request_ms_max;
     let until = later.api.host.now().mono.plus(limit_ms);
     let read = Box::pin(Limited::new(body, most).collect());
     match select(read, later.api.host.sleep_until(until)).await {
-        Either::Left((Ok(body), _)) => Ok(body.to_bytes()),
+        Either::Left((Ok(body), _)) => Ok((body.to_bytes(), room)),
         Either::Left((Err(error), _)) if error.is::<LengthLimitError>() => Err(too_large()),
         Either::Left((Err(_), _)) => Err(Problem::new(MALFORMED, "the body ended before it was complete")),
         Either::Right(_) => {
