@@ -24,7 +24,7 @@ use super::disk::Disk;
 use super::kept::{Kept, Memory};
 use super::name::Asked;
 use super::objects::Objects;
-use super::origins::{Away, Origins, Told};
+use super::origins::{Away, Origins, Told, is_absent};
 use super::read::{self, Read, Stream, Wanted};
 use crate::config::ArtifactConfig;
 use crate::port::Host;
@@ -399,78 +399,28 @@ impl Artifacts {
         let away = |why: String| Refused::Away(Away { why, retry_ms: HOLD_MS });
         let path = path_of(&asked.object).map_err(Refused::Away)?;
         let digest: [u8; 32] = Sha256::digest(&body).into();
-        let mode = if asked.is_fixed { PutMode::Create } else { PutMode::Overwrite };
+        let is_fixed = asked.is_fixed;
         let mut origins = self.origins.each();
         let (name, primary) = origins.next().ok_or_else(|| away("there is no origin".into()))?;
-        let first = self.put_one(primary, &path, &body, mode.clone(), content_type, deadline).await;
-        if first.is_ok() {
-            self.forget(&asked.object);
-        }
+        let first = self.within(put(primary, &path, &body, is_fixed, content_type), deadline).await;
+        // Also where nobody knows whether it was written.
+        self.forget(&asked.object);
         let is_unchanged = match first {
-            Ok(is_new) if is_new || !asked.is_fixed => false,
-            Ok(_) => match self.within(read::whole(primary.clone(), path.clone(), None, body.len()), deadline).await {
-                Ok(Read::Whole(there, _)) if there == body => true,
-                Ok(_) => return Err(Refused::Fixed),
-                Err(why) => return Err(away(format!("`{name}`: {why}"))),
-            },
+            Ok(Put::New) => false,
+            Ok(Put::Same) => true,
+            Ok(Put::Other) => return Err(Refused::Fixed),
             Err(why) => return Err(away(format!("`{name}`: {why}"))),
         };
-        let path = &path;
-        let body = &body;
         let puts = origins.map(|(name, objects)| {
-            let put = self.put_one(objects, path, body, mode.clone(), content_type, deadline);
-            async move {
-                let why = match put.await {
-                    Ok(false) if asked.is_fixed => {
-                        let there = read::whole(objects.clone(), path.clone(), None, body.len());
-                        match self.within(there, deadline).await {
-                            Ok(Read::Whole(there, _)) if there == *body => return None,
-                            Ok(_) => "it has other bytes under this name".to_owned(),
-                            Err(why) => why,
-                        }
-                    }
-                    Ok(_) => return None,
-                    Err(why) => why,
-                };
-                Some((name.to_owned(), why))
-            }
+            let put = self.within(put(objects, &path, &body, is_fixed, content_type), deadline);
+            put.map(|put| match put {
+                Ok(Put::New | Put::Same) => None,
+                Ok(Put::Other) => Some((name.to_owned(), "it has other bytes under this name".to_owned())),
+                Err(why) => Some((name.to_owned(), why)),
+            })
         });
         let missing = join_all(puts).await.into_iter().flatten().collect();
         Ok(Published { is_unchanged, digest, missing })
-    }
-
-    /// Whether it was written: `false` where only a new object may be, and there is one.
-    async fn put_one(
-        &self,
-        objects: &Objects,
-        path: &Path,
-        body: &Bytes,
-        mode: PutMode,
-        content_type: Option<&HeaderValue>,
-        deadline: Mono,
-    ) -> Result<bool, String> {
-        let mut attributes = Attributes::new();
-        if let Some(text) = content_type.and_then(|value| value.to_str().ok()) {
-            attributes.insert(Attribute::ContentType, text.to_owned().into());
-        }
-        let put = async {
-            objects.make_ready(path).await?;
-            let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
-            let is_typed = !options.attributes.is_empty();
-            match objects.store.put_opts(path, body.clone().into(), options).await {
-                // A folder has nowhere to write a media type: that of a file is known by its name.
-                Err(object_store::Error::NotImplemented { .. }) if is_typed => {
-                    let options = PutOptions { mode, ..PutOptions::default() };
-                    objects.store.put_opts(path, body.clone().into(), options).await
-                }
-                put => put,
-            }
-        };
-        match self.within(async { Ok(put.await) }, deadline).await? {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
-            Err(error) => Err(error.to_string()),
-        }
     }
 
     async fn within<T>(
@@ -505,6 +455,77 @@ impl Artifacts {
             Some(Listed { path, size: meta.size, modified, etag: meta.e_tag })
         };
         Ok(all.into_iter().filter_map(listed).take(count).collect())
+    }
+}
+
+/// What became of a put.
+enum Put {
+    /// It was written.
+    New,
+    /// It was there.
+    Same,
+    /// Something else is there.
+    Other,
+}
+
+/// Puts an artifact into one place.
+async fn put(
+    objects: &Objects,
+    path: &Path,
+    body: &Bytes,
+    is_fixed: bool,
+    content_type: Option<&HeaderValue>,
+) -> Result<Put, object_store::Error> {
+    objects.make_ready(path).await?;
+    if !is_fixed {
+        return write(objects, path, body, PutMode::Overwrite, content_type).await.map(|()| Put::New);
+    }
+    // Some that speak S3 do not heed "only if there is none": it is looked for before, and again after, since of two who publish
+    // at once to such a bucket the later one wins.
+    if let Some(there) = there(objects, path, body).await? {
+        return Ok(there);
+    }
+    let is_new = match write(objects, path, body, PutMode::Create, content_type).await {
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => false,
+        written => written.map(|()| true)?,
+    };
+    match there(objects, path, body).await? {
+        Some(Put::Same) if is_new => Ok(Put::New),
+        Some(there) => Ok(there),
+        None => Err(object_store::Error::Generic { store: "objects", source: "it was put, and is not there".into() }),
+    }
+}
+
+/// Whether an object has these bytes. `None` where there is none.
+async fn there(objects: &Objects, path: &Path, body: &Bytes) -> Result<Option<Put>, object_store::Error> {
+    match read::whole(objects.clone(), path.clone(), None, body.len()).await {
+        Ok(Read::Whole(there, _)) if there == *body => Ok(Some(Put::Same)),
+        Ok(_) => Ok(Some(Put::Other)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn write(
+    objects: &Objects,
+    path: &Path,
+    body: &Bytes,
+    mode: PutMode,
+    content_type: Option<&HeaderValue>,
+) -> Result<(), object_store::Error> {
+    let mut attributes = Attributes::new();
+    if let Some(text) = content_type.and_then(|value| value.to_str().ok()) {
+        attributes.insert(Attribute::ContentType, text.to_owned().into());
+    }
+    let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
+    let is_typed = !options.attributes.is_empty();
+    match objects.store.put_opts(path, body.clone().into(), options).await {
+        // A folder has nowhere to write a media type: that of a file is known by its name.
+        Err(object_store::Error::NotImplemented { .. }) if is_typed => {
+            let options = PutOptions { mode, ..PutOptions::default() };
+            objects.store.put_opts(path, body.clone().into(), options).await.map(drop)
+        }
+        put => put.map(drop),
     }
 }
 

@@ -19,7 +19,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    ObjectStoreExt as _, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -47,6 +47,10 @@ pub(crate) struct Bucket {
     does: Mutex<Does>,
     reads: AtomicU64,
     pub(crate) is_full: AtomicBool,
+    /// It heeds no "only if there is none".
+    pub(crate) is_loose: AtomicBool,
+    /// Somebody else puts other bytes under a name right after it was put.
+    pub(crate) has_rival: AtomicBool,
 }
 
 impl fmt::Display for Bucket {
@@ -62,6 +66,8 @@ impl Bucket {
             does: Mutex::new(Does::Answer),
             reads: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
+            is_loose: AtomicBool::new(false),
+            has_rival: AtomicBool::new(false),
         })
     }
 
@@ -84,7 +90,12 @@ impl ObjectStore for Bucket {
         if self.is_full.load(Ordering::SeqCst) {
             return Err(object_store::Error::Generic { store: "bucket", source: "it is full".into() });
         }
-        self.to.put_opts(at, payload, options).await
+        let mode = if self.is_loose.load(Ordering::SeqCst) { PutMode::Overwrite } else { options.mode.clone() };
+        let put = self.to.put_opts(at, payload, PutOptions { mode, ..options }).await;
+        if self.has_rival.load(Ordering::SeqCst) {
+            self.hold(at.as_ref(), "the rival's").await;
+        }
+        put
     }
 
     async fn put_multipart_opts(

@@ -79,6 +79,12 @@ async fn a_version_is_published_once() {
     let answer = gate.world.send(put(&path, "ops", "one")).await;
     assert_eq!((answer.status.as_u16(), answer.json()["missing_on"].as_array().map(Vec::len)), (200, Some(0)));
     gate.primary.is_full.store(true, Ordering::SeqCst);
+    assert_eq!(
+        gate.world.send(put(&path, "ops", "one")).await.status,
+        200,
+        "it is there, and nothing has to be written"
+    );
+    let path = format!("/v1/artifacts/cdn/{T}/version/{V}/metadata");
     let answer = gate.world.send(put(&path, "ops", "one")).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
 }
@@ -107,4 +113,37 @@ async fn what_is_published_at_once_is_bounded_by_its_bytes() {
     let answers = futures::future::join_all((0..8).map(small)).await;
     assert!(answers.iter().all(|answer| answer.status == 201), "eight small ones have the room of a large one");
     waiting.iter().for_each(|one| one.abort());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_is_not_overwritten_in_a_bucket_that_heeds_no_conditions() {
+    let gate = Gate::new(Compat::Own).await;
+    let path = format!("/v1/artifacts/cdn/{T}/version/{V}/sdl");
+    for bucket in [&gate.primary, &gate.mirror] {
+        bucket.is_loose.store(true, Ordering::SeqCst);
+    }
+    assert_eq!(gate.world.send(put(&path, "ops", "one")).await.status, 201);
+    assert_eq!(gate.world.send(put(&path, "ops", "two")).await.status, 409);
+    assert_eq!(gate.world.send(put(&path, "ops", "one")).await.status, 200);
+    assert_eq!(gate.get(&format!("/artifacts/v1/{T}/version/{V}/sdl")).await.body, "one");
+    gate.primary.has_rival.store(true, Ordering::SeqCst);
+    let path = format!("/v1/artifacts/cdn/{T}/version/{V}/services");
+    let answer = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!(answer.status, 409, "somebody else's came after it: {answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_there_with_other_bytes_is_a_conflict_whatever_its_size() {
+    let gate = Gate::new(Compat::Own).await;
+    for (name, there) in [("small", "x".to_owned()), ("huge", "x".repeat(1 << 20))] {
+        let name = format!("version/{V}/{name}");
+        gate.primary.hold(&format!("artifact/{T}/{name}"), &there).await;
+        let answer = gate.world.send(put(&format!("/v1/artifacts/cdn/{T}/{name}"), "ops", "other")).await;
+        assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (409, "conflict"), "{name}");
+    }
+    // A mirror that has something else is no reason to refuse, and is named.
+    gate.mirror.hold(&format!("artifact/{T}/version/{V}/sdl"), "other").await;
+    let answer = gate.world.send(put(&format!("/v1/artifacts/cdn/{T}/version/{V}/sdl"), "ops", "one")).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["missing_on"][0].as_str()), (201, Some("mirror")));
+    assert_eq!(answer.json()["missing_on"].as_array().map(Vec::len), Some(1));
 }

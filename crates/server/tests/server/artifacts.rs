@@ -432,3 +432,15 @@ async fn with_redirects_a_head_is_answered_by_the_gate() {
     assert!(head.headers().contains_key("etag"));
     assert_eq!(ask(http::Method::HEAD, "gone").await.status(), 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_stays_as_it_was_published_where_a_bucket_overwrites() {
+    const VERSION: &str = "version/0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6/sdl";
+    let place = Place::new();
+    let buckets = Buckets::new(&place, "").await;
+    buckets.tell("loose");
+    assert_eq!(buckets.publish(VERSION, "one").await.0, 201);
+    assert_eq!(buckets.publish(VERSION, "two").await.0, 409);
+    assert_eq!(buckets.publish(VERSION, "one").await.0, 200);
+    assert_eq!(buckets.get(VERSION).await.2, "one");
+}
