@@ -5,7 +5,7 @@
 //! - When no origin answers, what is kept is answered, marked as stale, for as long as the configuration says; after a failure
 //!   nobody waits for the origins again for a second. A failure itself is never kept.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::disk::Disk;
 use super::kept::{Kept, Memory};
-use super::name::Asked;
+use super::name::{Asked, stored};
 use super::objects::Objects;
 use super::origins::{Away, Origins, Told, is_absent};
 use super::read::{self, Read, Stream, Wanted};
@@ -39,8 +39,6 @@ const IDLE_MS: u64 = 30_000;
 const LINK_MS: u64 = 60_000;
 /// So many artifacts of the largest size can be published at once, and the more of smaller ones: what arrives is held in memory.
 const PUBLISHED_AT_ONCE: usize = 4;
-/// The most names that are looked through for one list.
-const LIST_MAX: usize = 10_000;
 
 /// The artifacts of one gate.
 pub struct Artifacts {
@@ -91,7 +89,18 @@ pub enum Refused {
     Away(Away),
 }
 
-/// One name of a list.
+/// A part of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The artifacts, by their paths.
+    pub artifacts: Vec<Listed>,
+    /// Names of objects below the target that are no names of artifacts: nobody can read them here.
+    pub strange: Vec<String>,
+    /// The last of all these names, where there are more.
+    pub next: Option<String>,
+}
+
+/// One artifact of a list.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// The artifact below its target.
@@ -435,27 +444,68 @@ impl Artifacts {
         }
     }
 
-    /// The artifacts of a target in the order of their names, after `after`, at most `count`. Which origin does not matter: the
-    /// primary is asked first.
+    /// What there is below a target in the order of the names, after `after`, at most `count` names. Which origin does not matter:
+    /// the primary is asked first.
     ///
     /// # Errors
     /// No origin has answered until `deadline`.
-    pub async fn list(&self, target: &str, after: &str, count: usize, deadline: Mono) -> Result<Vec<Listed>, Away> {
+    pub async fn list(&self, target: &str, after: &str, count: usize, deadline: Mono) -> Result<Page, Away> {
         let start = format!("artifact/{target}/");
         let prefix = path_of(start.trim_end_matches('/'))?;
         let _permit = self.permit()?;
         let after = if after.is_empty() { None } else { Some(path_of(&format!("{start}{after}"))?) };
-        let told =
-            self.origins.first(deadline, |objects| listed(objects, prefix.clone(), after.clone()).boxed()).await?;
-        let Told::Is(mut all, _) = told else { return Ok(Vec::new()) };
-        all.sort_by(|left, right| left.location.cmp(&right.location));
-        let listed = |meta: ObjectMeta| {
-            let path = meta.location.as_ref().strip_prefix(&start)?.to_owned();
+        let told = self
+            .origins
+            .first(deadline, |objects| listed(objects, prefix.clone(), after.clone(), count.saturating_add(1)).boxed())
+            .await?;
+        let Told::Is(all, _) = told else { return Ok(Page::default()) };
+        let is_more = all.len() > count;
+        let mut page = Page::default();
+        for (location, meta) in all.into_iter().take(count) {
+            let Some(path) = location.as_ref().strip_prefix(&start) else { continue };
+            if is_more {
+                page.next = Some(path.to_owned());
+            }
+            if stored(target, path).is_none() {
+                page.strange.push(path.to_owned());
+                continue;
+            }
             let modified = Timestamp(u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or_default());
-            Some(Listed { path, size: meta.size, modified, etag: meta.e_tag })
-        };
-        Ok(all.into_iter().filter_map(listed).take(count).collect())
+            page.artifacts.push(Listed { path: path.to_owned(), size: meta.size, modified, etag: meta.e_tag });
+        }
+        Ok(page)
     }
+}
+
+/// The first `count` names after `after`. A folder has no order, so all of it is looked through; what is held is as little.
+async fn listed(
+    objects: Objects,
+    prefix: Path,
+    after: Option<Path>,
+    count: usize,
+) -> Result<BTreeMap<Path, ObjectMeta>, object_store::Error> {
+    let mut names = match &after {
+        Some(after) => objects.store.list_with_offset(Some(&prefix), after),
+        None => objects.store.list(Some(&prefix)),
+    };
+    let mut first = BTreeMap::new();
+    while let Some(name) = names.next().await {
+        let name = name?;
+        if after.as_ref().is_some_and(|after| name.location <= *after) {
+            continue;
+        }
+        first.insert(name.location.clone(), name);
+        if first.len() >= count && objects.is_sorted() {
+            break;
+        }
+        if first.len() > count {
+            first.pop_last();
+        }
+    }
+    if first.is_empty() {
+        objects.is_there().await?;
+    }
+    Ok(first)
 }
 
 /// What became of a put.
@@ -527,22 +577,6 @@ async fn write(
         }
         put => put.map(drop),
     }
-}
-
-async fn listed(objects: Objects, prefix: Path, after: Option<Path>) -> Result<Vec<ObjectMeta>, object_store::Error> {
-    let names = match &after {
-        Some(after) => objects.store.list_with_offset(Some(&prefix), after),
-        None => objects.store.list(Some(&prefix)),
-    };
-    let mut all = Vec::new();
-    let mut names = names.take(LIST_MAX);
-    while let Some(name) = names.next().await {
-        all.push(name?);
-    }
-    if all.is_empty() {
-        objects.is_there().await?;
-    }
-    Ok(all)
 }
 
 /// Bytes in KiB, of which even nothing takes one.

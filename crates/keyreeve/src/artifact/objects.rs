@@ -78,6 +78,11 @@ impl Objects {
         }
     }
 
+    /// Whether names are listed in their order: services do, a folder does not.
+    pub(super) const fn is_sorted(&self) -> bool {
+        self.signer.is_some()
+    }
+
     /// Whether the place itself is there. That of a bucket says every answer of it.
     ///
     /// # Errors

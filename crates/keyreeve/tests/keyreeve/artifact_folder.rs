@@ -132,3 +132,24 @@ async fn hashes_in_a_folder_that_is_gone_are_not_taken_back() {
         assert!(is_empty(&place.path));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_a_folder_has_all_of_it_in_order() {
+    let place = Place::new();
+    let mut names: Vec<String> = (0..10_500).map(|at| format!("a{}", at * 7919 % 10_500)).collect();
+    for name in &names {
+        place.hold(&format!("artifact/{T}/{name}"));
+    }
+    names.sort();
+    let artifacts = place.artifacts();
+    let (mut found, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = artifacts.list(T, &after, 5000, place.soon()).await.unwrap();
+        found.extend(page.artifacts.into_iter().map(|one| one.path));
+        match page.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert!(found == names, "{} of {}", found.len(), names.len());
+}

@@ -147,3 +147,33 @@ async fn a_version_that_is_there_with_other_bytes_is_a_conflict_whatever_its_siz
     assert_eq!((answer.status.as_u16(), answer.json()["missing_on"][0].as_str()), (201, Some("mirror")));
     assert_eq!(answer.json()["missing_on"].as_array().map(Vec::len), Some(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_goes_on_over_names_that_are_no_artifacts() {
+    let gate = Gate::new(Compat::Own).await;
+    for name in ["a b", "b/%41", "b/~c", "c", "d\u{e9}", "version/1/sdl"] {
+        gate.primary.hold(&format!("artifact/{T}/{name}"), "x").await;
+    }
+    let (mut found, mut strange, mut after) = (Vec::new(), Vec::new(), String::new());
+    let texts = |value: &serde_json::Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+    };
+    for _ in 0..20 {
+        let escaped: String = after.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let page = gate.world.get(&format!("/v1/artifacts/cdn/{T}?limit=1&after={escaped}"), "ops").await;
+        assert_eq!(page.status, 200, "{after}: {page}");
+        let page = page.json();
+        found.extend(page["artifacts"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap().to_owned()));
+        strange.extend(texts(&page["strange"]));
+        match page["next"].as_str() {
+            Some(next) => next.clone_into(&mut after),
+            None => break,
+        }
+    }
+    assert_eq!(found, ["c", "sdl", "services", "version/1/sdl"]);
+    assert_eq!(strange, ["a b", "b/%41", "b/~c", "d\u{e9}"]);
+    for bad in ["%2e%2e", "a//b", "/a", "a/", "%00", "x%0a"] {
+        let answer = gate.world.get(&format!("/v1/artifacts/cdn/{T}?after={bad}"), "ops").await;
+        assert_eq!(answer.status, 400, "{bad}: {answer}");
+    }
+}

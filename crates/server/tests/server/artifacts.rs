@@ -284,10 +284,20 @@ async fn the_commands_publish_read_and_list() {
     let (said, ..) = place.cli(&buckets.node, &["artifact", "ls", "cdn", T]);
     let names: Vec<_> = said.lines().filter_map(|line| line.split_whitespace().last()).collect();
     assert_eq!(names, ["sdl", "version/0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6/supergraph"]);
+    buckets.primary.tell(&format!("put artifacts cdn/artifact/{T}/a~b x"));
+    let (said, problems, code) = place.cli(&buckets.node, &["artifact", "ls", "cdn", T]);
+    assert_eq!((said.lines().count(), code), (2, 0), "{said}");
+    assert!(problems.contains("1 more have names that no artifact has, such as `a~b`"), "{problems}");
     let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, "gone"]);
     assert_eq!(code, 3, "{problems}");
-    let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, "../x y"]);
-    assert_eq!(code, 2, "{problems}");
+    for path in ["../x y", "../other/sdl", "a/../sdl", "", "a//b", ".hidden"] {
+        let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, path]);
+        assert_eq!(code, 2, "{path}: {problems}");
+        let (_, problems, code) = place.cli(&buckets.node, &["artifact", "put", "cdn", T, path, file]);
+        assert_eq!(code, 2, "{path}: {problems}");
+    }
+    let (said, ..) = place.cli(&buckets.node, &["artifact", "ls", "cdn", "other"]);
+    assert_eq!(said, "", "nothing was published elsewhere");
 }
 
 /// A request to a gate, and what it answers: status, body, media type.

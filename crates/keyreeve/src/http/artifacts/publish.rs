@@ -55,7 +55,7 @@ pub(in super::super) async fn answer(later: &Later, head: &Head, body: Body) -> 
     let deadline = later.api.host.now().mono.plus(gate.artifacts().config().deadline_ms);
     if below.is_empty() {
         return if head.method == Method::GET && name::is_part(target) {
-            list(later, gate, target, head, deadline).await
+            list(gate, target, head, deadline).await
         } else {
             Err(no_name())
         };
@@ -74,34 +74,24 @@ fn no_name() -> Problem {
     Problem::new(MALFORMED, format!("this is not the name of an artifact\nhint: {hint}"))
 }
 
-async fn list(
-    later: &Later,
-    gate: &ArtifactGate,
-    target: &str,
-    head: &Head,
-    deadline: Mono,
-) -> Result<Answer, Problem> {
+async fn list(gate: &ArtifactGate, target: &str, head: &Head, deadline: Mono) -> Result<Answer, Problem> {
     let [after, limit] = input::query(head, ["after", "limit"])?;
     let after = after.unwrap_or_default();
-    if !after.is_empty() && name::stored(target, &after).is_none() {
-        return Err(Problem::new(MALFORMED, "`after` must be the path of an artifact, as in the list before"));
+    if !after.is_empty() && !name::is_listable(&after) {
+        return Err(Problem::new(MALFORMED, "`after` must be `next` of the list before, percent-encoded"));
     }
     let limit = match limit.map(|text| text.parse::<usize>()) {
         None => LIST_USUAL,
         Some(Ok(limit)) if (1..=LIST_MAX).contains(&limit) => limit,
         Some(_) => return Err(Problem::new(MALFORMED, format!("`limit` must be a number from 1 to {LIST_MAX}"))),
     };
-    let _ = later;
-    let mut listed =
-        gate.artifacts().list(target, &after, limit.saturating_add(1), deadline).await.map_err(super::away)?;
-    let is_more = listed.len() > limit;
-    listed.truncate(limit);
-    let next = if is_more { listed.last().map_or(Value::Null, |last| last.path.clone().into()) } else { Value::Null };
-    let artifacts: Vec<Value> = listed
+    let page = gate.artifacts().list(target, &after, limit, deadline).await.map_err(super::away)?;
+    let artifacts: Vec<Value> = page
+        .artifacts
         .into_iter()
         .map(|one| json!({ "path": one.path, "size": one.size, "modified_at": input::rfc3339(one.modified), "etag": one.etag }))
         .collect();
-    Ok(json_answer(&json!({ "artifacts": artifacts, "next": next })))
+    Ok(json_answer(&json!({ "artifacts": artifacts, "strange": page.strange, "next": page.next })))
 }
 
 async fn get(gate: &ArtifactGate, asked: &Asked<'_>, head: &Head, deadline: Mono) -> Result<Answer, Problem> {
