@@ -165,6 +165,12 @@ impl Artifacts {
         &self.config
     }
 
+    /// Whether anything is kept of an object.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.memory.find(name).is_some() || self.disk.as_ref().is_some_and(|disk| disk.has(name))
+    }
+
     /// What can be answered without waiting.
     #[must_use]
     pub fn held(&self, asked: &Asked<'_>, now: Moment) -> Option<Found> {

@@ -349,7 +349,9 @@ async fn hive_hands_out_as_its_table_says() {
         gate.primary.hold(&name, &name).await;
     }
     let a = format!("/artifacts/v1/{T}");
-    assert_eq!(gate.send(Request::get("/_health")).await.body, "OK");
+    for path in ["/_health", "/_health/"] {
+        assert_eq!(gate.send(Request::get(path)).await.body, "OK", "{path}");
+    }
     for (path, kind) in [
         ("sdl", "text/plain"),
         ("sdl/", "text/plain"),
@@ -377,6 +379,18 @@ async fn hive_hands_out_as_its_table_says() {
     gate.primary.hold(&format!("apps-enabled/{T}/web/1.0"), "1").await;
     let answer = gate.get(&app).await;
     assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some("text/plain")));
+    gate.primary.hold(&format!("app-v2/{T}/web/def"), "by its hash").await;
+    gate.primary.hold(&format!("app/{T}/web/1.0/def"), "by its version").await;
+    assert_eq!(gate.get(&format!("{a}/apps/web/1.0/def")).await.body, "by its hash", "as newer Hives store it");
+    assert_eq!(gate.get(&format!("{a}/apps/web/1.0/none")).await.status, 404);
+    pass(2 * SECOND).await;
+    let reads = gate.primary.reads();
+    assert_eq!(gate.get(&app).await.status, 200);
+    assert_eq!(gate.primary.reads(), reads + 2, "whether the app is active, and where it was found before");
+    gate.both(Does::Fail);
+    pass(MINUTE).await;
+    let stale = gate.get(&app).await;
+    assert_eq!((stale.status.as_u16(), stale.header("warning").is_some()), (200, true), "{stale}");
 }
 
 #[tokio::test(start_paused = true)]

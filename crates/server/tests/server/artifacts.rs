@@ -317,6 +317,7 @@ async fn each_row_of_hives_table_is_answered_by_the_binary() {
         format!("artifact/{T}/version/{V}/sdl"),
         format!("apps-enabled/{T}/web/1.0"),
         format!("app/{T}/web/1.0/abc"),
+        format!("app-v2/{T}/web/def"),
     ] {
         fs::create_dir_all(objects.join(&name).parent().unwrap()).unwrap();
         fs::write(objects.join(&name), "x").unwrap();
@@ -328,12 +329,15 @@ async fn each_row_of_hives_table_is_answered_by_the_binary() {
     let a = format!("/artifacts/v1/{T}");
     let rows: Vec<Row<'_>> = vec![
         ("GET", "/_health".into(), None, 200, "OK"),
+        ("GET", "/_health/".into(), None, 200, "OK"),
         ("GET", format!("{a}/sdl"), good, 200, SDL),
         ("GET", format!("{a}/sdl/"), good, 200, SDL),
         ("GET", format!("{a}/sdl.graphqls"), good, 200, SDL),
         ("GET", format!("{a}/contracts/mobile/supergraph"), good, 200, "x"),
         ("GET", format!("{a}/version/{V}/sdl"), good, 200, "x"),
         ("GET", format!("{a}/apps/web/1.0/abc"), good, 200, "x"),
+        ("GET", format!("{a}/apps/web/1.0/def"), good, 200, "x"),
+        ("GET", format!("{a}/apps/web/2.0/def"), good, 404, "Not found."),
         ("GET", format!("{a}/apps/web/2.0/abc"), good, 404, "Not found."),
         ("GET", format!("/{T}"), good, 200, "x"),
         ("GET", format!("/{T}/sdl"), good, 200, SDL),

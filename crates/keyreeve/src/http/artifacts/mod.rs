@@ -175,18 +175,48 @@ async fn wait(
         return refused(gate, Refusal::Denied(denied), &asked);
     }
     if let Some(needs) = &asked.needs {
-        let needs = Asked { object: needs.clone(), needs: None, ..asked.clone() };
+        let needs = Asked { object: needs.clone(), or: None, needs: None, ..asked.clone() };
         if matches!(gate.artifacts.look(&needs, deadline).await.map_err(away)?, Found::Absent) {
             return refused(gate, Refusal::Absent, &asked);
         }
     }
-    if gate.artifacts.config().deliver == Deliver::Redirect {
-        return elsewhere(gate, head, &asked, deadline).await;
+    match either(gate, head, &asked, deadline).await? {
+        Some(answer) => Ok(answer),
+        None => refused(gate, Refusal::Absent, &asked),
     }
-    match gate.artifacts.look(&asked, deadline).await.map_err(away)? {
-        Found::Absent => refused(gate, Refusal::Absent, &asked),
-        Found::Large(kept) => large(gate, head, &asked, kept, deadline).await,
-        found => Ok(given::kept(gate.is_hive(), &asked, head, &found)),
+}
+
+/// The artifact, from where it is or where else it may be. `None` where there is none.
+async fn either(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    deadline: Mono,
+) -> Result<Option<Answer>, Problem> {
+    let Some(or) = &asked.or else { return handed(gate, head, asked, deadline).await };
+    let other = Asked { object: or.clone(), or: None, ..asked.clone() };
+    // Where it was found before it is looked for first.
+    let (first, second) = if gate.artifacts.knows(or) { (&other, asked) } else { (asked, &other) };
+    match handed(gate, head, first, deadline).await? {
+        Some(answer) => Ok(Some(answer)),
+        None => handed(gate, head, second, deadline).await,
+    }
+}
+
+/// One object as an answer. `None` where there is none.
+async fn handed(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    deadline: Mono,
+) -> Result<Option<Answer>, Problem> {
+    if gate.artifacts.config().deliver == Deliver::Redirect {
+        return elsewhere(gate, head, asked, deadline).await;
+    }
+    match gate.artifacts.look(asked, deadline).await.map_err(away)? {
+        Found::Absent => Ok(None),
+        Found::Large(kept) => large(gate, head, asked, kept, deadline).await,
+        found => Ok(Some(given::kept(gate.is_hive(), asked, head, &found))),
     }
 }
 
@@ -197,56 +227,61 @@ async fn large(
     asked: &Asked<'_>,
     mut kept: Arc<Kept>,
     deadline: Mono,
-) -> Result<Answer, Problem> {
+) -> Result<Option<Answer>, Problem> {
     for _ in 0..VERSIONS_MAX {
         if given::is_same(head, &kept.about) {
-            return Ok(given::not_modified(gate.is_hive(), asked, &kept.about));
+            return Ok(Some(given::not_modified(gate.is_hive(), asked, &kept.about)));
         }
         if head.method == Method::HEAD {
-            return Ok(given::described(gate.is_hive(), asked, &kept.about));
+            return Ok(Some(given::described(gate.is_hive(), asked, &kept.about)));
         }
         let wanted = match given::wanted(gate.is_hive(), head, &kept.about) {
             Ok(wanted) => wanted,
-            Err(answer) => return Ok(*answer),
+            Err(answer) => return Ok(Some(*answer)),
         };
         match gate.artifacts.stream(&asked.object, wanted, deadline).await.map_err(away)? {
             Told::Is(stream, _) => {
                 if stream.about.store_etag != kept.about.store_etag {
                     gate.artifacts.forget(&asked.object);
                 }
-                return Ok(given::streamed(gate.is_hive(), asked, head, stream));
+                return Ok(Some(given::streamed(gate.is_hive(), asked, head, stream)));
             }
-            Told::Absent => return refused(gate, Refusal::Absent, asked),
+            Told::Absent => return Ok(None),
             Told::Changed => gate.artifacts.forget(&asked.object),
         }
         match gate.artifacts.look(asked, deadline).await.map_err(away)? {
-            Found::Absent => return refused(gate, Refusal::Absent, asked),
+            Found::Absent => return Ok(None),
             Found::Large(next) => kept = next,
-            found => return Ok(given::kept(gate.is_hive(), asked, head, &found)),
+            found => return Ok(Some(given::kept(gate.is_hive(), asked, head, &found))),
         }
     }
     Err(away(Away { why: "the object changes while it is read".into(), retry_ms: 1000 }))
 }
 
 /// 302 to the bucket, by a URL that is good for a minute.
-async fn elsewhere(gate: &ArtifactGate, head: &Head, asked: &Asked<'_>, deadline: Mono) -> Result<Answer, Problem> {
+async fn elsewhere(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    deadline: Mono,
+) -> Result<Option<Answer>, Problem> {
     // A URL is signed for one method, and what `HEAD` wants is known here.
     if head.method == Method::HEAD {
         let wanted = Wanted { is_head: true, ..Wanted::default() };
         return match gate.artifacts.stream(&asked.object, wanted, deadline).await.map_err(away)? {
             Told::Is(stream, _) if given::is_same(head, &stream.about) => {
-                Ok(given::not_modified(gate.is_hive(), asked, &stream.about))
+                Ok(Some(given::not_modified(gate.is_hive(), asked, &stream.about)))
             }
-            Told::Is(stream, _) => Ok(given::described(gate.is_hive(), asked, &stream.about)),
-            Told::Absent | Told::Changed => refused(gate, Refusal::Absent, asked),
+            Told::Is(stream, _) => Ok(Some(given::described(gate.is_hive(), asked, &stream.about))),
+            Told::Absent | Told::Changed => Ok(None),
         };
     }
     let (url, about) = match gate.artifacts.link(&asked.object, deadline).await.map_err(away)? {
         Told::Is(found, _) => found,
-        Told::Absent | Told::Changed => return refused(gate, Refusal::Absent, asked),
+        Told::Absent | Told::Changed => return Ok(None),
     };
     if given::is_same(head, &about) {
-        return Ok(given::not_modified(gate.is_hive(), asked, &about));
+        return Ok(Some(given::not_modified(gate.is_hive(), asked, &about)));
     }
     let mut url = HeaderValue::try_from(url.expose().as_str())
         .map_err(|_| away(Away { why: "the signed URL is no header".into(), retry_ms: 1000 }))?;
@@ -255,7 +290,7 @@ async fn elsewhere(gate: &ArtifactGate, head: &Head, asked: &Asked<'_>, deadline
     *answer.status_mut() = StatusCode::FOUND;
     answer.headers_mut().insert(LOCATION, url);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 /// What a path and a method ask for.
