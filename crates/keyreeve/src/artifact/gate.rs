@@ -26,6 +26,7 @@ use super::name::{Asked, stored};
 use super::objects::Objects;
 use super::origins::{Away, Origins, Told, is_absent};
 use super::read::{self, Read, Stream, Wanted};
+use super::shape::{Shape, Shaping};
 use crate::config::ArtifactConfig;
 use crate::port::Host;
 
@@ -365,6 +366,36 @@ impl Artifacts {
             Told::Is(None, _) | Told::Changed => Told::Changed,
             Told::Absent => Told::Absent,
         })
+    }
+
+    /// What Hive makes of an object that is too large to be kept, for which all of it is read once. `None` where it is no longer
+    /// there, or another one.
+    ///
+    /// # Errors
+    /// It was not read until `deadline`.
+    pub async fn shape(&self, asked: &Asked<'_>, kept: &Kept, deadline: Mono) -> Result<Option<Shape>, Away> {
+        let read = || async {
+            let wanted = Wanted { version: kept.about.version(), ..Wanted::default() };
+            let Told::Is(stream, _) = self.stream(&asked.object, wanted, deadline).await.map_err(Some)? else {
+                return Err(None);
+            };
+            let failed = |why: String| Some(Away { why, retry_ms: HOLD_MS });
+            let mut shaping = Shaping::new(asked.target, asked.kind);
+            let mut body = stream.body;
+            loop {
+                match select(body.next(), self.host.sleep_until(deadline)).await {
+                    Either::Left((None, _)) => return Ok(shaping.done()),
+                    Either::Left((Some(piece), _)) => shaping.take(&piece.map_err(|error| failed(error.to_string()))?),
+                    Either::Right(_) => return Err(failed("the object was not read within the deadline".into())),
+                }
+            }
+        };
+        // Of many who want to know at once, one reads.
+        match kept.shape.get_or_try_init(read).await {
+            Ok(shape) => Ok(Some(shape.clone())),
+            Err(None) => Ok(None),
+            Err(Some(away)) => Err(away),
+        }
     }
 
     /// A URL at which the object can be read for a minute, at an origin that has it, and what is known of the object.

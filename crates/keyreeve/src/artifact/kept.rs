@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::HeaderValue;
 use keyreeve_core::time::{Moment, Mono, Timestamp};
+use tokio::sync::OnceCell;
+
+use super::shape::Shape;
 
 /// What an entry takes besides its body, in bytes.
 const ENTRY_BYTES: usize = 1024;
@@ -28,6 +31,15 @@ pub struct About {
     pub version_id: Option<HeaderValue>,
 }
 
+impl About {
+    /// What a part of just this version is asked for by; `None` where its store has no tag, or a weak one, for which no condition
+    /// holds (RFC 9110 13.1.1).
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        self.store_etag.clone().filter(|tag| !tag.starts_with("W/"))
+    }
+}
+
 /// An object that was read whole, or one that is too large for that.
 #[derive(Debug)]
 pub struct Kept {
@@ -39,6 +51,8 @@ pub struct Kept {
     pub digest: [u8; 32],
     /// What else is known of it.
     pub about: About,
+    /// What Hive makes of it, once somebody wanted to know.
+    pub shape: OnceCell<Shape>,
     /// When an origin was last asked and answered, on the monotonic clock; 0 for not in this process.
     checked: AtomicU64,
     /// When an origin last vouched for it, on the wall clock.
@@ -64,6 +78,7 @@ impl Kept {
             body,
             digest,
             about,
+            shape: OnceCell::new(),
             checked: AtomicU64::new(0),
             vouched: AtomicU64::new(vouched.0),
             held_until: AtomicU64::new(0),

@@ -14,7 +14,6 @@ use keyreeve::artifact::{Artifacts, Objects};
 use keyreeve::config::{ArtifactConfig, Bind, Compat, Deliver, Keep, Surface};
 use keyreeve::core::time::Moment;
 use keyreeve::http::{ArtifactGate, ArtifactGates, Site};
-use keyreeve::port::Host as _;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{

@@ -1,9 +1,10 @@
 //! Artifacts that are too large to be kept.
 
 use http::Request;
-use keyreeve::config::Compat;
+use keyreeve::config::{ArtifactConfig, Compat, Deliver};
+use sha2::{Digest as _, Sha256};
 
-use crate::http_artifacts::{Does, Gate, T, key};
+use crate::http_artifacts::{Bucket, Does, Gate, T, config, key};
 use crate::http_world::{SECOND, pass};
 
 /// So many letters of the alphabet, from `first` on.
@@ -98,4 +99,43 @@ async fn what_is_known_of_it_is_answered_without_a_read() {
     pass(2 * SECOND).await;
     assert_eq!(gate.send(key(&path, "good").header("if-none-match", &tag)).await.status, 304);
     assert_eq!(gate.primary.reads(), reads + 1, "one question whether it is still the one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hives_old_ways_hold_for_what_is_large_and_with_redirects() {
+    for (deliver, size) in [(Deliver::Stream, 5000), (Deliver::Redirect, 5000), (Deliver::Redirect, 50)] {
+        let settings = ArtifactConfig { deliver, ..config(Compat::Hive) };
+        let gate = Gate::with(settings, (Bucket::new(), Bucket::new())).await;
+        let services = letters(0, size);
+        gate.primary.hold(&format!("artifact/{T}/services"), &services).await;
+        let hash = keyreeve::hex::encode(&Sha256::digest(format!("target:{T}:services|{services}")));
+        let answer = gate.get(&format!("/{T}")).await;
+        assert_eq!((answer.status.as_u16(), answer.header("etag")), (200, Some(format!("\"{hash}\"").as_str())));
+        assert!(answer.body == services);
+        let same = gate.send(key(&format!("/{T}"), "good").header("if-none-match", format!("\"{hash}\""))).await;
+        assert_eq!((same.status.as_u16(), same.header("etag")), (304, answer.header("etag")));
+        for first in [0, 1] {
+            let mesh = format!("[{{\"$ref\":\"#/definitions/_schema\",\"x\":\"{}\"}}]", letters(first, size));
+            // The second one comes while it is remembered what the first one was.
+            gate.primary.hold(&format!("artifact/{T}/metadata"), &mesh).await;
+            for path in [format!("/{T}/metadata"), format!("/artifacts/v1/{T}/metadata")] {
+                if first == 1 && size < 4096 {
+                    pass(2 * SECOND).await;
+                }
+                let answer = gate.get(&path).await;
+                assert_eq!((answer.status.as_u16(), answer.header("content-range")), (200, None), "{path}");
+                assert!(answer.body == mesh.trim_matches(['[', ']']), "{path} {first} {size}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_who_ask_for_an_old_shape_at_once_one_reads_for_it() {
+    let (gate, _) = gate(Compat::Hive, "").await;
+    gate.primary.hold(&format!("artifact/{T}/services"), &letters(0, 5000)).await;
+    let path = format!("/{T}");
+    let answers = futures::future::join_all((0..10).map(|_| gate.get(&path))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == letters(0, 5000)));
+    assert_eq!(gate.primary.reads(), 1 + 1 + 10, "what it is, its shape, and each of them");
 }

@@ -12,15 +12,16 @@ use http::request::Parts as Head;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use keyreeve_core::time::Timestamp;
 use object_store::GetRange;
-use sha2::{Digest as _, Sha256};
 
 use super::super::problem::Answer;
 use crate::artifact::Found;
 use crate::artifact::kept::{About, Kept};
 use crate::artifact::name::Asked;
 use crate::artifact::read::{Stream, Wanted};
-use crate::hex;
+use crate::artifact::shape::{Shape, Shaping};
 
+/// The kind of artifact that Hive has put into brackets.
+const METADATA: &str = "metadata";
 const VERSION_ID: HeaderName = HeaderName::from_static("x-hive-schema-version-id");
 /// RFC 7234 5.5.2: a stale answer, since asking again has failed.
 const REVALIDATION_FAILED: HeaderValue = HeaderValue::from_static("111 - \"Revalidation Failed\"");
@@ -62,38 +63,43 @@ pub(super) fn kept(is_hive: bool, asked: &Asked<'_>, head: &Head, found: &Found)
     answer
 }
 
+/// Whether an artifact is handed out in another shape than it is stored in.
+pub(super) fn is_shaped(is_hive: bool, asked: &Asked<'_>) -> bool {
+    is_hive && (asked.is_v0 || asked.kind == METADATA)
+}
+
 /// The bytes as they are handed out, and their entity tag where it is not the store's.
 fn shaped(is_hive: bool, asked: &Asked<'_>, kept: &Kept) -> (Bytes, Option<HeaderValue>) {
     let body = kept.body.clone().unwrap_or_default();
-    if !is_hive {
+    if !is_shaped(is_hive, asked) {
         return (body, None);
     }
-    let etag = asked.is_v0.then(|| {
-        let mut hash = Sha256::new();
-        hash.update(format!("target:{}:{}|", asked.target, asked.kind));
-        hash.update(&body);
-        HeaderValue::try_from(format!("\"{}\"", hex::encode(&hash.finalize()))).ok()
+    let shape = kept.shape.get().cloned().unwrap_or_else(|| {
+        let mut shaping = Shaping::new(asked.target, asked.kind);
+        shaping.take(&body);
+        let shape = shaping.done();
+        drop(kept.shape.set(shape.clone()));
+        shape
     });
-    let is_wrapped = asked.kind == "metadata" && body.starts_with(b"[") && body.ends_with(b"]") && body.len() > 2;
-    // What an old version of Hive wrote, which its clients cannot read.
-    let needle = b"\"#/definitions/_schema\"";
-    let body = match is_wrapped && body.windows(needle.len()).any(|window| window == needle) {
-        true => body.slice(1..body.len().saturating_sub(1)),
-        false => body,
-    };
-    (body, etag.flatten())
+    let body = if shape.is_wrapped { body.slice(1..body.len().saturating_sub(1)) } else { body };
+    (body, shape.etag.filter(|_| asked.is_v0))
 }
 
-/// An artifact that is too large to be kept, as it comes.
-pub(super) fn streamed(is_hive: bool, asked: &Asked<'_>, head: &Head, stream: Stream) -> Answer {
-    let Stream { about, range, body } = stream;
+/// What is known of an artifact that is too large to be kept, as who asks is told it.
+pub(super) fn about(asked: &Asked<'_>, kept: &Kept, shape: Option<&Shape>) -> About {
+    let etag = shape.and_then(|shape| shape.etag.clone()).filter(|_| asked.is_v0);
+    About { etag: etag.or_else(|| kept.about.etag.clone()), ..kept.about.clone() }
+}
+
+/// An artifact that is too large to be kept, as it comes; with an entity tag that is not the store's where it has one.
+pub(super) fn streamed(is_hive: bool, asked: &Asked<'_>, stream: Stream, etag: Option<HeaderValue>) -> Answer {
+    let Stream { mut about, range, body } = stream;
     let size = about.size;
-    let is_head = head.method == Method::HEAD;
-    let body = if is_head { Body::empty() } else { Body::from_stream(body) };
-    let mut answer = given(is_hive, asked, &about, body);
-    let length = if is_head { size } else { range.end.saturating_sub(range.start) };
-    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
-    if is_head || (range.start == 0 && range.end == size) { answer } else { partial(answer, &range, size) }
+    about.etag = etag.or(about.etag);
+    let mut answer = given(is_hive, asked, &about, Body::from_stream(body));
+    answer.headers_mut().insert(CONTENT_LENGTH, range.end.saturating_sub(range.start).into());
+    // Hive hands out no parts: what is left out there, is no part of the artifact.
+    if is_hive || (range.start == 0 && range.end == size) { answer } else { partial(answer, &range, size) }
 }
 
 /// All that is known of an artifact but its bytes.
@@ -196,13 +202,15 @@ enum Part {
 ///
 /// # Errors
 /// 416, where there is no such range.
-pub(super) fn wanted(is_hive: bool, head: &Head, about: &About) -> Result<Wanted, Box<Answer>> {
+pub(super) fn wanted(is_hive: bool, head: &Head, about: &About, shape: Option<&Shape>) -> Result<Wanted, Box<Answer>> {
+    if let Some(shape) = shape {
+        let range = shape.is_wrapped.then(|| GetRange::Bounded(1..about.size.saturating_sub(1)));
+        return Ok(Wanted { range, version: about.version(), is_head: false });
+    }
     match part(is_hive, head, about, about.size) {
         Part::Whole => Ok(Wanted::default()),
         Part::Some(range) => {
-            // No condition holds for a weak tag (RFC 9110 13.1.1).
-            let version = about.store_etag.clone().filter(|tag| !tag.starts_with("W/"));
-            Ok(Wanted { range: Some(GetRange::Bounded(range)), version, is_head: false })
+            Ok(Wanted { range: Some(GetRange::Bounded(range)), version: about.version(), is_head: false })
         }
         Part::None => Err(Box::new(unsatisfiable(about.size))),
     }

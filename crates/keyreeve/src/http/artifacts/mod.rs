@@ -141,7 +141,7 @@ fn answer_now(gate: &ArtifactGate, head: &Head, from: Option<IpAddr>, now: Momen
         Some(Ok(())) => {}
     }
     // What has to be asked for elsewhere first, or is handed out elsewhere.
-    if asked.needs.is_some() || gate.artifacts.config().deliver == Deliver::Redirect {
+    if asked.needs.is_some() || is_elsewhere(gate, &asked) {
         return Ok(None);
     }
     match gate.artifacts.held(&asked, now) {
@@ -210,7 +210,7 @@ async fn handed(
     asked: &Asked<'_>,
     deadline: Mono,
 ) -> Result<Option<Answer>, Problem> {
-    if gate.artifacts.config().deliver == Deliver::Redirect {
+    if is_elsewhere(gate, asked) {
         return elsewhere(gate, head, asked, deadline).await;
     }
     match gate.artifacts.look(asked, deadline).await.map_err(away)? {
@@ -229,23 +229,8 @@ async fn large(
     deadline: Mono,
 ) -> Result<Option<Answer>, Problem> {
     for _ in 0..VERSIONS_MAX {
-        if given::is_same(head, &kept.about) {
-            return Ok(Some(given::not_modified(gate.is_hive(), asked, &kept.about)));
-        }
-        if head.method == Method::HEAD {
-            return Ok(Some(given::described(gate.is_hive(), asked, &kept.about)));
-        }
-        let wanted = match given::wanted(gate.is_hive(), head, &kept.about) {
-            Ok(wanted) => wanted,
-            Err(answer) => return Ok(Some(*answer)),
-        };
-        match gate.artifacts.stream(&asked.object, wanted, deadline).await.map_err(away)? {
-            Told::Is(stream, _) => {
-                if stream.about.store_etag != kept.about.store_etag {
-                    gate.artifacts.forget(&asked.object);
-                }
-                return Ok(Some(given::streamed(gate.is_hive(), asked, head, stream)));
-            }
+        match version(gate, head, asked, &kept, deadline).await? {
+            Told::Is(answer, _) => return Ok(Some(answer)),
             Told::Absent => return Ok(None),
             Told::Changed => gate.artifacts.forget(&asked.object),
         }
@@ -256,6 +241,51 @@ async fn large(
         }
     }
     Err(away(Away { why: "the object changes while it is read".into(), retry_ms: 1000 }))
+}
+
+/// One version of it: the one that is known, where that matters.
+async fn version(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    kept: &Kept,
+    deadline: Mono,
+) -> Result<Told<Answer>, Problem> {
+    let (artifacts, is_hive) = (&gate.artifacts, gate.is_hive());
+    let mut shape = None;
+    if given::is_shaped(is_hive, asked) {
+        shape = match artifacts.shape(asked, kept, deadline).await.map_err(away)? {
+            None => return Ok(Told::Changed),
+            shape => shape,
+        };
+    }
+    let about = given::about(asked, kept, shape.as_ref());
+    if given::is_same(head, &about) {
+        return Ok(Told::Is(given::not_modified(is_hive, asked, &about), 0));
+    }
+    if head.method == Method::HEAD {
+        return Ok(Told::Is(given::described(is_hive, asked, &about), 0));
+    }
+    let wanted = match given::wanted(is_hive, head, &about, shape.as_ref()) {
+        Ok(wanted) => wanted,
+        Err(answer) => return Ok(Told::Is(*answer, 0)),
+    };
+    Ok(match artifacts.stream(&asked.object, wanted, deadline).await.map_err(away)? {
+        Told::Is(stream, at) => {
+            if stream.about.store_etag != kept.about.store_etag {
+                artifacts.forget(&asked.object);
+            }
+            let etag = about.etag.filter(|_| shape.is_some());
+            Told::Is(given::streamed(is_hive, asked, stream, etag), at)
+        }
+        Told::Absent => Told::Absent,
+        Told::Changed => Told::Changed,
+    })
+}
+
+/// Whether an artifact is handed out by its bucket, which knows no other shape than that it is stored in.
+fn is_elsewhere(gate: &ArtifactGate, asked: &Asked<'_>) -> bool {
+    gate.artifacts.config().deliver == Deliver::Redirect && !given::is_shaped(gate.is_hive(), asked)
 }
 
 /// 302 to the bucket, by a URL that is good for a minute.

@@ -99,7 +99,7 @@ async fn get(gate: &ArtifactGate, asked: &Asked<'_>, head: &Head, deadline: Mono
         Found::Absent => Err(own::refused(Refusal::Absent)),
         Found::Large(_) => {
             match gate.artifacts().stream(&asked.object, Wanted::default(), deadline).await.map_err(super::away)? {
-                Told::Is(stream, _) => Ok(given::streamed(false, asked, head, stream)),
+                Told::Is(stream, _) => Ok(given::streamed(false, asked, stream, None)),
                 Told::Absent | Told::Changed => Err(own::refused(Refusal::Absent)),
             }
         }
