@@ -1,12 +1,15 @@
 //! Gates of artifacts on real nodes: over folders, with real tokens.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::access::{config, create};
-use crate::node::{Node, Place, answer, until};
+use crate::node::{Node, PROGRAM, Place, answer, ran, until};
 use crate::private::Private;
 
 const T: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
@@ -457,4 +460,47 @@ async fn a_version_stays_as_it_was_published_where_a_bucket_overwrites() {
     assert_eq!(buckets.publish(VERSION, "two").await.0, 409);
     assert_eq!(buckets.publish(VERSION, "one").await.0, 200);
     assert_eq!(buckets.get(VERSION).await.2, "one");
+}
+
+/// A node that gives an artifact of six bytes: one each 400 ms where it is called `slow`, three and no more where it is called
+/// `stuck`, and nothing at all where it is called something else.
+fn slow_node() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serve = |mut stream: std::net::TcpStream| {
+        let (_keep, pause) = std::sync::mpsc::channel::<()>();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        let count = if line.contains("slow") { 6 } else { 3 };
+        if line.contains("slow") || line.contains("stuck") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n").unwrap();
+            for _ in 0..count {
+                stream.write_all(b"x").unwrap();
+                let _ = pause.recv_timeout(Duration::from_millis(400));
+            }
+        }
+        let _ = pause.recv_timeout(Duration::from_secs(30));
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    url
+}
+
+#[test]
+fn a_download_may_take_longer_than_its_timeout_and_a_silence_may_not() {
+    let url = slow_node();
+    let get = |path: &str| {
+        let args = ["artifact", "get", "cdn", T, path, "--url", &url, "--timeout", "1"];
+        ran(Command::new(PROGRAM).args(args).env("KEYREEVE_API_KEY", "kr_x"))
+    };
+    let (said, problems, code) = get("slow");
+    assert_eq!((said.as_str(), code), ("xxxxxx", 0), "2.4 s in all: {problems}");
+    for (path, begun) in [("stuck", "xxx"), ("mute", "")] {
+        let (said, problems, code) = get(path);
+        assert_eq!((said.as_str(), code), (begun, 5), "{path}: {problems}");
+        assert!(problems.contains("said nothing for 1 s"), "{problems}");
+    }
 }
