@@ -684,4 +684,35 @@ mod tests {
             assert_eq!(before == now, keeps_disk, "{name} {place} {cache}");
         }
     }
+
+    /// Has a key that it has to ask somebody for, who does not answer.
+    #[derive(Debug)]
+    struct Mute;
+
+    #[async_trait::async_trait]
+    impl object_store::signer::Signer for Mute {
+        async fn signed_url(
+            &self,
+            _: http::Method,
+            _: &Path,
+            _: std::time::Duration,
+        ) -> object_store::Result<reqwest::Url> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_url_that_is_not_signed_in_time_is_a_failure() {
+        let host: Arc<dyn Host> = Arc::new(OsHost::new());
+        let store = Arc::new(InMemory::new());
+        store.put(&Path::from("artifact/acme/sdl"), "x".into()).await.unwrap();
+        let objects = Objects::new(store, "s3://one").signed_by(Arc::new(Mute));
+        let gate = Artifacts::open("cdn", &config(None), vec![("primary".into(), objects)], Arc::clone(&host), &[]);
+        let deadline = host.now().mono.plus(50);
+        let link = Box::pin(gate.as_ref().unwrap().link("artifact/acme/sdl", deadline));
+        let Either::Left((link, _)) = select(link, host.sleep_until(deadline.plus(20_000))).await else {
+            panic!("it waits for ever")
+        };
+        assert!(link.is_err_and(|away| away.why.contains("not signed within the deadline")));
+    }
 }

@@ -55,6 +55,12 @@ impl Objects {
         Self { store, signer: None, prefix: Path::default(), place: place.into(), folder: None }
     }
 
+    /// The same, whose URLs this one signs.
+    #[cfg(test)]
+    pub(super) fn signed_by(self, signer: Arc<dyn Signer>) -> Self {
+        Self { signer: Some(signer), ..self }
+    }
+
     /// One read. Where it says that there is no such object, that can be believed.
     pub(super) async fn read(&self, name: &Path, options: GetOptions) -> object_store::Result<GetResult> {
         let is_head = options.head;

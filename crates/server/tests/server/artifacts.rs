@@ -504,3 +504,55 @@ fn a_download_may_take_longer_than_its_timeout_and_a_silence_may_not() {
         assert!(problems.contains("said nothing for 1 s"), "{problems}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_could_be_read_in_two_ways_are_read_in_none() {
+    let place = Place::new();
+    let node = node(&place, &gates(&place, ""));
+    let (token, _) = create(&node, T).await;
+    let path = format!("/artifacts/v1/{T}/sdl");
+    let key = format!("x-hive-cdn-key: {token}");
+    let request = |line: &str, headers: &str| format!("{line}\r\nhost: x\r\n{headers}\r\n\r\n");
+    let get = format!("GET {path} HTTP/1.1");
+    let tricks = [
+        request(&get, &format!("x-hive-cdn-key : {token}")),
+        request(&get, &format!(" x-hive-cdn-key: {token}")),
+        request(&get, &format!("x-hive-cdn-key:\r\n {token}")),
+        request(&get, &format!("x-hive-cdn-key: {token}\0")),
+        request(&get, &format!("x-hive-cdn-key: x\rx-hive-cdn-key: {token}")),
+        request(&get, &format!("x-hive-cdn-key\0: {token}")),
+        request(&get, &format!("{key}\r\n{key}")),
+        request(&get, &format!("{key}\r\nX-HIVE-CDN-KEY: other")),
+        request(&get, &format!("{key}\r\ncontent-length: 1\r\ncontent-length: 2")),
+        request(&get, &format!("{key}\r\ncontent-length: -1")),
+        request(&get, &format!("{key}\r\ntransfer-encoding: chunked, gzip")),
+        request(&format!("GET {path}\0 HTTP/1.1"), &key),
+        request(&format!("GET  {path} HTTP/1.1"), &key),
+        request(&format!("GET {path} x HTTP/1.1"), &key),
+        request(&format!("GET {path}%00 HTTP/1.1"), &key),
+        request(&format!("GET /artifacts/v1/x/..%2f{T}/sdl HTTP/1.1"), &key),
+        request(&format!("GET /artifacts/v1/x/../{T}/sdl HTTP/1.1"), &key),
+        request(&format!("GET /artifacts/v1/{T}\\sdl HTTP/1.1"), &key),
+    ];
+    for url in &node.urls()[1..] {
+        let address = url.strip_prefix("http://").unwrap();
+        let status = |request: &str| {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut line = String::new();
+            // A connection that ends without a word has refused, too.
+            let _ = BufReader::new(stream).read_line(&mut line);
+            line.split(' ').nth(1).unwrap_or("400").parse::<u16>().unwrap()
+        };
+        for trick in &tricks {
+            let found = status(trick);
+            assert!([400, 401, 403, 404].contains(&found), "{found}: {trick:?}");
+        }
+    }
+    assert!(!node.metrics().await.contains("keyreeve_artifact_reads_total"), "nothing was read");
+    for url in &node.urls()[1..] {
+        let got = client().get(format!("{url}{path}")).header("x-hive-cdn-key", &token).send().await.unwrap();
+        assert_eq!(got.status(), 200, "the same without a trick");
+    }
+}
