@@ -6,6 +6,7 @@ use keyreeve_core::token::record::ALIAS_CHARS_MAX;
 use keyreeve_core::token::{Format, Import, Record, Scope, TokenId, is_target};
 
 use super::Access;
+use super::change::no_such;
 use crate::error::{Error, ErrorKind};
 use crate::port::fresh_write_id;
 
@@ -62,5 +63,28 @@ impl Access {
         self.inner.put_new(&record).await?;
         tracing::info!(target: "audit", who = super::imported::IMPORT, what = "token.adopt", id = %foreign.id);
         Ok(true)
+    }
+
+    /// As [`revoke`](Self::revoke), for a token of this target, which may be one that was made elsewhere and that nobody has
+    /// used here: there is nothing of it here yet, and by its id alone nobody can tell what it opens.
+    ///
+    /// # Errors
+    /// As [`revoke`](Self::revoke). Not found where neither we nor they have such a token of this target.
+    pub async fn revoke_of(&self, target: &str, id: TokenId, by: &str) -> Result<Record, Error> {
+        match self.inner.record(id).await? {
+            Some(record) if record.family == self.family.name && record.target == target => {}
+            Some(_) => return Err(no_such(id)),
+            None => {
+                let imported = self.family.imported.as_ref().ok_or_else(|| no_such(id))?;
+                let found = imported.hash(target, Some(id)).await;
+                let found = found.map_err(|error| Error::new(ErrorKind::StoreUnavailable, error.to_string()));
+                found.map_err(|error| error.after(1000))?.ok_or_else(|| no_such(id))?;
+                let (alias, none) = ("imported".to_owned(), String::new);
+                let created_at = self.inner.host.now().wall;
+                let foreign = Foreign { id, target: target.to_owned(), alias, first: none(), last: none(), created_at };
+                self.adopt(&foreign).await?;
+            }
+        }
+        self.revoke(id, by).await
     }
 }
