@@ -34,6 +34,8 @@ use crate::timekeeping::Timekeeping;
 const TICK_MS: u64 = 20;
 /// How long the end of the process waits for requests and renewals under way.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a node waits for its first news of what is revoked before it answers all the same, in real milliseconds.
+const FIRST_READ_MS: u64 = 1000;
 /// How long the end of the process may take for notes that are no loss, in real milliseconds.
 const LAST_WRITES_MS: u64 = 2000;
 /// How often stored secrets are looked through for older seal keys.
@@ -116,6 +118,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let api = Api::new(live(&outbound, &loaded), parts);
+        first_read(&loaded, &ground).await;
         let connections_max = loaded.config.limits.connections_max;
         let doors = doors.into_iter().zip(bound).zip(tls);
         let listeners = doors
@@ -212,6 +215,7 @@ impl Node {
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
         let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(self.previous(&loaded)));
+        first_read(&loaded, &self.ground).await;
         self.api.reload(live(&outbound, &loaded));
         self.files = Files::keep(&loaded.config, &outbound, &self.ground.host);
         // Its passes under way finish and publish, however long the store is away; what they bring is found in the register.
@@ -337,6 +341,13 @@ fn start_outbound(name: &NodeId, ground: &Ground, loaded: &Loaded, previous: Opt
         store_ms: ground.host_ms(loaded.config.store_ms),
     };
     Outbound::start(parts, loaded.credentials.clone(), previous)
+}
+
+/// Whoever is told that a node answers may ask at once, and would hear that it cannot tell yet.
+async fn first_read(loaded: &Loaded, ground: &Ground) {
+    if let Some(revocations) = &loaded.revocations {
+        revocations.first_read(ground.host.now().mono.plus(ground.host_ms(FIRST_READ_MS))).await;
+    }
 }
 
 fn live(outbound: &Outbound, loaded: &Loaded) -> Live {
