@@ -34,6 +34,11 @@ use crate::timekeeping::Timekeeping;
 const TICK_MS: u64 = 20;
 /// How long the end of the process waits for requests and renewals under way.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long it waits for the store to take what was minted, in real milliseconds. Less than the ten seconds after which
+/// containers are killed, so that what is lost is said before that.
+const COMMIT_MS: u64 = 8000;
+/// How long a node waits for its first news of what is revoked before it answers all the same, in real milliseconds.
+const FIRST_READ_MS: u64 = 1000;
 /// How long the end of the process may take for notes that are no loss, in real milliseconds.
 const LAST_WRITES_MS: u64 = 2000;
 /// How often stored secrets are looked through for older seal keys.
@@ -118,6 +123,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let api = Api::new(live(&outbound, &loaded), parts);
+        first_read(&loaded, &ground).await;
         let connections_max = loaded.config.limits.connections_max;
         let doors = doors.into_iter().zip(bound).zip(tls);
         let listeners = doors
@@ -176,10 +182,10 @@ impl Node {
         // A second signal means now.
         tokio::select! {
             () = self.finish() => tracing::info!("stopped"),
-            () = signals.until_stop() => tracing::warn!("stopped at once, as told twice"),
-        }
-        for lost in outbound.unfinished() {
-            tracing::error!("{lost}");
+            () = signals.until_stop() => {
+                tracing::warn!("stopped at once, as told twice");
+                tell_unfinished(&outbound);
+            }
         }
     }
 
@@ -216,6 +222,7 @@ impl Node {
         let clock_url = loaded.config.clock_url.as_deref();
         self.timekeeping = Timekeeping::follow(self.timekeeping.take(), &self.ground, clock_url).await;
         let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(self.previous(&loaded)));
+        first_read(&loaded, &self.ground).await;
         self.api.reload(live(&outbound, &loaded));
         self.files = Files::keep(&loaded.config, &outbound, &self.ground.host);
         // Its passes under way finish and publish, however long the store is away; what they bring is found in the register.
@@ -314,9 +321,12 @@ impl Node {
         let listeners = self.listeners.into_iter().map(Listening::stop);
         let connections = tokio::time::timeout(DRAIN, futures::future::join_all(listeners));
         let host = &self.ground.host;
-        let drain_ms = u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX);
-        let deadline = host.now().mono.plus(self.ground.host_ms(drain_ms));
-        let (connections, ()) = futures::future::join(connections, self.outbound.drain(deadline)).await;
+        let deadline = host.now().mono.plus(self.ground.host_ms(COMMIT_MS));
+        let committed = async {
+            self.outbound.drain(deadline).await;
+            tell_unfinished(&self.outbound);
+        };
+        let (connections, ()) = futures::future::join(connections, committed).await;
         if let Some(tokens) = &self.tokens {
             tokens.leave(host.now().mono.plus(self.ground.host_ms(LAST_WRITES_MS))).await;
         }
@@ -342,6 +352,20 @@ fn start_outbound(name: &NodeId, ground: &Ground, loaded: &Loaded, previous: Opt
         store_ms: ground.host_ms(loaded.config.store_ms),
     };
     Outbound::start(parts, loaded.credentials.clone(), previous)
+}
+
+/// Says what of renewals is lost with this process.
+fn tell_unfinished(outbound: &Outbound) {
+    for lost in outbound.unfinished() {
+        tracing::error!("{lost}");
+    }
+}
+
+/// Whoever is told that a node answers may ask at once, and would hear that it cannot tell yet.
+async fn first_read(loaded: &Loaded, ground: &Ground) {
+    if let Some(revocations) = &loaded.revocations {
+        revocations.first_read(ground.host.now().mono.plus(ground.host_ms(FIRST_READ_MS))).await;
+    }
 }
 
 fn live(outbound: &Outbound, loaded: &Loaded) -> Live {

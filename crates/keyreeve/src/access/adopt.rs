@@ -79,6 +79,9 @@ impl Access {
     /// # Errors
     /// As [`revoke`](Self::revoke). Not found where neither we nor they have such a token of this target.
     pub async fn revoke_of(&self, target: &str, id: TokenId, by: &str) -> Result<Record, Error> {
+        if !is_target(target) {
+            return Err(no_such(id));
+        }
         match self.inner.record(id).await? {
             Some(record) if record.family == self.family.name && record.target == target => {}
             Some(_) => return Err(no_such(id)),

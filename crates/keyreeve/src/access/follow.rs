@@ -43,6 +43,8 @@ pub(super) async fn run(inner: Weak<Inner>) {
 impl Inner {
     /// Writes down when tokens were used. What cannot be written is forgotten: the next use is noted again.
     pub(super) async fn write_uses(&self) {
+        // Whoever comes second waits for what the first has begun: it may be the last thing that this process does.
+        let _turn = self.writing_uses.lock().await;
         let uses = stream::iter(self.held.take_uses()).map(|(id, at)| self.write_use(id, at));
         let mut failed = uses.buffer_unordered(AT_ONCE).filter_map(async |result| result.err()).boxed();
         if let Some(error) = failed.next().await {

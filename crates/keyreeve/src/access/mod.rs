@@ -174,6 +174,7 @@ struct Inner {
     held: Arc<Held>,
     hash_key: OnceLock<Secret<[u8; 32]>>,
     is_stopped: AtomicBool,
+    writing_uses: futures::lock::Mutex<()>,
 }
 
 impl Tokens {
@@ -216,6 +217,7 @@ impl Tokens {
             held,
             hash_key: OnceLock::new(),
             is_stopped: AtomicBool::new(false),
+            writing_uses: futures::lock::Mutex::new(()),
         });
         inner.host.spawn(Box::pin(follow::run(Arc::downgrade(&inner))));
         if inner.families.values().any(|family| family.followed.is_some()) {

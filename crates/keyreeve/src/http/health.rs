@@ -23,8 +23,8 @@ pub(super) fn live() -> Answer {
     json_answer(&json!({ "status": "alive" }))
 }
 
-/// Whether everything that is wanted can be served. A store that is away makes a node degraded, not unready: what it
-/// holds is still good.
+/// Whether everything that is wanted can be served, and tokens can be judged. A store that is away makes a node degraded, not
+/// unready: what it holds is still good. One that has never read what is revoked holds nothing, and accepts no token.
 pub(super) async fn ready(later: &Later) -> Result<Answer, Problem> {
     let away = store_away(later).await;
     let states = later.live.outbound.states();
@@ -47,14 +47,19 @@ pub(super) async fn ready(later: &Later) -> Result<Answer, Problem> {
             told.insert("unserved".into(), mine.into());
         }
     }
-    if unserved.is_empty() {
+    let is_unread = revocation.as_ref().is_some_and(|health| health.age_ms.is_none());
+    if unserved.is_empty() && !is_unread {
         let status = if away.is_some() || is_unsure { "degraded" } else { "ready" };
         let mut body = Map::new();
         body.insert("status".into(), status.into());
         body.extend(told);
         return Ok(json_answer(&body.into()));
     }
-    let problem = Problem::new(NOT_READY, "a credential that is wanted cannot be served").after(1000);
+    let why = match unserved.is_empty() {
+        true => "what is revoked has not been read yet",
+        false => "a credential that is wanted cannot be served",
+    };
+    let problem = Problem::new(NOT_READY, why).after(1000);
     Err(told.into_iter().fold(problem, |problem, (name, value)| problem.member(&name, value)))
 }
 

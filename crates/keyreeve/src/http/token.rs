@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName};
 use http::request::Parts as Head;
 use http::{HeaderValue, StatusCode};
+use keyreeve_core::crypto::Crypto as _;
 use keyreeve_core::time::{Moment, Timestamp};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -16,6 +17,8 @@ use super::hand_out::STALE_LIFE_MS;
 use super::input::{self, is_not_modified, rfc3339};
 use super::problem::{Answer, Problem};
 use super::route::Later;
+use crate::crypto::LocalCrypto;
+use crate::hex;
 use crate::outbound::{Rendered, Served};
 use crate::source::Fields;
 
@@ -94,15 +97,23 @@ fn stale_answer(name: &str, served: &Served, now: Moment) -> Answer {
 }
 
 fn render(name: &str, served: &Served) -> Rendered {
-    Rendered { mode: served.mode, body: body(name, served, served.expires_at, false), etag: etag(served) }
+    let body = body(name, served, served.expires_at, false);
+    Rendered { mode: served.mode, etag: etag(served, &body), body }
 }
 
 /// `"g7-19f1a2b3c4d"`: the generation, and when it was issued, in hexadecimal milliseconds since 1970.
 ///
 /// Two records count each by itself: those of before and after a change of what the credential is for, and those of two stores. The
-/// same number of both is not the same credential, and whoever holds the one must not be told that nothing has changed.
-fn etag(served: &Served) -> HeaderValue {
-    let text = format!("\"g{}-{:x}\"", served.generation, served.issued_at.0);
+/// same number of both is not the same credential, and whoever holds the one must not be told that nothing has changed. A slot
+/// begins when its number says, whatever is signed in it, so there is a digest of that as well: a signature is no weak secret.
+fn etag(served: &Served, body: &[u8]) -> HeaderValue {
+    let text = format!("g{}-{:x}", served.generation, served.issued_at.0);
+    let text = match served.mode {
+        "slot" => {
+            format!("\"{text}-{}\"", hex::encode(LocalCrypto.sha256(&[body]).first_chunk::<4>().unwrap_or(&[0; 4])))
+        }
+        _ => format!("\"{text}\""),
+    };
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"\""))
 }
 

@@ -479,10 +479,10 @@ const fn skew_ms(plan: &Plan) -> u64 {
 }
 
 impl State {
-    /// What came of a mint, while the register has not said that it has it.
+    /// What came of a mint, while the register has not said that it has it. A first record, which nobody has held, is none.
     pub(super) fn uncommitted(&self) -> Option<&Record> {
         match self.renewer.phase() {
-            Phase::Settling { record, .. } => Some(record.as_ref()),
+            Phase::Settling { record, .. } => Some(record.as_ref()).filter(|record| record.holder.is_some()),
             Phase::Idle | Phase::Acquiring { .. } | Phase::Minting { .. } => None,
         }
     }

@@ -64,7 +64,9 @@ async fn run_once(inner: &Arc<Inner>, cell: &Arc<Cell>) {
         Plan::Slot(slots) => slot::fill(inner, cell, slots).await,
         Plan::Fleet(rules) => match (&inner.register, &inner.keys) {
             (Some(register), Some(keys)) => {
-                Pass { inner, cell, rules, register: register.as_ref(), keys, key: inner.record_key(cell) }.run().await;
+                let (register, key) = (register.as_ref(), inner.record_key(cell));
+                let may_begin = !inner.timer.is_stopped();
+                Pass { inner, cell, rules, register, keys, key, may_begin }.run().await;
             }
             _ => {
                 let text = format!("`{}` needs `store` and `seal.keys`", cell.name);
@@ -105,6 +107,8 @@ struct Pass<'a> {
     register: &'a dyn Register,
     keys: &'a ArcSwap<KeyRing>,
     key: Key,
+    /// Whether it may take a lease. Not after a stop: what is asked for now is asked by the configuration of before.
+    may_begin: bool,
 }
 
 /// What a pass has learnt that the core does not need.
@@ -135,6 +139,7 @@ impl Pass<'_> {
                     event = self.read(&mut learnt).await;
                 }
                 Step::Read => event = self.read(&mut learnt).await,
+                Step::Swap { .. } if !self.may_begin && self.is_acquiring() => event = Event::SwapRefused,
                 Step::Swap { expected, record } => {
                     let record = self.announced(record);
                     event = self.swap(expected, &record, &mut learnt).await;
@@ -426,10 +431,13 @@ impl Pass<'_> {
         Kept::from_bytes(self.open(newest).map_err(refuse)?.expose()).map_err(refuse)
     }
 
+    fn is_acquiring(&self) -> bool {
+        matches!(self.cell.lock().renewer.phase(), Phase::Acquiring { .. })
+    }
+
     /// The record to swap in place of `record`: one that announces a mint says what that mint uses up.
     fn announced(&self, record: Arc<Record>) -> Arc<Record> {
-        let is_acquiring = matches!(self.cell.lock().renewer.phase(), Phase::Acquiring { .. });
-        if !is_acquiring || !self.cell.source.is_chained() {
+        if !self.is_acquiring() || !self.cell.source.is_chained() {
             return record;
         }
         // What cannot be opened now cannot be opened for the mint either, and that one says so.

@@ -21,9 +21,10 @@ mod write;
 
 use std::sync::Arc;
 
+use futures::future::select;
 use keyreeve_core::crypto::Crypto;
 use keyreeve_core::id::{Holder, NodeId};
-use keyreeve_core::time::{Moment, Span};
+use keyreeve_core::time::{Moment, Mono, Span};
 
 pub use keyreeve_core::revocation::{Credentials, JwtId, Kind, Mark, What};
 
@@ -126,6 +127,14 @@ impl Revocations {
         inner.host.spawn(Box::pin(follow::run(Arc::downgrade(&inner))));
         inner.host.spawn(Box::pin(follow::listen(Arc::downgrade(&inner))));
         Self { inner }
+    }
+
+    /// Waits until what is revoked has been read once, which a later one has from its [`previous`](Self::start); at most until
+    /// `deadline`. For whoever is about to say that it answers.
+    pub async fn first_read(&self, deadline: Mono) {
+        let mut is_read = self.inner.state.is_read.subscribe();
+        let read = Box::pin(is_read.wait_for(|is| *is));
+        let _ = select(read, self.inner.host.sleep_until(deadline)).await;
     }
 
     /// Ends the reads. What is known is soon too old then, unless somebody started from this.

@@ -33,6 +33,8 @@ pub(super) struct State {
     changing: Mutex<Reads>,
     /// Somebody wants a read at once.
     pub(super) wish: Notify,
+    /// Whether there has been a good read.
+    pub(super) is_read: watch::Sender<bool>,
     /// What was applied last. Receipts follow it.
     pub(super) applied: watch::Sender<Option<Applied>>,
 }
@@ -162,6 +164,9 @@ impl State {
         }
         self.read.mono.store(asked.mono.0, Ordering::Release);
         self.read.wall.store(asked.raw.0, Ordering::Release);
+        if before == NEVER {
+            self.is_read.send_replace(true);
+        }
     }
 
     /// A question to the store, which begins now.

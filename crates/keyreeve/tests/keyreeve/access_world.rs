@@ -28,6 +28,8 @@ pub(crate) struct Counted {
     /// Swaps of tokens' records.
     pub(crate) swaps: AtomicU64,
     pub(crate) is_away: AtomicBool,
+    /// Reads are not answered.
+    pub(crate) is_silent: AtomicBool,
     /// Swaps of tokens' records that are still let through; the store is away for the others.
     pub(crate) swaps_left: Mutex<Option<u64>>,
     /// No record of a token is found.
@@ -48,6 +50,9 @@ impl Register for Counted {
     }
 
     async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        if self.is_silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.check()?;
         let is_token = key.as_str().starts_with("tk/");
         self.reads.fetch_add(u64::from(is_token), Ordering::SeqCst);
@@ -129,6 +134,9 @@ impl Elsewhere {
 impl Imported for Elsewhere {
     async fn hash(&self, target: &str, id: Option<TokenId>) -> Result<Option<String>, access::Unavailable> {
         self.check()?;
+        if !keyreeve::core::token::is_target(target) {
+            return Err(access::Unavailable("no target is called that".into()));
+        }
         self.asked.fetch_add(1, Ordering::SeqCst);
         Ok(self.hashes.lock().unwrap().get(&(target.to_owned(), id)).cloned())
     }

@@ -8,7 +8,7 @@ use keyreeve::outbound::{COMMIT_MS, Outbound};
 use keyreeve::port::Host as _;
 use keyreeve::source::{Material, Source};
 
-use crate::fleet::{Fleet, For, HOUR, MINUTE, Node, SECOND, StoreFault, lease};
+use crate::fleet::{Fleet, For, HOUR, MINUTE, Node, SECOND, StoreFault, exclusive, lease};
 
 async fn pass(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -21,7 +21,11 @@ fn chain() -> Rules {
 
 /// A node that has asked its upstream when its store goes away. The answer comes half a second later.
 async fn cut_off() -> Fleet {
-    let fleet = Fleet::new(1, chain());
+    cut_off_by(chain()).await
+}
+
+async fn cut_off_by(rules: Rules) -> Fleet {
+    let fleet = Fleet::new(1, rules);
     fleet.upstream.delay_ms.store(SECOND, std::sync::atomic::Ordering::SeqCst);
     assert!(fleet.nodes[0].token_within(SECOND / 2).await.is_err());
     *fleet.nodes[0].wire.fault.lock().unwrap() = StoreFault::Away;
@@ -83,6 +87,20 @@ async fn what_was_minted_is_committed_to_its_own_record_whatever_the_reload_chan
     assert_eq!(stored(&mut fleet).await, Some(1));
 }
 
+/// What the store is told is over by then. What comes next is for the driver that has the new configuration.
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_was_stopped_commits_and_mints_nothing() {
+    let mut fleet = cut_off_by(Rules { is_clock_trusted: true, ..chain() }).await;
+    let node = reload(&mut fleet, None);
+    pass(2 * HOUR).await;
+    come_back(&node);
+    pass(MINUTE).await;
+    assert_eq!((stored(&mut fleet).await, fleet.upstream.call_count()), (Some(1), 1));
+    assert!(node.outbound.unfinished().is_empty());
+    assert_eq!(node.token_within(3 * SECOND).await.unwrap().generation, 2);
+    assert_eq!(fleet.upstream.call_count(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_driver_that_was_stopped_gives_up_in_the_end() {
     let mut fleet = cut_off().await;
@@ -134,6 +152,24 @@ async fn a_clean_exit_without_the_store_says_what_is_lost() {
     let fleet = cut_off().await;
     let said = |outbound: &Outbound| outbound.unfinished().pop().unwrap();
     assert!(said(&fleet.nodes[0].outbound).starts_with("generation 1 of `push` was asked for"));
+}
+
+/// The first record of a store that may have been wiped says only that somebody waits.
+#[tokio::test(start_paused = true)]
+async fn a_first_record_is_nothing_to_wait_for() {
+    let fleet = Fleet::new(1, Rules { first_mint_waits: true, ..exclusive() });
+    *fleet.nodes[0].wire.fault.lock().unwrap() = StoreFault::Stall(10);
+    let asking = fleet.nodes[0].token_within(SECOND);
+    // It finds nothing, and then cannot write.
+    let going = async {
+        pass(5).await;
+        *fleet.nodes[0].wire.fault.lock().unwrap() = StoreFault::Away;
+    };
+    assert!(futures::join!(asking, going).0.is_err());
+    fleet.nodes[0].outbound.stop();
+    let began = tokio::time::Instant::now();
+    fleet.nodes[0].outbound.drain(until(&fleet.nodes[0], 10 * SECOND)).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 /// Nothing to commit is nothing to wait for.

@@ -88,6 +88,23 @@ async fn who_goes_to_a_node_with_another_store_is_not_told_that_nothing_has_chan
     assert_eq!((answer.status.as_u16(), generation(&answer), generation(&first)), (200, 1, 1), "{answer}");
 }
 
+/// A slot begins when its number says, on every node; what is signed in it may be other claims or by another key.
+#[tokio::test(start_paused = true)]
+async fn who_has_what_was_signed_for_the_same_slot_before_a_change_is_told_the_new_one() {
+    let world = World::new();
+    let path = "/v1/credentials/slotted/token";
+    let first = world.get(path, "ops").await;
+    let ask = async || {
+        let request = request("GET", path, "ops").header("if-none-match", first.header("etag").unwrap());
+        world.send(request.body(Body::empty()).unwrap()).await
+    };
+    assert_eq!(ask().await.status, 304);
+    world.api.reload(world.node.live(Keep::OnDemand { lifetimes: 3 }, [7; 32], None));
+    let again = ask().await;
+    assert_eq!((again.status.as_u16(), &again.json()["token"]), (200, &"secret-token-2".into()));
+    assert_eq!(generation(&again), generation(&first));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_may_be_kept_until_its_renewal_falls_due_and_no_longer() {
     let world = World::new();

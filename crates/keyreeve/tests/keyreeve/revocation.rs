@@ -75,6 +75,27 @@ async fn a_node_that_is_told_to_allow_goes_on_by_what_it_knows_and_says_so() {
     assert!(fleet.node("a").health().is_stale);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_first_read_waits_no_longer() {
+    let mut fleet = Fleet::new(&["a"], DENY);
+    let waited = async |fleet: &Fleet, name: &str| {
+        let before = fleet.host.now().mono;
+        fleet.node(name).first_read(before.plus(2 * SECOND)).await;
+        fleet.host.now().mono.since(before)
+    };
+    assert!(waited(&fleet, "a").await <= 1 && fleet.is_fresh("a"));
+    fleet.store.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(waited(&fleet, "a").await, 0, "once is enough");
+    fleet.start("b");
+    assert_eq!(waited(&fleet, "b").await, 2 * SECOND);
+    let back = async {
+        fleet.pass(SECOND).await;
+        fleet.store.is_away.store(false, Ordering::SeqCst);
+    };
+    let (waited, ()) = futures::join!(waited(&fleet, "b"), back);
+    assert!((SECOND..=SECOND * 5 / 4 + 1).contains(&waited) && fleet.is_fresh("b"), "{waited}");
+}
+
 /// It cannot go on by what it knows: it knows nothing.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_starts_without_the_store_refuses_until_its_first_read_whatever_it_is_told() {

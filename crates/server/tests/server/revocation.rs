@@ -49,6 +49,34 @@ async fn verdict(node: &Node, token: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_reads_what_is_revoked_before_it_says_that_it_listens_and_is_not_ready_until_it_has() {
+    let (place, config, key) = place();
+    let switches = place.switches("switches");
+    let cut = switches.join("store-cut");
+    let spawn = |name: &str| {
+        fs::write(&cut, "").unwrap();
+        place.spawn(&config, name, &[("KEYREEVE_TEST_FAULTS", switches.to_str().unwrap())])
+    };
+    let token = json!({ "token": token(&key, "j1") });
+    // The store comes while the node starts.
+    let mut node = spawn("a");
+    until("it has asked", async || node.log_text().contains("what is revoked cannot be read").then_some(())).await;
+    fs::remove_file(&cut).unwrap();
+    node.wait_until_listening();
+    assert_eq!(node.post("/v1/verify", token.clone()).await.0, 200);
+    assert_eq!(node.get("/readyz").await.0, 200);
+    // It comes later than a start waits for.
+    let mut node = spawn("b");
+    node.wait_until_listening();
+    let (status, ready) = node.get("/readyz").await;
+    assert_eq!((status, ready["detail"].as_str()), (503, Some("what is revoked has not been read yet")), "{ready}");
+    assert_eq!(node.post("/v1/verify", token.clone()).await.0, 503);
+    fs::remove_file(&cut).unwrap();
+    until("it is ready", async || (node.get("/readyz").await.0 == 200).then_some(())).await;
+    assert_eq!(node.post("/v1/verify", token).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_revoked_by_a_command_stays_so_over_restart_and_reload_and_a_node_that_left_is_not_waited_for() {
     let (place, config, key) = place();
     let (a, b) = (place.node(&config, "a", &[]), place.node(&config, "b", &[]));

@@ -119,7 +119,7 @@ impl Postgres {
         }
     }
 
-    /// Runs `ask` on a connection, all before the deadline. Returns what came of it, and what the server warned of meanwhile.
+    /// Runs `ask` on a connection, all before the deadline. Returns what came of it, and that its commit was not waited for, where it was not.
     async fn call<T>(
         &self,
         ask: impl AsyncFnOnce(&tokio_postgres::Client) -> Result<T, tokio_postgres::Error>,
@@ -198,7 +198,7 @@ impl Register for Postgres {
             .await?;
         match (changed, warning) {
             // It is committed there, and nowhere else: whoever ended the wait for the standby has it answered like any other. A
-            // failover now would forget it. The words are in the server's language, and no other warning belongs to a swap.
+            // failover now would forget it. A lease is asked for again, so that no mint hangs on it.
             (1, Some(said)) => Err(StoreError::Unknown(format!("PostgreSQL has committed a write and warned: {said}"))),
             (1, None) => Ok(Swap::Done),
             _ => Ok(Swap::Lost),

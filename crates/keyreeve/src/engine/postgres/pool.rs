@@ -12,7 +12,6 @@ use keyreeve_core::secret::Secret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::error::Severity;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 
 use super::{Settings, before, explain, patience, schema, tls};
@@ -86,6 +85,9 @@ pub(super) struct Pool {
     seen: AtomicU8,
 }
 
+/// The function of the server that warns where it has committed and ended the wait for its standby.
+const UNREPLICATED: &str = "SyncRepWaitForLSN";
+
 type Warning = Arc<Mutex<Option<String>>>;
 
 /// Where the payloads of notifications go.
@@ -95,7 +97,7 @@ pub(super) type Hear = mpsc::Sender<String>;
 pub(super) struct Link {
     pub(super) client: Client,
     made: Instant,
-    /// What the server has warned of, since it was last asked for.
+    /// That the server has not waited for its standby, since it was last asked for.
     warning: Warning,
     _open: oneshot::Sender<()>,
 }
@@ -112,7 +114,7 @@ impl Session {
         &self.link.client
     }
 
-    /// What the server has warned of since this was last called.
+    /// That the server has not waited for its standby, since this was last called.
     pub(super) fn warning(&self) -> Option<String> {
         self.link.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -300,9 +302,10 @@ impl Pool {
                         // Where it does not fit, as many wait already.
                         let _heard = hear.as_ref().map(|hear| hear.try_send(told.payload().to_owned()));
                     }
-                    // Comes before the end of the answer that it is about.
+                    // Comes before the end of the answer that it is about. Others, of a database that has to be vacuumed or
+                    // of somebody's trigger, say nothing about the commit; and words are in the server's language.
                     Either::Left((Some(Ok(AsyncMessage::Notice(notice))), _)) => {
-                        if notice.parsed_severity() == Some(Severity::Warning) {
+                        if notice.routine() == Some(UNREPLICATED) {
                             let said = format!("{} ({})", notice.message(), notice.code().code());
                             *warned.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
                         }
