@@ -67,6 +67,11 @@ impl Key {
         Self("th/1".to_owned())
     }
 
+    /// The key of whose verdict counts in a family of access tokens.
+    pub(crate) fn of_mode(family: &str) -> Self {
+        Self(format!("tm/{family}"))
+    }
+
     /// Where the keys of nodes begin.
     pub(crate) const NODES: &'static str = "nr/";
 

@@ -494,7 +494,8 @@ pub(crate) struct HiveArgs {
     /// Certificates in PEM to believe about the database instead of the system's.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
-    /// The secret that legacy tokens are made with: `env:NAME` or `file:PATH`. Some hashes are compared with what it gives.
+    /// The secret that legacy tokens are made with, `env:NAME` or `file:PATH`, if not that of the configuration. Some hashes are
+    /// compared with what it gives.
     #[arg(long, value_name = "REFERENCE")]
     pub(crate) legacy_secret: Option<String>,
     /// How many legacy hashes are compared.
@@ -514,6 +515,15 @@ pub(crate) struct DoctorArgs {
     /// The configuration.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+    /// GraphQL Hive's database, to hold against the hashes of its tokens: `postgres://USER@HOST/DATABASE`. It is only read.
+    #[arg(long, value_name = "URL")]
+    pub(crate) hive_postgres: Option<String>,
+    /// The password of its role: `env:NAME` or `file:PATH`.
+    #[arg(long, value_name = "REFERENCE", requires = "hive_postgres")]
+    pub(crate) hive_password: Option<String>,
+    /// Certificates in PEM to believe about it instead of the system's.
+    #[arg(long, value_name = "FILE", requires = "hive_postgres")]
+    pub(crate) hive_ca: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,6 +1,7 @@
 //! `keyreeve doctor`: looks at everything a node rests on, changes nothing, and says what is wrong and what helps.
 
 mod look;
+mod tokens;
 
 use std::path::Path;
 
@@ -102,7 +103,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), Failure> {
     let mut findings = Findings::default();
     if let Some(config) = configuration(&args.config, &mut findings)? {
         let ground = Ground::new()?;
-        look::at(&config, &ground, &mut findings).await;
+        look::at(&config, &ground, &args, &mut findings).await;
     }
     findings.print(args.json);
     if findings.worst() == Level::Fail { Err(Failure::quiet(Code::CheckFailed)) } else { Ok(()) }

@@ -11,6 +11,7 @@ use keyreeve::config::{
 };
 use keyreeve::core::id::{CredentialName, NodeId};
 use keyreeve::core::seal::KeyRing;
+use keyreeve::core::secret::Secret;
 use keyreeve::crypto::LocalCrypto;
 use keyreeve::engine::memory::Memory;
 use keyreeve::engine::postgres::{self, Postgres};
@@ -290,6 +291,7 @@ fn start_tokens(
     };
     let imported = crate::artifacts::hashes(config, ground);
     let imported = imported.map_err(|problems| Failure::new(Code::Usage, problems.join("\nerror: ")))?;
+    let legacy_keys = legacy_keys(config, ground)?;
     let parts = access::Parts {
         node: signs.node.clone(),
         host: Arc::clone(&ground.host),
@@ -298,10 +300,28 @@ fn start_tokens(
         keys: keys.clone(),
         revocations: revocations.clone(),
         imported: imported.into_iter().map(|(family, hashes)| (family, hashes as Arc<dyn access::Imported>)).collect(),
+        legacy_keys,
         bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
         store_ms: ground.host_ms(config.store_ms),
     };
     Ok(Some(Tokens::start(parts, &config.tokens, signs.tokens)))
+}
+
+/// What the legacy tokens of families are made with.
+///
+/// # Errors
+/// Each that cannot be read.
+pub(crate) fn legacy_keys(config: &Config, ground: &Ground) -> Result<BTreeMap<String, Secret<Vec<u8>>>, Failure> {
+    let (mut keys, mut problems) = (BTreeMap::new(), Vec::new());
+    for (name, reference) in config.tokens.iter().filter_map(|(name, family)| Some((name, family.legacy_key.as_ref()?)))
+    {
+        match ground.secrets.read(reference) {
+            Ok(key) if key.expose().is_empty() => problems.push(format!("`token.{name}.legacy.hmac_key`: it is empty")),
+            Ok(key) => drop(keys.insert(name.clone(), key)),
+            Err(cause) => problems.push(format!("`token.{name}.legacy.hmac_key`: {cause}")),
+        }
+    }
+    if problems.is_empty() { Ok(keys) } else { Err(Failure::new(Code::Usage, problems.join("\nerror: "))) }
 }
 
 /// The access tokens of a configuration, for a command that is no node.

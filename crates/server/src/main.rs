@@ -25,6 +25,7 @@ mod doctor;
 mod exit;
 mod faults;
 mod hand_out;
+mod hive;
 mod import_cmd;
 mod issuing;
 mod jwt_cmd;

@@ -11,11 +11,12 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use subtle::ConstantTimeEq as _;
 
-use super::text::{Format, TokenId};
+use super::text::{Format, TokenId, legacy};
 use crate::crypto::Crypto;
 use crate::id::WriteId;
 use crate::record::{RecordError, read, stored};
 use crate::seal::SealedFor;
+use crate::secret::Secret;
 
 const LAYOUT: u8 = 1;
 const STORED_BYTES_MAX: usize = 1024;
@@ -59,6 +60,18 @@ impl Bound<'_> {
 pub fn legacy_id(crypto: &dyn Crypto, family: &str, target: &str) -> TokenId {
     let digest = crypto.sha256(&[b"keyreeve legacy token v1\0", family.as_bytes(), &[0], target.as_bytes()]);
     TokenId(first(&digest))
+}
+
+/// The legacy token of a target, as its makers compute it from their `secret`: HMAC-SHA-256 of the target's name, in base64.
+#[must_use]
+pub fn legacy_token(crypto: &dyn Crypto, secret: &[u8], target: &str) -> Secret<String> {
+    legacy(&crypto.hmac_sha256(secret, &[target.as_bytes()]))
+}
+
+/// Whether `text` is the legacy token of a target, in constant time.
+#[must_use]
+pub fn is_legacy_token(crypto: &dyn Crypto, secret: &[u8], target: &str, text: &[u8]) -> bool {
+    legacy_token(crypto, secret, target).expose().as_bytes().ct_eq(text).into()
 }
 
 /// What the places of a target's tokens are found by.

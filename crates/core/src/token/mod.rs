@@ -7,13 +7,16 @@
 //! - [`record`]: what is stored of a token, never its secret
 //! - [`scope`]: what a token is good for
 //! - [`hash`]: the keyed hash that a record holds, and the key of it
+//! - [`mode`]: whose verdict counts while tokens move here from elsewhere
 
 pub mod hash;
+pub mod mode;
 pub mod record;
 pub mod scope;
 pub mod text;
 
 pub use hash::{Bound, HashKey};
+pub use mode::{Compared, Mode, ModeRecord, NotYet, Tally};
 pub use record::{Import, Record, Revocation, Rolled, State, Used};
 pub use scope::{Allowed, OutOfScope, Scope, ScopeError};
 pub use text::{Format, Presented, TEXT_BYTES_MAX, TokenId, native};

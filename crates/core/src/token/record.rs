@@ -127,6 +127,16 @@ pub struct Import {
     pub last: String,
 }
 
+impl Import {
+    /// How many characters are shown of either end of a secret of so many: a fifth, five at the most. GraphQL Hive shows five
+    /// of ten, which is all of it.
+    #[must_use]
+    pub const fn shown(digits: usize) -> usize {
+        let fifth = digits / 5;
+        if fifth < 5 { fifth } else { 5 }
+    }
+}
+
 /// Where a token is in its life, at a moment. Never stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {

@@ -11,7 +11,7 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, STANDARD};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroize as _;
 
@@ -26,6 +26,15 @@ const HV2_PREFIX: &str = "hv2";
 const LEGACY_BYTES: usize = 44;
 /// A UUID in its canonical form.
 const UUID_BYTES: usize = 36;
+/// The fewest digits that the secret of an `hv2` token has.
+pub const PRIVATE_DIGITS_MIN: usize = 10;
+/// The most digits.
+pub const PRIVATE_DIGITS_MAX: usize = 40;
+/// The most of a secret that bcrypt looks at, in bytes.
+const BCRYPT_BYTES_MAX: usize = 72;
+/// What `atob` of browsers and workers takes, once spaces and padding are gone: bits that say nothing may be set.
+const FORGIVING: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::STANDARD, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// Which token: the id in its text, and the name of its record. Printed as a UUID (RFC 9562 4), which it is in `hv2` tokens.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +155,32 @@ impl Presented {
         }
     }
 
+    /// Takes a token apart as the workers of GraphQL Hive do, which are not strict: spaces in the text, padding that is missing,
+    /// bits that say nothing, and a second `:` with whatever follows it. `None` for what they let through in no case; their
+    /// key ids are canonical UUIDs, so no other text can have a hash.
+    #[must_use]
+    pub fn parse_as_hive(text: &str) -> Option<Self> {
+        if text.len() > TEXT_BYTES_MAX {
+            return None;
+        }
+        let Some(encoded) = text.strip_prefix(HV2_PREFIX) else { return Self::parse_legacy(text) };
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\x0c' | b'\r');
+        let encoded = Secret::new(encoded.bytes().filter(|byte| !is_space(byte)).collect::<Vec<u8>>());
+        let mut digits = encoded.expose().as_slice();
+        // https://infra.spec.whatwg.org/#forgiving-base64-decode
+        if digits.len().is_multiple_of(4) {
+            for _ in 0..2 {
+                digits = digits.strip_suffix(b"=").unwrap_or(digits);
+            }
+        }
+        let plain = Secret::new(FORGIVING.decode(digits).ok()?);
+        let mut parts = plain.expose().split(|byte| *byte == b':');
+        let id = TokenId::parse(std::str::from_utf8(parts.next()?).ok()?)?;
+        let private = parts.next()?;
+        let is_private = (1..=BCRYPT_BYTES_MAX).contains(&private.len()) && private.is_ascii();
+        is_private.then(|| Self { format: Format::Hv2, id: Some(id), secret: Secret::new(private.to_vec()) })
+    }
+
     fn parse_native(text: &str) -> Option<Self> {
         let digits = text.as_bytes();
         if digits.len() != NATIVE_BYTES {
@@ -169,7 +204,8 @@ impl Presented {
         let plain = Secret::new(STANDARD.decode(encoded).ok()?);
         let (id, private) = plain.expose().split_at_checked(UUID_BYTES)?;
         let private = private.strip_prefix(b":")?;
-        let is_private = (10..=40).contains(&private.len()) && private.iter().all(|byte| digit(*byte).is_some());
+        let is_private = (PRIVATE_DIGITS_MIN..=PRIVATE_DIGITS_MAX).contains(&private.len())
+            && private.iter().all(|byte| digit(*byte).is_some());
         let id = TokenId::parse(std::str::from_utf8(id).ok()?)?;
         is_private.then(|| Self { format: Format::Hv2, id: Some(id), secret: Secret::new(private.to_vec()) })
     }
@@ -201,6 +237,12 @@ pub fn native(id: TokenId, secret: &[u8; 32]) -> Secret<String> {
 pub fn hv2(id: TokenId, private: &str) -> Secret<String> {
     let plain = Secret::new(format!("{id}:{private}"));
     Secret::new(format!("{HV2_PREFIX}{}", STANDARD.encode(plain.expose())))
+}
+
+/// The text of a legacy token.
+#[must_use]
+pub fn legacy(mac: &[u8; 32]) -> Secret<String> {
+    Secret::new(STANDARD.encode(mac))
 }
 
 fn push_hex(text: &mut String, bytes: &[u8]) {

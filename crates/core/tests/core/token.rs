@@ -8,12 +8,13 @@ use keyreeve_core::id::NodeId;
 use keyreeve_core::record::RecordError;
 use keyreeve_core::seal::{KeyRing, SealKey};
 use keyreeve_core::time::Timestamp;
-use keyreeve_core::token::hash::{SealedHashKey, is_same, legacy_id, target_digest};
+use keyreeve_core::token::hash::{SealedHashKey, is_legacy_token, is_same, legacy_id, legacy_token, target_digest};
+use keyreeve_core::token::mode::EXAMPLES_MAX;
 use keyreeve_core::token::record::alias_fault;
 use keyreeve_core::token::text::{hv2, native};
 use keyreeve_core::token::{
-    Bound, Format, HashKey, Import, OutOfScope, Presented, Record, Revocation, Rolled, Scope, State, TEXT_BYTES_MAX,
-    TokenId, Used, is_target,
+    Bound, Compared, Format, HashKey, Import, Mode, ModeRecord, NotYet, OutOfScope, Presented, Record, Revocation,
+    Rolled, Scope, State, TEXT_BYTES_MAX, Tally, TokenId, Used, is_target,
 };
 use proptest::prelude::*;
 
@@ -346,4 +347,106 @@ fn an_alias_is_short_and_fits_a_line() {
     assert_eq!(alias_fault("ci: ünïcode"), None);
     assert_eq!(alias_fault(&"ü".repeat(100)), None);
     assert!(alias_fault("").is_some() && alias_fault(&"a".repeat(101)).is_some() && alias_fault("a\nb").is_some());
+}
+
+fn mode() -> ModeRecord {
+    let tally = |cause: &str, count, examples: &[&str]| Tally {
+        cause: cause.to_owned(),
+        count,
+        examples: examples.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    ModeRecord {
+        op: op(1),
+        mode: Mode::Shadow,
+        run: op(2),
+        since: wall(0),
+        by: "ops".to_owned(),
+        tallies: vec![
+            tally("agree.accepted", 10_000, &[]),
+            tally("old_accepts_new_refuses.malformed", 2, &["acme/11223344-5566-4788-99aa-bbccddeeff00"]),
+            tally("unavailable", 1, &[]),
+        ],
+    }
+}
+
+#[test]
+fn layout_1_of_a_mode_is_read_as_it_was_written() {
+    let old = bytes_of(include_str!("../data/token-mode-v1.hex"));
+    assert_eq!(ModeRecord::decode(&old), Ok(mode()));
+    assert_eq!(hex_of(&mode().encode()), hex_of(&old), "the stored form has changed: give it a new layout number");
+    assert_eq!(ModeRecord::decode(&[&[2], &old[1..]].concat()), Err(RecordError::Newer(2)));
+    for bad in [[&old[..], &[0]].concat(), Vec::new(), old[..old.len() - 1].to_vec()] {
+        assert!(matches!(ModeRecord::decode(&bad), Err(RecordError::Corrupt(_))), "{bad:?}");
+    }
+}
+
+#[test]
+fn ours_counts_when_something_was_compared_and_nothing_was_different() {
+    let mut record = mode();
+    assert!(matches!(record.may_enforce(), Err(NotYet::Disagree(causes)) if causes.len() == 1 && causes[0].count == 2));
+    record.tallies.remove(1);
+    assert_eq!(record.may_enforce(), Ok(()), "what could not be compared is no difference");
+    // What a newer version found is one, too.
+    record.add(Tally { cause: "old_accepts_new_refuses.something".into(), count: 1, examples: Vec::new() });
+    assert!(matches!(record.may_enforce(), Err(NotYet::Disagree(_))));
+    record.tallies = vec![Tally { cause: Compared::BothRefuse.as_str().into(), count: 5, examples: Vec::new() }];
+    assert_eq!(record.may_enforce(), Err(NotYet::NothingCompared));
+    for mode in [Mode::Off, Mode::Enforce] {
+        assert_eq!(ModeRecord { mode, ..record.clone() }.may_enforce(), Err(NotYet::NotShadowing));
+    }
+}
+
+#[test]
+fn counts_are_added_and_examples_are_few() {
+    let mut record = ModeRecord { tallies: Vec::new(), ..mode() };
+    for n in 0..20 {
+        let cause = Compared::WrongHash.as_str().to_owned();
+        record.add(Tally { cause, count: 3, examples: vec![format!("acme/{n}"), "acme/0".into()] });
+    }
+    assert_eq!((record.count(Compared::WrongHash), record.tallies[0].examples.len()), (60, EXAMPLES_MAX));
+    let names: std::collections::BTreeSet<_> = Compared::ALL.into_iter().map(Compared::as_str).collect();
+    assert_eq!(names.len(), Compared::ALL.len());
+    for what in Compared::ALL {
+        assert_eq!(what.is_difference(), !Compared::advice(what.as_str()).is_empty(), "{what:?}");
+        assert_eq!(Compared::ALL[what.index()], what);
+    }
+}
+
+#[test]
+fn others_are_less_strict_about_spellings_and_no_less_about_ids() {
+    let loose = |text: &str| Presented::parse_as_hive(text).map(|it| (it.id, it.secret.expose().clone()));
+    let right = Some((Some(ID), PRIVATE.as_bytes().to_vec()));
+    let text = hv2(ID, PRIVATE);
+    let text = text.expose().as_str();
+    let (start, end) = text.split_at(30);
+    assert_eq!(loose(text), right);
+    for other in [
+        text.trim_end_matches('=').to_owned(),
+        format!("{start} \t{end}"),
+        format!("hv2{}", STANDARD.encode(format!("{ID}:{PRIVATE}:more"))),
+    ] {
+        assert_eq!(loose(&other), right, "{other}");
+        assert!(other == text || Presented::parse(&other).is_none(), "{other}");
+    }
+    for none in ["hv2", "hv2!", "hv2=", "nonsense", "", "krt_1"] {
+        assert_eq!(loose(none), None, "{none}");
+    }
+    let upper = ID.to_string().to_uppercase();
+    for plain in
+        [format!("{upper}:{PRIVATE}"), format!("../{ID}:{PRIVATE}"), format!("{ID}:"), format!("{ID}{PRIVATE}")]
+    {
+        assert_eq!(loose(&format!("hv2{}", STANDARD.encode(plain))), None);
+    }
+    let legacy = legacy_token(&RustCrypto, b"secret", "acme");
+    assert_eq!(loose(legacy.expose()), Some((None, legacy.expose().clone().into_bytes())));
+    assert!(is_legacy_token(&RustCrypto, b"secret", "acme", legacy.expose().as_bytes()));
+    assert!(!is_legacy_token(&RustCrypto, b"secret", "acme2", legacy.expose().as_bytes()));
+    assert!(!is_legacy_token(&RustCrypto, b"secre", "acme", legacy.expose().as_bytes()));
+}
+
+#[test]
+fn no_list_shows_most_of_a_short_secret() {
+    for (digits, shown) in [(0, 0), (10, 2), (16, 3), (24, 4), (25, 5), (40, 5)] {
+        assert_eq!(Import::shown(digits), shown);
+    }
 }

@@ -2,7 +2,9 @@
 //! hashes, which stay where they are until the first use.
 
 use keyreeve_core::time::Timestamp;
+use keyreeve_core::token::hash::legacy_id;
 use keyreeve_core::token::record::ALIAS_CHARS_MAX;
+use keyreeve_core::token::text::PRIVATE_DIGITS_MIN;
 use keyreeve_core::token::{Format, Import, Record, Scope, TokenId, is_target};
 
 use super::Access;
@@ -13,8 +15,10 @@ use crate::port::fresh_write_id;
 /// What is known of a token that was made elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
-    /// Which one.
+    /// Which one. The legacy token of a target has another id here, because no text of it names one.
     pub id: TokenId,
+    /// Whether it is the legacy token of its target.
+    pub is_legacy: bool,
     /// What it opens.
     pub target: String,
     /// What people call it.
@@ -36,7 +40,11 @@ impl Access {
         if !is_target(&foreign.target) {
             return Err(Error::new(ErrorKind::NotFound, format!("`{}` has no target that can be one", foreign.id)));
         }
-        if self.inner.record(foreign.id).await?.is_some() {
+        let id = match foreign.is_legacy {
+            true => legacy_id(self.inner.crypto.as_ref(), &self.family.name, &foreign.target),
+            false => foreign.id,
+        };
+        if self.inner.record(id).await?.is_some() {
             return Ok(false);
         }
         let now = self.inner.host.now();
@@ -44,11 +52,11 @@ impl Access {
             op: fresh_write_id(self.inner.host.as_ref()),
             rev: 1,
             written_at: now.wall,
-            id: foreign.id,
+            id,
             family: self.family.name.clone(),
             target: foreign.target.clone(),
             alias: foreign.alias.chars().take(ALIAS_CHARS_MAX).collect(),
-            format: Format::Hv2,
+            format: if foreign.is_legacy { Format::Legacy } else { Format::Hv2 },
             hash: None,
             scope: Scope::default(),
             created_at: foreign.created_at,
@@ -57,11 +65,11 @@ impl Access {
             rolled: None,
             revoked: None,
             used: None,
-            import: Some(Import { was: None, first: foreign.first.clone(), last: foreign.last.clone() }),
+            import: Some(Import { was: None, first: start(&foreign.first), last: end(&foreign.last) }),
             copied_from: None,
         };
         self.inner.put_new(&record).await?;
-        tracing::info!(target: "audit", who = super::imported::IMPORT, what = "token.adopt", id = %foreign.id);
+        tracing::info!(target: "audit", who = super::imported::IMPORT, what = "token.adopt", %id);
         Ok(true)
     }
 
@@ -81,10 +89,20 @@ impl Access {
                 found.map_err(|error| error.after(1000))?.ok_or_else(|| no_such(id))?;
                 let (alias, none) = ("imported".to_owned(), String::new);
                 let created_at = self.inner.host.now().wall;
-                let foreign = Foreign { id, target: target.to_owned(), alias, first: none(), last: none(), created_at };
-                self.adopt(&foreign).await?;
+                let (target, first, last) = (target.to_owned(), none(), none());
+                self.adopt(&Foreign { id, target, is_legacy: false, alias, first, last, created_at }).await?;
             }
         }
         self.revoke(id, by).await
     }
+}
+
+/// As much as may be shown of the shortest secret there is: nobody knows how long this one is before it is used.
+fn start(first: &str) -> String {
+    first.chars().take(Import::shown(PRIVATE_DIGITS_MIN)).collect()
+}
+
+fn end(last: &str) -> String {
+    let count = last.chars().count().saturating_sub(Import::shown(PRIVATE_DIGITS_MIN));
+    last.chars().skip(count).collect()
 }

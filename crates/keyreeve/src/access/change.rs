@@ -3,7 +3,7 @@
 use keyreeve_core::id::WriteId;
 use keyreeve_core::secret::Secret;
 use keyreeve_core::time::{Span, Timestamp};
-use keyreeve_core::token::hash::target_digest;
+use keyreeve_core::token::hash::{legacy_id, legacy_token, target_digest};
 use keyreeve_core::token::record::alias_fault;
 use keyreeve_core::token::text::{hv2, native};
 use keyreeve_core::token::{
@@ -22,6 +22,14 @@ use crate::revocation::{Lifetime, Revocation, What};
 const TRIES_MAX: usize = 8;
 /// The longest grace, in milliseconds.
 const GRACE_MS_MAX: u64 = 90 * 24 * 3_600_000;
+
+/// A new token.
+struct Spelt {
+    id: TokenId,
+    text: Secret<String>,
+    /// What of it is hashed.
+    secret: Secret<Vec<u8>>,
+}
 
 impl Tokens {
     /// A token by its id, with its family.
@@ -148,21 +156,28 @@ impl Access {
             alias: record.alias.clone(),
             scope: record.scope.clone(),
             life_ms: life_ms.map(|life_ms| most.map_or(life_ms, |most| life_ms.min(most))),
+            // The successor of a legacy token is none: a target has one.
+            format: None,
         }
     }
 
     async fn make(&self, new: New, copied_from: Option<TokenId>, by: &str) -> Result<Made, Error> {
         let (inner, family) = (&self.inner, &self.family);
         let life_ms = self.check_new(&new)?;
-        let (mut id, mut bytes) = ([0; 16], [0; 32]);
-        inner.host.fill(&mut id);
-        inner.host.fill(&mut bytes);
-        let (id, bytes) = (TokenId::random(id), Secret::new(bytes));
-        let format = family.config.format;
-        let (text, secret) = spelt(format, id, &bytes);
+        let format = new.format.unwrap_or(family.config.format);
+        let Spelt { id, text, secret } = match format {
+            Format::Legacy => self.computed(&new.target)?,
+            Format::Native | Format::Hv2 => self.drawn(format),
+        };
         let key = inner.hash_key().await?;
         let bound = Bound { family: &family.name, target: &new.target, id, format };
         let hash = bound.hash(inner.crypto.as_ref(), key.expose(), secret.expose());
+        if format == Format::Legacy
+            && let Some(record) = self.unfinished(id, &new.target, &hash).await?
+        {
+            self.publish(&record, &secret).await?;
+            return Ok(Made { text, record });
+        }
         let now = inner.host.now();
         let record = Record {
             op: fresh_write_id(inner.host.as_ref()),
@@ -190,6 +205,55 @@ impl Access {
         Ok(Made { text, record })
     }
 
+    /// A token of random bytes.
+    fn drawn(&self, format: Format) -> Spelt {
+        let (mut id, mut bytes) = ([0; 16], [0; 32]);
+        self.inner.host.fill(&mut id);
+        self.inner.host.fill(&mut bytes);
+        let (id, bytes) = (TokenId::random(id), Secret::new(bytes));
+        let (text, secret) = spelt(format, id, &bytes);
+        Spelt { id, text, secret }
+    }
+
+    /// The legacy token of a target.
+    fn computed(&self, target: &str) -> Result<Spelt, Error> {
+        let (crypto, family) = (self.inner.crypto.as_ref(), &self.family);
+        let key = family.legacy_key.as_ref().ok_or_else(|| {
+            let name = &family.name;
+            let text = format!(
+                "`token.{name}` makes no legacy tokens\nhint: they are computed from a secret: `legacy = {{ hmac_key = \"env:NAME\" }}`"
+            );
+            Error::new(ErrorKind::Unacceptable, text)
+        })?;
+        let text = legacy_token(crypto, key.expose(), target);
+        let secret = Secret::new(text.expose().clone().into_bytes());
+        Ok(Spelt { id: legacy_id(crypto, &family.name, target), text, secret })
+    }
+
+    /// The record of a legacy token whose making was cut short; none where there is no token yet.
+    async fn unfinished(&self, id: TokenId, target: &str, hash: &[u8; 32]) -> Result<Option<Record>, Error> {
+        let conflict = |why: &str| {
+            let text =
+                format!("the one legacy token of `{target}` {why}\nhint: leave `format` out, and make another token");
+            Err(Error::new(ErrorKind::Conflict, text))
+        };
+        let away = |error: super::Unavailable| Error::new(ErrorKind::StoreUnavailable, error.to_string()).after(1000);
+        let record = self.inner.record(id).await?;
+        let is_published = match &self.family.imported {
+            Some(imported) => imported.hash(target, None).await.map_err(away)?.is_some(),
+            None => record.is_some(),
+        };
+        match record {
+            Some(record) if record.state(self.inner.host.now().latest()) != State::Active => {
+                conflict("is over, and would have the same text again")
+            }
+            Some(record) if record.import.is_none() && record.hash == Some(*hash) && !is_published => Ok(Some(record)),
+            Some(_) => conflict("is there already"),
+            None if is_published => conflict("was made elsewhere, and is good as it is"),
+            None => Ok(None),
+        }
+    }
+
     /// Sees to it that no token of a target outlives the target: whoever drops it has either found this record, or is found in
     /// the log here.
     async fn not_dropped(&self, record: &Record, by: &str) -> Result<(), Error> {
@@ -212,14 +276,17 @@ impl Access {
 
     /// Puts the hash where those find it who go by bcrypt.
     async fn publish(&self, record: &Record, secret: &Secret<Vec<u8>>) -> Result<(), Error> {
-        let Some(imported) = self.family.imported.as_ref().filter(|_| record.format == Format::Hv2) else {
+        let Some(imported) = self.family.imported.as_ref().filter(|_| record.format != Format::Native) else {
             return Ok(());
         };
         let away = |cause: String| Error::new(ErrorKind::StoreUnavailable, cause).after(1000);
         let mut salt = [0; 16];
         self.inner.host.fill(&mut salt);
         let hash = published(&self.inner.bcrypt, secret, salt).await.map_err(|busy| away(busy.to_string()))?;
-        imported.put(&record.target, record.id, &hash).await.map_err(|error| away(error.to_string()))
+        imported
+            .put(&record.target, (record.format == Format::Hv2).then_some(record.id), &hash)
+            .await
+            .map_err(|error| away(error.to_string()))
     }
 
     /// What is wrong with what was asked for, or how long it lives.

@@ -4,12 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::Shared;
 use keyreeve_core::time::{Moment, Mono, Timestamp};
-use keyreeve_core::token::TokenId;
+use keyreeve_core::token::{Compared, TokenId};
 
-use super::{Ask, Denied, Granted, NEGATIVE_MS};
+use super::mode::Run;
+use super::{Ask, Busy, Denied, Granted, NEGATIVE_MS};
 use crate::seen::{Digest, Seen};
 
 /// The most good tokens that are remembered.
@@ -26,19 +28,25 @@ const NOTE_EVERY_MS: u64 = 60_000;
 const USES_MAX: usize = 4096;
 
 /// A verdict.
-#[derive(Clone)]
-pub(super) enum Kept {
-    Granted(Arc<Granted>),
-    Denied(Denied),
-}
+pub(super) type Verdict = Result<Arc<Granted>, Denied>;
+pub(super) type Flight = Shared<oneshot::Receiver<Told>>;
+/// A comparison that goes on.
+type Comparing = Shared<oneshot::Receiver<Result<bool, Busy>>>;
 
 /// What comes of a look.
-pub(super) type Verdict = Result<Arc<Granted>, Denied>;
-pub(super) type Flight = Shared<oneshot::Receiver<Verdict>>;
+#[derive(Clone)]
+pub(super) struct Told {
+    pub(super) verdict: Verdict,
+    /// What came of comparing it with somebody else's, and the token that it is about.
+    pub(super) compared: Option<(Compared, TokenId)>,
+}
 
 pub(super) struct Held {
-    good: Seen<Kept>,
-    refused: Seen<Kept>,
+    good: Seen<Told>,
+    refused: Seen<Told>,
+    /// What bcrypt said about a secret and a hash, for ever the same.
+    by_bcrypt: Seen<bool>,
+    comparing: Mutex<HashMap<Digest, Comparing>>,
     flights: Mutex<HashMap<Digest, Flight>>,
     uses: Mutex<HashMap<TokenId, Timestamp>>,
     /// The targets that are being dropped here, as `family/target`.
@@ -50,18 +58,24 @@ impl Held {
         Self {
             good: Seen::new(secret, GOOD_MAX),
             refused: Seen::new(secret, REFUSED_MAX),
+            by_bcrypt: Seen::new(secret, REFUSED_MAX),
+            comparing: Mutex::default(),
             flights: Mutex::default(),
             uses: Mutex::default(),
             dropping: Mutex::default(),
         }
     }
 
-    /// Both have the same key, so what one finds by the other does as well.
-    pub(super) fn digest(&self, family: &str, ask: &Ask<'_>) -> Digest {
-        self.good.digest(&[family, ask.target, ask.token])
+    /// Both have the same key, so what one finds by the other does as well. Where somebody else judges the tokens as well, a
+    /// verdict is one of its run.
+    pub(super) fn digest(&self, family: &str, run: Option<&Run>, ask: &Ask<'_>) -> Digest {
+        match run {
+            Some(run) => self.good.digest(&[family, ask.target, ask.token, &run.tag]),
+            None => self.good.digest(&[family, ask.target, ask.token]),
+        }
     }
 
-    pub(super) fn find(&self, digest: &Digest, now: Mono) -> Option<Kept> {
+    pub(super) fn find(&self, digest: &Digest, now: Mono) -> Option<Told> {
         // The cache is told the monotonic clock: no step of the other one keeps a verdict for longer.
         let now = Timestamp(now.0);
         self.good.find(digest, now).or_else(|| self.refused.find(digest, now))
@@ -69,28 +83,57 @@ impl Held {
 
     /// The good token that is remembered, however long ago it was looked at.
     pub(super) fn good(&self, digest: &Digest, now: Mono) -> Option<Arc<Granted>> {
-        match self.good.find(digest, Timestamp(now.0))? {
-            Kept::Granted(granted) => Some(granted),
-            Kept::Denied(_) => None,
-        }
+        self.good.find(digest, Timestamp(now.0))?.verdict.ok()
     }
 
-    pub(super) fn keep(&self, digest: Digest, verdict: &Verdict, now: Mono) {
+    pub(super) fn keep(&self, digest: Digest, told: &Told, now: Mono) {
         let now = Timestamp(now.0);
-        match verdict {
-            Ok(granted) => {
-                self.good.keep(digest, Kept::Granted(Arc::clone(granted)), now.plus(STALE_MS), now);
-            }
+        match &told.verdict {
+            Ok(_) => self.good.keep(digest, told.clone(), now.plus(STALE_MS), now),
             // A store that is away is no verdict.
             Err(Denied::Unavailable { .. } | Denied::Stale) => {}
-            Err(denied) => {
-                let denied = Kept::Denied(denied.clone());
+            Err(_) => {
                 // In the place of what it overrules, if that is there.
                 let was_good = self.good.find(&digest, now).is_some();
                 let seen = if was_good { &self.good } else { &self.refused };
-                seen.keep(digest, denied, now.plus(NEGATIVE_MS), now);
+                seen.keep(digest, told.clone(), now.plus(NEGATIVE_MS), now);
             }
         }
+    }
+
+    /// Whether `hash` is one of `secret`: asked of `compute` once, whoever asks and however often.
+    pub(super) async fn compare(
+        &self,
+        secret: &str,
+        hash: &str,
+        now: Mono,
+        compute: impl Future<Output = Result<bool, Busy>>,
+    ) -> Result<bool, Busy> {
+        let digest = self.by_bcrypt.digest(&["bcrypt", hash, secret]);
+        let now = Timestamp(now.0);
+        if let Some(known) = self.by_bcrypt.find(&digest, now) {
+            return Ok(known);
+        }
+        let (done, answer) = oneshot::channel();
+        let going = {
+            let mut comparing = self.comparing.lock().unwrap_or_else(PoisonError::into_inner);
+            let going = comparing.get(&digest).cloned();
+            if going.is_none() {
+                comparing.insert(digest, answer.shared());
+            }
+            going
+        };
+        if let Some(going) = going {
+            return going.await.unwrap_or(Err(Busy));
+        }
+        // Nobody cancels a look, so this ends.
+        let answer = compute.await;
+        if let Ok(known) = answer {
+            self.by_bcrypt.keep(digest, known, now.plus(STALE_MS), now);
+        }
+        self.comparing.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+        let _ = done.send(answer);
+        answer
     }
 
     pub(super) fn flights(&self) -> MutexGuard<'_, HashMap<Digest, Flight>> {

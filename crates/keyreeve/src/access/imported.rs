@@ -26,11 +26,11 @@ pub trait Imported: Send + Sync {
     /// [`Unavailable`] where nobody can say.
     async fn hash(&self, target: &str, id: Option<TokenId>) -> Result<Option<String>, Unavailable>;
 
-    /// Puts the hash of a new key where others find it.
+    /// Puts the hash of a new key, or of a target's legacy token, where others find it.
     ///
     /// # Errors
     /// [`Unavailable`].
-    async fn put(&self, target: &str, id: TokenId, hash: &str) -> Result<(), Unavailable>;
+    async fn put(&self, target: &str, id: Option<TokenId>, hash: &str) -> Result<(), Unavailable>;
 
     /// Takes a hash away, so that others refuse the token too. One that is not there is no error.
     ///
@@ -116,22 +116,40 @@ impl Inner {
         }
     }
 
+    /// The hash that was made elsewhere.
+    pub(super) async fn hash_there(&self, looked: &Looked<'_>) -> Result<Option<String>, Unavailable> {
+        if let Some(there) = &looked.there {
+            return there.clone();
+        }
+        let imported =
+            looked.family.imported.as_ref().ok_or_else(|| Unavailable("there is no such place".to_owned()))?;
+        let hash = imported.hash(looked.target, looked.presented.id).await;
+        hash.inspect_err(|error| tracing::warn!(token = %looked.id, "an imported hash cannot be read: {error}"))
+    }
+
+    /// Whether `hash` is one of `secret`, by bcrypt: computed once on this node.
+    pub(super) async fn is_of(&self, secret: &Secret<Vec<u8>>, hash: &str) -> Result<bool, Busy> {
+        let Ok(text) = std::str::from_utf8(secret.expose()) else { return Ok(false) };
+        let compute = self.bcrypt.is_of(secret.clone(), hash.to_owned());
+        self.held.compare(text, hash, self.host.now().mono, compute).await
+    }
+
     async fn there(&self, looked: &Looked<'_>, was: Option<[u8; 32]>, is_right: bool) -> There {
-        let Some(imported) = &looked.family.imported else { return There::Unknown };
-        let hash = match imported.hash(looked.target, looked.presented.id).await {
+        let hash = match self.hash_there(looked).await {
             Ok(Some(hash)) => hash,
             Ok(None) => return There::Wrong,
-            Err(error) => {
-                tracing::warn!(token = %looked.id, "an imported hash cannot be read: {error}");
-                return There::Unknown;
-            }
+            Err(_) => return There::Unknown,
         };
         let digest = self.crypto.sha256(&[hash.as_bytes()]);
+        // Computed, so that no hash has to say it: that one is there is enough.
+        if looked.is_computed == Some(true) {
+            return There::Right(digest);
+        }
         // The same hash as before: what our own says about the secret holds.
         if was == Some(digest) {
             return if is_right { There::Right(digest) } else { There::Wrong };
         }
-        match self.bcrypt.is_of(looked.presented.secret.clone(), hash).await {
+        match self.is_of(&looked.presented.secret, &hash).await {
             Ok(true) => There::Right(digest),
             Ok(false) => There::Wrong,
             Err(Busy) => There::Unknown,
@@ -141,10 +159,9 @@ impl Inner {
     /// Writes a hash of ours beside the one that was just found right. That it could not be written is no reason to refuse.
     async fn upgrade(&self, looked: &Looked<'_>, record: Option<Record>, was: [u8; 32]) -> Result<Record, Denied> {
         let now = self.host.now();
-        let fresh = fresh_write_id(self.host.as_ref());
         let base = record.as_ref().map(|record| record.op);
         let mut next = match &record {
-            Some(record) => record.following(fresh, now),
+            Some(record) => record.following(fresh_write_id(self.host.as_ref()), now),
             None => {
                 // Nobody knows when it was made: every revocation of its target is meant for it.
                 let name = looked.id.to_string();
@@ -152,30 +169,11 @@ impl Inner {
                 if self.revocations.is_revoked(&revoked).is_some() {
                     return Err(Denied::Revoked);
                 }
-                Record {
-                    op: fresh,
-                    rev: 1,
-                    written_at: now.wall,
-                    id: looked.id,
-                    family: looked.family.name.clone(),
-                    target: looked.target.to_owned(),
-                    alias: if looked.presented.format == Format::Legacy { "legacy".into() } else { "imported".into() },
-                    format: looked.presented.format,
-                    hash: None,
-                    scope: Scope::default(),
-                    created_at: now.wall,
-                    created_by: IMPORT.to_owned(),
-                    expires_at: None,
-                    rolled: None,
-                    revoked: None,
-                    used: None,
-                    import: Some(ends(looked.presented)),
-                    copied_from: None,
-                }
+                self.unwritten(looked, now.wall)
             }
         };
         next.hash = Some(looked.hash);
-        next.import.get_or_insert_with(|| ends(looked.presented)).was = Some(was);
+        next.import = Some(Import { was: Some(was), ..ends(looked.presented) });
         let written = match base {
             Some(base) => self.replace(&next, base).await,
             None => self.put_new(&next).await,
@@ -186,12 +184,36 @@ impl Inner {
         }
         Ok(next)
     }
+
+    /// The record of a token that is known only by its hash elsewhere, as nobody has written it yet.
+    pub(super) fn unwritten(&self, looked: &Looked<'_>, now: Timestamp) -> Record {
+        Record {
+            op: fresh_write_id(self.host.as_ref()),
+            rev: 1,
+            written_at: now,
+            id: looked.id,
+            family: looked.family.name.clone(),
+            target: looked.target.to_owned(),
+            alias: if looked.presented.format == Format::Legacy { "legacy".into() } else { "imported".into() },
+            format: looked.presented.format,
+            hash: None,
+            scope: Scope::default(),
+            created_at: now,
+            created_by: IMPORT.to_owned(),
+            expires_at: None,
+            rolled: None,
+            revoked: None,
+            used: None,
+            import: Some(ends(looked.presented)),
+            copied_from: None,
+        }
+    }
 }
 
-/// The ends of a secret as Hive shows them: five characters of a key, three of a legacy token.
+/// The ends of a secret, for a list.
 fn ends(presented: &Presented) -> Import {
-    let count = if presented.format == Format::Legacy { 3 } else { 5 };
     let secret = presented.secret.expose();
+    let count = if presented.format == Format::Legacy { 3 } else { Import::shown(secret.len()) };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let last = secret.len().saturating_sub(count);
     Import {

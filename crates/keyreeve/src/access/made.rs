@@ -1,7 +1,7 @@
 //! What is asked for, and what comes of it.
 
 use keyreeve_core::secret::Secret;
-use keyreeve_core::token::{Record, Scope};
+use keyreeve_core::token::{Format, Record, Scope};
 
 /// A token to be made.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct New {
     pub scope: Scope,
     /// How long it lives, in milliseconds; as long as its family allows where nothing is said.
     pub life_ms: Option<u64>,
+    /// How it is spelt; as its family has it where nothing is said. A target has one legacy token, which is computed.
+    pub format: Option<Format>,
 }
 
 /// A token that was just made: the only time that its text is known.

@@ -15,6 +15,7 @@
 //!
 //! - `look`: a token that was not seen lately; `imported`: a token whose hash is not ours
 //! - `adopt`: tokens that others made, taken over
+//! - `mode`: whose verdict counts meanwhile; `compare`: theirs beside ours
 //! - `change`, `list`, `target`: what people do to tokens
 //! - `held`: what a node remembers, all of it bounded
 //! - `follow`: what goes on in the background
@@ -23,6 +24,7 @@
 
 mod adopt;
 mod change;
+mod compare;
 mod denied;
 mod follow;
 mod held;
@@ -31,6 +33,7 @@ mod key;
 mod list;
 mod look;
 mod made;
+mod mode;
 mod target;
 
 use std::collections::BTreeMap;
@@ -54,10 +57,12 @@ pub use denied::Denied;
 pub use imported::{Bcrypt, Busy, Imported, Unavailable};
 pub use list::{Page, TOKENS_MAX};
 pub use made::{Made, New};
+pub use mode::FOLLOW_MS;
 pub use target::DroppedTarget;
 
 use denied::Counts;
-use held::{Held, Kept};
+use held::{Held, Told};
+use mode::{Followed, Run};
 
 /// How long it is remembered that a token is not good, in milliseconds: one that is made after somebody tried it is good
 /// after this.
@@ -127,6 +132,8 @@ pub struct Parts {
     pub bcrypt: Arc<dyn Bcrypt>,
     /// Where families have hashes that were made elsewhere, by the names of the families.
     pub imported: BTreeMap<String, Arc<dyn Imported>>,
+    /// What the legacy tokens of families are made with, by the names of the families.
+    pub legacy_keys: BTreeMap<String, Secret<Vec<u8>>>,
     /// A store that has not answered after this long, in milliseconds, is taken not to have answered.
     pub store_ms: u64,
 }
@@ -148,6 +155,9 @@ struct Family {
     name: String,
     config: FamilyConfig,
     imported: Option<Arc<dyn Imported>>,
+    legacy_key: Option<Secret<Vec<u8>>>,
+    /// Where somebody else judges its tokens as well.
+    followed: Option<Arc<Followed>>,
     counts: Counts,
 }
 
@@ -179,8 +189,18 @@ impl Tokens {
         });
         let family = |(name, config): (&String, &FamilyConfig)| {
             let imported = parts.imported.get(name).map(Arc::clone);
-            let counts = Counts::new(name);
-            (name.clone(), Arc::new(Family { name: name.clone(), config: config.clone(), imported, counts }))
+            // What was counted and is not written yet goes on being so.
+            let was = previous.and_then(|previous| previous.inner.families.get(name)?.followed.as_ref());
+            let followed = || was.map_or_else(|| Arc::new(Followed::new(name)), Arc::clone);
+            let family = Family {
+                name: name.clone(),
+                config: config.clone(),
+                followed: imported.is_some().then(followed),
+                imported,
+                legacy_key: parts.legacy_keys.get(name).cloned(),
+                counts: Counts::new(name),
+            };
+            (name.clone(), Arc::new(family))
         };
         let families = families.iter().map(family).collect();
         let inner = Arc::new(Inner {
@@ -198,6 +218,9 @@ impl Tokens {
             is_stopped: AtomicBool::new(false),
         });
         inner.host.spawn(Box::pin(follow::run(Arc::downgrade(&inner))));
+        if inner.families.values().any(|family| family.followed.is_some()) {
+            inner.host.spawn(Box::pin(mode::run(Arc::downgrade(&inner))));
+        }
         Self { inner }
     }
 
@@ -251,9 +274,22 @@ impl Access {
     /// [`check`](Self::check) does.
     #[must_use]
     pub fn seen(&self, ask: &Ask<'_>, now: Moment) -> Option<Result<Arc<Granted>, Denied>> {
-        let verdict = self.remembered(ask, now)?;
-        self.family.counts.count(&verdict);
-        Some(verdict)
+        // What counts for a family is known a moment after the start.
+        let run = match &self.family.followed {
+            Some(followed) => Some(followed.run()?),
+            None => None,
+        };
+        let told = self.remembered(run.as_deref(), ask, now)?;
+        self.count(run.as_deref(), &told, ask);
+        Some(told.verdict)
+    }
+
+    /// The verdict once more on a request that [`seen`](Self::seen) has counted already: nothing is counted.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub async fn check_again(&self, ask: &Ask<'_>, now: Moment) -> Result<Arc<Granted>, Denied> {
+        self.told(ask, now).await?.1.verdict
     }
 
     /// The verdict on a token. All who ask about one token at once wait for one look at its record; dropping the future
@@ -262,35 +298,62 @@ impl Access {
     /// # Errors
     /// [`Denied`]: [`Denied::Unavailable`] where the store does not answer, which says nothing about the token.
     pub async fn check(&self, ask: &Ask<'_>, now: Moment) -> Result<Arc<Granted>, Denied> {
-        if let Some(verdict) = self.seen(ask, now) {
-            return verdict;
+        match self.told(ask, now).await {
+            Ok((run, told)) => {
+                self.count(run.as_deref(), &told, ask);
+                told.verdict
+            }
+            Err(denied) => {
+                let told = Told::new(Err(denied));
+                self.count(None, &told, ask);
+                told.verdict
+            }
         }
-        let looked = look::shared(&self.inner, &self.family, ask, now).await;
+    }
+
+    /// What is remembered, or comes of a look.
+    async fn told(&self, ask: &Ask<'_>, now: Moment) -> Result<(Option<Arc<Run>>, Told), Denied> {
+        let run = self.inner.run_of(&self.family).await?;
+        if let Some(told) = self.remembered(run.as_deref(), ask, now) {
+            return Ok((run, told));
+        }
+        let mut told = look::shared(&self.inner, &self.family, run.as_deref(), ask, now).await;
         // Time has passed, and the epoch may have.
-        let verdict = looked.and_then(|granted| {
+        told.verdict = told.verdict.and_then(|granted| {
             let judged = self.inner.judge(granted, ask, self.inner.host.now());
             judged.unwrap_or(Err(Denied::Unavailable { retry_ms: 0 }))
         });
-        self.family.counts.count(&verdict);
-        verdict
+        Ok((run, told))
     }
 
-    fn remembered(&self, ask: &Ask<'_>, now: Moment) -> Option<Result<Arc<Granted>, Denied>> {
+    fn count(&self, run: Option<&Run>, told: &Told, ask: &Ask<'_>) {
+        self.family.counts.count(&told.verdict);
+        if let (Some(run), Some(followed)) = (run, &self.family.followed) {
+            followed.count(run, told, ask);
+        }
+    }
+
+    fn remembered(&self, run: Option<&Run>, ask: &Ask<'_>, now: Moment) -> Option<Told> {
+        let is_shadow = run.is_some_and(Run::is_shadow);
         if is_oversized(ask) {
-            return Some(Err(Denied::Malformed));
+            return Some(Told::malformed(is_shadow));
         }
         let held = &self.inner.held;
-        let digest = held.digest(&self.family.name, ask);
-        match held.find(&digest, now.mono)? {
-            Kept::Denied(denied) => Some(Err(denied)),
-            Kept::Granted(granted) if granted.fresh_until.load(Ordering::Relaxed) <= now.mono.0 => None,
-            Kept::Granted(granted) => {
+        let digest = held.digest(&self.family.name, run, ask);
+        let Told { verdict, compared } = held.find(&digest, now.mono)?;
+        match verdict {
+            Err(denied) => Some(Told { verdict: Err(denied), compared }),
+            Ok(granted) if granted.fresh_until.load(Ordering::Relaxed) <= now.mono.0 => None,
+            Ok(granted) => {
                 let refresh_at = granted.refresh_at.load(Ordering::Relaxed);
                 if refresh_at <= now.mono.0 {
                     granted.refresh_at.store(now.mono.0.saturating_add(look::RETRY_MS), Ordering::Relaxed);
-                    look::begin(&self.inner, &self.family, ask, digest);
+                    look::begin(&self.inner, &self.family, run, ask, digest);
                 }
-                self.inner.judge(granted, ask, now)
+                let verdict = self.inner.judge(granted, ask, now)?;
+                // Their verdict is older than the revocation: both are found again.
+                let is_over = matches!(verdict, Err(Denied::Revoked | Denied::Expired));
+                (!(is_shadow && is_over)).then_some(Told { verdict, compared })
             }
         }
     }

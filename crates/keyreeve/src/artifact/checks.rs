@@ -16,6 +16,14 @@ pub trait Checks: Send + Sync {
     /// # Errors
     /// Why the token is not good for this, or cannot be judged.
     async fn check(&self, ask: &Ask<'_>, now: Moment) -> Result<(), Denied>;
+
+    /// The verdict once more, on a request that [`seen`](Self::seen) has counted already.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    async fn check_again(&self, ask: &Ask<'_>, now: Moment) -> Result<(), Denied> {
+        self.check(ask, now).await
+    }
 }
 
 #[async_trait]
@@ -26,5 +34,9 @@ impl Checks for Access {
 
     async fn check(&self, ask: &Ask<'_>, now: Moment) -> Result<(), Denied> {
         Self::check(self, ask, now).await.map(drop)
+    }
+
+    async fn check_again(&self, ask: &Ask<'_>, now: Moment) -> Result<(), Denied> {
+        Self::check_again(self, ask, now).await.map(drop)
     }
 }

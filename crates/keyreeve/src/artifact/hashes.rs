@@ -20,6 +20,8 @@ use crate::port::Host;
 const KEYS: &str = "cdn-keys";
 /// The folder of the hashes of legacy tokens.
 const LEGACY: &str = "cdn-legacy-keys";
+/// The folder of the artifacts.
+const ARTIFACTS: &str = "artifact";
 /// Far above what a hash of bcrypt has, in bytes.
 const HASH_BYTES_MAX: u64 = 256;
 /// How long the bucket may take for one object, in milliseconds.
@@ -75,6 +77,21 @@ impl Hashes {
             Ok(listed)
         };
         self.in_time(ALL_MS, work).await
+    }
+
+    /// Whether a target has artifacts beside its hashes.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub async fn has_artifacts(&self, target: &str) -> Result<bool, Unavailable> {
+        // A target that could stand for another folder has none.
+        name(target, None)?;
+        let folder = Path::from(format!("{ARTIFACTS}/{target}"));
+        let work = async {
+            let mut names = self.objects.store.list(Some(&folder));
+            Ok(names.try_next().await.map_err(|error| told(&error))?.is_some())
+        };
+        self.in_time(ANSWER_MS, work).await
     }
 
     async fn in_time<T>(&self, ms: u64, work: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Unavailable> {
@@ -147,8 +164,8 @@ impl Imported for Hashes {
         self.in_time(ANSWER_MS, work).await
     }
 
-    async fn put(&self, target: &str, id: TokenId, hash: &str) -> Result<(), Unavailable> {
-        let name = name(target, Some(id))?;
+    async fn put(&self, target: &str, id: Option<TokenId>, hash: &str) -> Result<(), Unavailable> {
+        let name = name(target, id)?;
         let work = async {
             self.objects.make_ready(&name).await.map_err(|error| told(&error))?;
             self.objects.store.put(&name, hash.to_owned().into()).await.map(drop).map_err(|error| told(&error))
@@ -196,7 +213,7 @@ mod tests {
         let (hashes, store) = hashes();
         let id = TokenId([7; 16]);
         assert_eq!(hashes.hash(TARGET, Some(id)).await, Ok(None));
-        hashes.put(TARGET, id, "$2a$10$x").await.unwrap();
+        hashes.put(TARGET, Some(id), "$2a$10$x").await.unwrap();
         store.put(&Path::from(format!("cdn-legacy-keys/{TARGET}")), "$2a$10$y\n".into()).await.unwrap();
         store.put(&Path::from("cdn-keys/other/not-an-id"), "z".into()).await.unwrap();
         assert!(store.head(&Path::from(format!("cdn-keys/{TARGET}/{id}"))).await.is_ok());
@@ -215,8 +232,8 @@ mod tests {
     async fn dropping_a_target_leaves_others_alone_and_no_target_is_a_path() {
         let (hashes, _) = hashes();
         let id = TokenId([7; 16]);
-        hashes.put(TARGET, id, "a").await.unwrap();
-        hashes.put("acme", id, "b").await.unwrap();
+        hashes.put(TARGET, Some(id), "a").await.unwrap();
+        hashes.put("acme", Some(id), "b").await.unwrap();
         hashes.drop_target(TARGET).await.unwrap();
         assert_eq!(hashes.hash(TARGET, Some(id)).await, Ok(None));
         assert_eq!(hashes.hash("acme", Some(id)).await, Ok(Some("b".into())));

@@ -9,6 +9,7 @@ use super::artifact::ObjectsConfig;
 use super::problem::{Fault, shown};
 use super::scope::Scope;
 use super::sheet::Sheet;
+use super::types::SecretRef;
 
 /// One family of access tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct FamilyConfig {
     pub grace_ms: u64,
     /// The name under `[objects.NAME]` of the bucket in which GraphQL Hive has the hashes of its tokens.
     pub hashes: Option<String>,
+    /// The secret that GraphQL Hive's legacy tokens are made with.
+    pub legacy_key: Option<SecretRef>,
 }
 
 /// Finds families whose hashes are nowhere.
@@ -58,6 +61,7 @@ pub(super) fn all(sheet: &mut Sheet) -> BTreeMap<String, FamilyConfig> {
             life_ms: scope.maybe_number("life"),
             grace_ms: scope.number("grace"),
             hashes: scope.text("hashes"),
+            legacy_key: if scope.is_written("legacy") { scope.inner("legacy").secret("hmac_key") } else { None },
         };
         families.insert(named.key, family);
     }

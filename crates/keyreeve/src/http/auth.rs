@@ -83,6 +83,13 @@ impl Caller {
         let name = format!("{family}/{target}");
         self.tokens.iter().any(|pattern| pattern.fits(&name))
     }
+
+    /// Whether the access tokens for every target of this family are theirs.
+    pub(super) fn reaches_family(&self, family: &str) -> bool {
+        // No target is called nothing, so only what ends before the target fits.
+        let name = format!("{family}/");
+        self.tokens.iter().any(|pattern| pattern.fits(&name))
+    }
 }
 
 const fn bit(action: Action) -> u32 {

@@ -570,6 +570,11 @@ impl Later {
         self.caller.as_ref().is_some_and(|caller| caller.reaches_tokens(family, target))
     }
 
+    /// Whether the access tokens for every target of a family are the caller's.
+    pub(super) fn reaches_family(&self, family: &str) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.reaches_family(family))
+    }
+
     /// Whether the credential is one of the caller's.
     pub(super) fn reaches(&self, name: &str) -> bool {
         self.caller.as_ref().is_some_and(|caller| caller.reaches(name))

@@ -1,6 +1,10 @@
 //! Opaque access tokens: made, listed, looked at, taken back, checked.
 //!
 //! Who may do what goes by the family and the target of a token. A token of others is answered as one that is not there.
+//!
+//! - `mode`: whose verdict counts in a family that comes from elsewhere
+
+mod mode;
 
 use axum::body::Body;
 use futures::channel::oneshot;
@@ -8,7 +12,7 @@ use futures::future::{BoxFuture, Either, select};
 use http::StatusCode;
 use http::request::Parts as Head;
 use keyreeve_core::time::{Span, Timestamp};
-use keyreeve_core::token::{Record, Scope, TokenId};
+use keyreeve_core::token::{Format, Record, Scope, TokenId};
 use serde_json::{Value, json};
 
 use super::credentials::json_answer;
@@ -33,6 +37,8 @@ pub(in crate::http) enum Asked {
     Revoke,
     Verify,
     DropTarget,
+    Mode,
+    SetMode,
 }
 
 /// Answers whatever is about access tokens.
@@ -46,6 +52,8 @@ pub(super) async fn answer(later: &Later, head: &Head, body: Body, asked: Asked)
         Asked::Revoke => revoke(later, head, body).await,
         Asked::Verify => verify(later, head, body).await,
         Asked::DropTarget => drop_target(later, head, body).await,
+        Asked::Mode => mode::show(later, head).await,
+        Asked::SetMode => mode::set(later, head, body).await,
     }
 }
 
@@ -53,7 +61,8 @@ pub(super) async fn answer(later: &Later, head: &Head, body: Body, asked: Asked)
 async fn create(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
     input::query(head, [])?;
     let object = input::object(later, head, body, false).await?;
-    let [family, target, alias, scope, life] = object.take(["family", "target", "alias", "scope", "life"])?;
+    let [family, target, alias, scope, life, format] =
+        object.take(["family", "target", "alias", "scope", "life", "format"])?;
     let target = text(required(target, "target")?, "target")?;
     let family = family.map(|family| text(family, "family")).transpose()?;
     let access = access(later, family.as_deref(), &target)?;
@@ -62,6 +71,7 @@ async fn create(later: &Later, head: &Head, body: Body) -> Result<Answer, Proble
         alias: text(required(alias, "alias")?, "alias")?,
         scope: scope.map(scope_of).transpose()?.unwrap_or_default(),
         life_ms: life.map(|life| duration(life, "life")).transpose()?,
+        format: format.map(format_of).transpose()?,
     };
     let who = later.who().to_owned();
     let made = detached(later, Box::pin(async move { access.create(new, &who).await })).await?;
@@ -186,6 +196,11 @@ async fn verify(later: &Later, head: &Head, body: Body) -> Result<Answer, Proble
 
 /// The family that a request means, for a target that the caller may have to do with.
 fn access(later: &Later, family: Option<&str>, target: &str) -> Result<Access, Problem> {
+    access_if(later, family, |name| later.reaches_tokens(name, target))
+}
+
+/// The family that a request means, if the caller may.
+fn access_if(later: &Later, family: Option<&str>, may: impl Fn(&str) -> bool) -> Result<Access, Problem> {
     let tokens = tokens(later)?;
     let found = match family {
         Some(name) => tokens.family(name),
@@ -194,7 +209,7 @@ fn access(later: &Later, family: Option<&str>, target: &str) -> Result<Access, P
             Problem::new(MALFORMED, format!("`family` is missing: there are {}", names.join(", ")))
         })?),
     };
-    let mine = found.filter(|access| later.reaches_tokens(access.family(), target));
+    let mine = found.filter(|access| may(access.family()));
     mine.ok_or_else(|| {
         let hint = "`tokens` of a caller in the configuration says which families and targets are its own";
         Problem::new(NOT_FOUND, format!("there are no access tokens of this family and target for you\nhint: {hint}"))
@@ -269,6 +284,15 @@ fn text(value: Value, name: &str) -> Result<String, Problem> {
         Value::String(text) => Ok(text),
         other => Err(wrong_type(name, "a string", &other)),
     }
+}
+
+fn format_of(value: Value) -> Result<Format, Problem> {
+    let name = text(value, "format")?;
+    let formats = [Format::Native, Format::Hv2, Format::Legacy];
+    formats
+        .into_iter()
+        .find(|format| format.as_str() == name)
+        .ok_or_else(|| Problem::new(UNPROCESSABLE, "`format` must be `native`, `hv2` or `legacy`"))
 }
 
 fn duration(value: Value, name: &str) -> Result<u64, Problem> {

@@ -168,7 +168,7 @@ async fn a_scope_and_an_end_hold_for_what_was_seen_too() {
     let node = world.node("one").await;
     let scope =
         Scope { paths: vec!["/version/**".into()], kinds: vec!["sdl".into()], networks: vec!["10.0.0.0/8".into()] };
-    let new = New { target: "acme".into(), alias: "ci".into(), scope, life_ms: Some(MINUTE) };
+    let new = New { target: "acme".into(), alias: "ci".into(), scope, life_ms: Some(MINUTE), format: None };
     let made = node.access.create(new, "ops").await.unwrap();
     let token = made.text.expose();
     let peer = Some("10.1.2.3".parse().unwrap());
@@ -454,7 +454,7 @@ async fn a_wrong_secret_for_an_imported_token_is_refused_and_a_new_hash_is_compa
 
 #[tokio::test(start_paused = true)]
 async fn new_tokens_of_the_other_form_are_read_by_others_and_revoked_for_them() {
-    let family = FamilyConfig { format: Format::Hv2, life_ms: None, grace_ms: HOUR, hashes: None };
+    let family = FamilyConfig { format: Format::Hv2, life_ms: None, grace_ms: HOUR, hashes: None, legacy_key: None };
     let world = World { family, ..World::new() };
     let node = world.node("one").await;
     let made = node.make("acme").await;
@@ -574,6 +574,7 @@ async fn what_cannot_be_had_is_said_and_not_made() {
         alias: alias.into(),
         scope: Scope::default(),
         life_ms,
+        format: None,
     };
     let long = "a".repeat(101);
     for (new, said) in [

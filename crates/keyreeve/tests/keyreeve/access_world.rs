@@ -133,9 +133,9 @@ impl Imported for Elsewhere {
         Ok(self.hashes.lock().unwrap().get(&(target.to_owned(), id)).cloned())
     }
 
-    async fn put(&self, target: &str, id: TokenId, hash: &str) -> Result<(), access::Unavailable> {
+    async fn put(&self, target: &str, id: Option<TokenId>, hash: &str) -> Result<(), access::Unavailable> {
         self.check()?;
-        self.hashes.lock().unwrap().insert((target.into(), Some(id)), hash.to_owned());
+        self.hashes.lock().unwrap().insert((target.into(), id), hash.to_owned());
         Ok(())
     }
 
@@ -174,6 +174,8 @@ pub(crate) struct World {
     pub(crate) elsewhere: Arc<Elsewhere>,
     pub(crate) on_stale: OnStale,
     pub(crate) family: FamilyConfig,
+    /// What legacy tokens are made with.
+    pub(crate) legacy_key: Option<&'static [u8]>,
 }
 
 /// One node.
@@ -192,7 +194,14 @@ impl World {
             register: Arc::default(),
             elsewhere: Arc::default(),
             on_stale: OnStale::Deny,
-            family: FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR, hashes: None },
+            family: FamilyConfig {
+                format: Format::Native,
+                life_ms: None,
+                grace_ms: HOUR,
+                hashes: None,
+                legacy_key: None,
+            },
+            legacy_key: None,
         }
     }
 
@@ -227,6 +236,7 @@ impl World {
             revocations: revocations.clone(),
             bcrypt: Arc::new(Slow(Arc::clone(&self.elsewhere))),
             imported: BTreeMap::from([("cdn".to_owned(), imported)]),
+            legacy_keys: self.legacy_key.iter().map(|key| ("cdn".to_owned(), Secret::new(key.to_vec()))).collect(),
             store_ms: 2 * SECOND,
         };
         let families = BTreeMap::from([("cdn".to_owned(), self.family.clone())]);
@@ -255,7 +265,8 @@ impl Node {
     }
 
     pub(crate) async fn try_make(&self, target: &str) -> Result<Made, keyreeve::error::Error> {
-        let new = New { target: target.into(), alias: "ci".into(), scope: Scope::default(), life_ms: None };
+        let new =
+            New { target: target.into(), alias: "ci".into(), scope: Scope::default(), life_ms: None, format: None };
         self.access.create(new, "ops").await
     }
 

@@ -268,6 +268,7 @@ fn sample(row: &Setting) -> String {
         "token.*" => {
             format!("seal.keys = [\"env:SEAL\"]\n[token.cdn]\n{line}[objects.hive]\nurl = \"s3://artifacts\"\n")
         }
+        "token.*.legacy" => format!("seal.keys = [\"env:SEAL\"]\n[token.cdn.legacy]\n{line}"),
         "verifier.*" => format!("[verifier.v]\n{}{line}", needed_besides(row)),
         "metadata.*" | "file.*" | "objects.*" => sample_of_hand_out(row),
         "gate.*" if row.home.is_some() => sample_of_hand_out(row),

@@ -29,6 +29,7 @@ const VERIFY: &str = r#"{"token":"x"}"#;
 const RETIRE: &str = r#"{"kid":"k9-000000000000"}"#;
 const REVOKE: &str = r#"{"jti":"x"}"#;
 const TOKEN: &str = r#"{"target":"t","alias":"a"}"#;
+const MODE: &str = r#"{"mode":"shadow"}"#;
 const DROP: &str = r#"{"target":"t"}"#;
 const CHECK: &str = r#"{"target":"t","token":"x"}"#;
 const DECISION: &str = r#"{"decision":"adopt"}"#;
@@ -84,6 +85,9 @@ fn expectations() -> BTreeMap<(&'static str, &'static str), Expected> {
         (("POST", "/v1/tokens/{name}/roll"), refused("{}", 404, 404)),
         (("POST", "/v1/tokens/{name}/duplicate"), refused("{}", 404, 404)),
         (("POST", "/v1/tokens/verify"), refused(CHECK, 404, 200)),
+        // Nobody else judges the tokens of this world.
+        (("GET", "/v1/tokens/mode"), refused("", 404, 422)),
+        (("POST", "/v1/tokens/mode"), refused(MODE, 404, 422)),
         (("GET", "/v1/tokens/{name}"), refused("", 404, 404)),
         (("POST", "/v1/tokens/{name}/revoke"), refused("{}", 404, 404)),
         // Nothing has been published yet; whose artifacts are whose is in `http_artifacts`.

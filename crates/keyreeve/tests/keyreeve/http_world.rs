@@ -343,9 +343,11 @@ impl Node {
             revocations: self.revocations(),
             bcrypt: Arc::new(keyreeve::system::bcrypt::Blocking::new()),
             imported: BTreeMap::new(),
+            legacy_keys: BTreeMap::new(),
             store_ms: 2 * SECOND,
         };
-        let cdn = FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR, hashes: None };
+        let cdn =
+            FamilyConfig { format: Format::Native, life_ms: None, grace_ms: HOUR, hashes: None, legacy_key: None };
         Tokens::start(parts, &BTreeMap::from([("cdn".to_owned(), cdn)]), None)
     }
 

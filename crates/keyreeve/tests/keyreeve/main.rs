@@ -3,6 +3,7 @@
 
 mod access;
 mod access_input;
+mod access_mode;
 mod access_world;
 mod artifact_folder;
 mod config;

@@ -43,6 +43,25 @@ pub(crate) enum TokenCommand {
     Verify(VerifyArgs),
     /// Take all tokens of a target back, at once and in every store.
     DropTarget(TargetArgs),
+    /// While tokens move here from GraphQL Hive: say whose verdict counts, or show it with what came of comparing.
+    Mode(ModeArgs),
+}
+
+/// `keyreeve token mode`.
+#[derive(Debug, Args)]
+pub(crate) struct ModeArgs {
+    /// `shadow`: Hive's verdict counts, ours is compared with it, from nothing. `enforce`: ours counts, refused while they
+    /// disagree. `off`: ours counts, with bcrypt for legacy tokens.
+    #[arg(value_parser = ["off", "shadow", "enforce"])]
+    pub(crate) mode: Option<String>,
+    /// The family: the name of a `[token.NAME]` table; where there is only one, that.
+    #[arg(long)]
+    pub(crate) family: Option<String>,
+    /// Also where the verdicts disagree, or nothing was compared.
+    #[arg(long, requires = "mode")]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
 /// `keyreeve token create`.
@@ -59,6 +78,9 @@ pub(crate) struct CreateArgs {
     /// How long it lives, such as `90d`; without it as long as its family says.
     #[arg(long, value_name = "TIME")]
     pub(crate) life: Option<String>,
+    /// How it is spelt: `native`, `hv2`, or `legacy`, of which a target has one; without it as its family says.
+    #[arg(long, value_parser = ["native", "hv2", "legacy"])]
+    pub(crate) format: Option<String>,
     /// Only for paths such as `/version/**`, below the target. May be given several times.
     #[arg(long = "path", value_name = "PATTERN")]
     pub(crate) paths: Vec<String>,
@@ -192,6 +214,7 @@ pub(crate) async fn run(command: TokenCommand) -> Result<(), Failure> {
             Ok(())
         }
         TokenCommand::Verify(args) => verify(args).await,
+        TokenCommand::Mode(args) => mode(args).await,
     }
 }
 
@@ -201,6 +224,7 @@ async fn create(args: CreateArgs) -> Result<(), Failure> {
     body.insert("alias".into(), args.alias.into());
     put(&mut body, "family", args.family);
     put(&mut body, "life", args.life);
+    put(&mut body, "format", args.format);
     body.insert("scope".into(), json!({ "paths": args.paths, "types": args.kinds, "networks": args.networks }));
     let answer = node(&args.node)?.post("/v1/tokens", Some(body.into())).await?;
     print_made(&answer, args.node.json)
@@ -248,6 +272,55 @@ async fn verify(args: VerifyArgs) -> Result<(), Failure> {
     print(&answer, args.node.json);
     let is_valid = answer.get("valid").and_then(Value::as_bool) == Some(true);
     if is_valid { Ok(()) } else { Err(Failure::quiet(Code::CheckFailed)) }
+}
+
+async fn mode(args: ModeArgs) -> Result<(), Failure> {
+    let node = node(&args.node)?;
+    let answer = match args.mode {
+        None => {
+            let query = args.family.map_or_else(String::new, |family| format!("?family={family}"));
+            node.get(&format!("/v1/tokens/mode{query}")).await?
+        }
+        Some(mode) => {
+            let mut body = Map::new();
+            body.insert("mode".into(), mode.into());
+            put(&mut body, "family", args.family);
+            if args.force {
+                body.insert("force".into(), true.into());
+            }
+            node.post("/v1/tokens/mode", Some(body.into())).await?
+        }
+    };
+    say(if args.node.json { answer.to_string() } else { mode_text(&answer) }.trim_end());
+    Ok(())
+}
+
+/// Whose verdict counts, and what came of comparing, for people.
+fn mode_text(answer: &Value) -> String {
+    let field = |name: &str| show::text(answer.get(name));
+    let means = match answer.get("mode").and_then(Value::as_str) {
+        Some("shadow") => "Hive's verdict counts, ours is compared with it",
+        Some("enforce") => "ours counts, legacy tokens are computed from their secret",
+        _ => "ours counts, legacy tokens are compared by bcrypt once",
+    };
+    let mut rows = vec![
+        vec!["family".to_owned(), field("family")],
+        vec!["mode".to_owned(), format!("{}: {means}", field("mode"))],
+        vec!["since".to_owned(), format!("{} by {}", field("since"), field("by"))],
+        vec!["both accept".to_owned(), field("accepted_by_both")],
+        vec!["both refuse".to_owned(), field("refused_by_both")],
+        vec!["not compared".to_owned(), field("not_compared")],
+        vec!["disagree".to_owned(), field("disagree")],
+    ];
+    let mut hints = String::new();
+    for cause in answer.get("causes").and_then(Value::as_array).into_iter().flatten() {
+        let part = |name: &str| show::text(cause.get(name));
+        let examples = cause.get("examples").and_then(Value::as_array).into_iter().flatten();
+        let examples: Vec<&str> = examples.filter_map(Value::as_str).collect();
+        rows.push(vec![format!("  {}", part("cause")), part("count")]);
+        hints.push_str(&format!("{}: {}\n  seen at {}\n", part("cause"), part("advice"), examples.join(", ")));
+    }
+    format!("{}{hints}", show::table(&rows))
 }
 
 /// The secret alone on standard output; what people want to know besides, on standard error.

@@ -18,12 +18,13 @@ use keyreeve::outbound::{Credential, Outbound, Parts};
 use keyreeve::port::{Capabilities, Key};
 use keyreeve::source::{self, Source};
 
-use super::Findings;
+use super::{Findings, tokens};
+use crate::cli::DoctorArgs;
 use crate::load::{self, Ground, Store};
 use crate::timekeeping::{self, Measured};
 
 /// Looks at everything behind a valid configuration.
-pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings) {
+pub(super) async fn at(config: &Config, ground: &Ground, args: &DoctorArgs, findings: &mut Findings) {
     system_clock(config, ground, findings).await;
     let keys = seal_keys(config, ground, findings);
     let sources = sources(config, ground, findings);
@@ -42,6 +43,7 @@ pub(super) async fn at(config: &Config, ground: &Ground, findings: &mut Findings
             }
             capabilities(config, &store, findings);
             revocations(config, &store, findings).await;
+            tokens::at(config, ground, &store, args, findings).await;
             if let Some(keys) = keys {
                 records(config, ground, store, keys, sources, findings).await;
             }

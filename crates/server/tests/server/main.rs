@@ -4,6 +4,7 @@
 mod access;
 mod agents;
 mod answers;
+mod artifact_cases;
 mod artifacts;
 mod callers;
 mod certificates;
@@ -20,6 +21,7 @@ mod issuer_keys;
 mod issuers;
 mod jwks;
 mod leader;
+mod migration;
 mod mtls;
 mod nginx;
 mod node;

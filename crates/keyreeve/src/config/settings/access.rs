@@ -1,6 +1,6 @@
 //! Settings of opaque access tokens.
 
-use super::super::table::Fallback::{Unset, Value};
+use super::super::table::Fallback::{Required, Unset, Value};
 use super::super::table::{Kind, Setting, Text, row};
 use super::super::types::Home::Native;
 use super::{DAY, MINUTE};
@@ -48,5 +48,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         Unset("only tokens that were made here"),
         "The bucket, by its name under `[objects.NAME]`, in which GraphQL Hive has the hashes of its tokens. Those are good here too, for as long as their hash is there, and the hashes of new `hv2` tokens are put there.",
         "\"hive\"",
+    ),
+    row(
+        token("legacy"),
+        Kind::Group("token.*.legacy"),
+        Unset("legacy tokens go by the hashes in the bucket alone"),
+        "GraphQL Hive's legacy tokens, one for each target, all computed from one secret.",
+        "legacy = { hmac_key = \"env:CDN_AUTH_PRIVATE_KEY\" }",
+    ),
+    row(
+        ("token.*.legacy", "hmac_key"),
+        Kind::Secret,
+        Required,
+        "The secret that they are made with: the one of Hive's own service. With it they are made and, once `keyreeve token mode enforce` was taken, checked without bcrypt.",
+        "\"env:CDN_AUTH_PRIVATE_KEY\"",
     ),
 ];

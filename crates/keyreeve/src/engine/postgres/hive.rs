@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keyreeve_core::time::Timestamp;
 use keyreeve_core::token::TokenId;
 use tokio::time::timeout_at;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::pool::{Link, Pool, Unready};
 use super::{OpenError, Settings, explain, size, text};
@@ -14,8 +15,14 @@ use crate::port::{Host, Secrets};
 /// The most rows of a page.
 pub const PAGE_MAX: i32 = 1000;
 const ROWS: &str = "SELECT id::text, target_id::text, coalesce(alias, ''), coalesce(first_characters, ''),
-    coalesce(last_characters, ''), (extract(epoch FROM created_at) * 1000)::bigint
+    coalesce(last_characters, ''), (extract(epoch FROM created_at) * 1000)::bigint, s3_key LIKE 'cdn-legacy-keys/%'
     FROM cdn_access_tokens WHERE id > $1::uuid ORDER BY id LIMIT $2";
+
+const MAY_READ_TARGETS: &str = "SELECT has_table_privilege(to_regclass('targets'), 'SELECT')";
+/// The most targets that are asked about at once.
+const TARGETS_MAX: usize = 1000;
+const GONE: &str = "SELECT name FROM unnest($1) AS name WHERE NOT EXISTS
+    (SELECT 1 FROM targets WHERE targets.id::text = name)";
 
 /// A connection to Hive's database that cannot change it.
 pub struct HiveTable {
@@ -59,6 +66,27 @@ impl HiveTable {
         let rows = rows.map_err(|_| "no answer in time".to_owned())?.map_err(|error| explain(&error))?;
         Ok(rows.iter().map(foreign).collect())
     }
+
+    /// Those of `targets` that Hive has no longer. `None` where its table of targets is not to be read.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub async fn gone(&self, targets: &[&str]) -> Result<Option<Vec<String>>, String> {
+        let asked = timeout_at(self.pool.deadline(), self.link.client.query_typed(MAY_READ_TARGETS, &[])).await;
+        let rows = asked.map_err(|_| "no answer in time".to_owned())?.map_err(|error| explain(&error))?;
+        if !rows.first().is_some_and(|row| matches!(row.try_get(0), Ok(Some(true)))) {
+            return Ok(None);
+        }
+        let mut gone = Vec::new();
+        for some in targets.chunks(TARGETS_MAX) {
+            let some = some.to_vec();
+            let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&some, Type::TEXT_ARRAY)];
+            let asked = timeout_at(self.pool.deadline(), self.link.client.query_typed(GONE, &parameters)).await;
+            let rows = asked.map_err(|_| "no answer in time".to_owned())?.map_err(|error| explain(&error))?;
+            gone.extend(rows.iter().filter_map(|row| row.try_get::<_, String>(0).ok()));
+        }
+        Ok(Some(gone))
+    }
 }
 
 fn foreign(row: &tokio_postgres::Row) -> Option<Foreign> {
@@ -69,6 +97,7 @@ fn foreign(row: &tokio_postgres::Row) -> Option<Foreign> {
         alias: text(2)?,
         first: text(3)?,
         last: text(4)?,
+        is_legacy: row.try_get(6).ok()?,
         created_at: Timestamp(u64::try_from(row.try_get::<_, i64>(5).ok()?).ok()?),
     })
 }

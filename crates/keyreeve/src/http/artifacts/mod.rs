@@ -111,12 +111,12 @@ pub(super) fn begin(api: &Arc<Api>, gate: &Arc<ArtifactGate>, head: Head, from: 
     let id = api.next_request_id();
     let begun = api.host.now();
     match answer_now(gate, &head, from, begun) {
-        Ok(Some(answer)) => Begun::Answered(done(api, gate, id, &head, Ok(answer))),
-        Ok(None) => {
+        Ok(Now::Answered(answer)) => Begun::Answered(done(api, gate, id, &head, Ok(answer))),
+        Ok(Now::Waits { is_judged }) => {
             let (api, gate) = (Arc::clone(api), Arc::clone(gate));
             let deadline = begun.mono.plus(gate.artifacts.config().deadline_ms);
             Begun::Waiting(Box::pin(async move {
-                let answer = wait(&api, &gate, &head, from, deadline).await;
+                let answer = wait(&api, &gate, (&head, from), deadline, is_judged).await;
                 let answer = done(&api, &gate, id, &head, answer);
                 if head.method == Method::HEAD { bare(answer) } else { answer }
             }))
@@ -125,31 +125,40 @@ pub(super) fn begin(api: &Arc<Api>, gate: &Arc<ArtifactGate>, head: Head, from: 
     }
 }
 
+/// What is known without waiting.
+enum Now {
+    Answered(Answer),
+    /// Something has to be asked for. Whether the token has been let through, and counted, already.
+    Waits {
+        is_judged: bool,
+    },
+}
+
 /// The answer where no waiting is needed.
-fn answer_now(gate: &ArtifactGate, head: &Head, from: Option<IpAddr>, now: Moment) -> Result<Option<Answer>, Problem> {
+fn answer_now(gate: &ArtifactGate, head: &Head, from: Option<IpAddr>, now: Moment) -> Result<Now, Problem> {
     check_sizes(head, false)?;
     let asked = match way(gate, head)? {
         Way::Asked(asked) => asked,
-        Way::Done(answer) => return Ok(Some(answer)),
+        Way::Done(answer) => return Ok(Now::Answered(answer)),
     };
     let token = match token(gate, head) {
         Ok(token) => token,
-        Err(refusal) => return refused(gate, refusal, &asked).map(Some),
+        Err(refusal) => return refused(gate, refusal, &asked).map(Now::Answered),
     };
     match gate.checks.seen(&ask(token, &asked, from), now) {
-        None => return Ok(None),
-        Some(Err(denied)) => return refused(gate, Refusal::Denied(denied), &asked).map(Some),
+        None => return Ok(Now::Waits { is_judged: false }),
+        Some(Err(denied)) => return refused(gate, Refusal::Denied(denied), &asked).map(Now::Answered),
         Some(Ok(())) => {}
     }
     // What has to be asked for elsewhere first, or is handed out elsewhere.
     if asked.needs.is_some() || is_elsewhere(gate, &asked) {
-        return Ok(None);
+        return Ok(Now::Waits { is_judged: true });
     }
     match gate.artifacts.held(&asked, now) {
         Some(found @ (Found::Fresh(_) | Found::Stale(..))) => {
-            Ok(Some(given::kept(gate.is_hive(), &asked, head, &found)))
+            Ok(Now::Answered(given::kept(gate.is_hive(), &asked, head, &found)))
         }
-        _ => Ok(None),
+        _ => Ok(Now::Waits { is_judged: true }),
     }
 }
 
@@ -157,9 +166,9 @@ fn answer_now(gate: &ArtifactGate, head: &Head, from: Option<IpAddr>, now: Momen
 async fn wait(
     api: &Api,
     gate: &ArtifactGate,
-    head: &Head,
-    from: Option<IpAddr>,
+    (head, from): (&Head, Option<IpAddr>),
     deadline: Mono,
+    is_judged: bool,
 ) -> Result<Answer, Problem> {
     let Way::Asked(asked) = way(gate, head)? else { return Err(own::nothing()) };
     let token = match token(gate, head) {
@@ -167,7 +176,9 @@ async fn wait(
         Err(refusal) => return refused(gate, refusal, &asked),
     };
     let ask = ask(token, &asked, from);
-    let (checked, sleep) = (gate.checks.check(&ask, api.host.now()), api.host.sleep_until(deadline));
+    let now = api.host.now();
+    let checked = if is_judged { gate.checks.check_again(&ask, now) } else { gate.checks.check(&ask, now) };
+    let sleep = api.host.sleep_until(deadline);
     let checked = match select(checked, sleep).await {
         Either::Left((checked, _)) => checked,
         Either::Right(_) => Err(Denied::Unavailable { retry_ms: 1000 }),

@@ -54,6 +54,7 @@ pub(super) fn said(asked: Asked) -> Said {
             ..PLAIN
         },
         Asked::Revoke | Asked::Verify | Asked::DropTarget => said_of_end(asked),
+        Asked::Mode | Asked::SetMode => said_of_mode(asked),
     }
 }
 
@@ -84,6 +85,68 @@ fn said_of_end(asked: Asked) -> Said {
             ..PLAIN
         },
     }
+}
+
+fn said_of_mode(asked: Asked) -> Said {
+    match asked {
+        Asked::Mode => Said {
+            id: "showTokenMode",
+            summary: "Whose verdict on the access tokens of a family counts, and what came of comparing.",
+            answer: Ok("TokenMode"),
+            query: &[("family", "The name of a `[token.NAME]` table; where there is only one, that.")],
+            problems: &["404", "422", "503"],
+            ..PLAIN
+        },
+        _ => Said {
+            id: "setTokenMode",
+            summary: "Says whose verdict counts, on every node. `enforce` is refused (409) while the verdicts disagree.",
+            answer: Ok("TokenMode"),
+            body: Some("SetTokenMode"),
+            problems: &["404", "408", "409", "413", "415", "422", "503"],
+            ..PLAIN
+        },
+    }
+}
+
+/// Whose verdict counts, and what came of comparing.
+fn mode() -> Value {
+    let cause = object(4, &[("cause", text()), ("count", number()), ("examples", list(&text())), ("advice", text())]);
+    object(
+        10,
+        &[
+            ("family", text()),
+            ("mode", one_of(&["off", "shadow", "enforce"])),
+            ("accepted_by_both", number()),
+            ("refused_by_both", number()),
+            ("not_compared", number()),
+            ("disagree", number()),
+            ("causes", list(&cause)),
+            ("can_enforce", flag()),
+            ("since", or_null(moment())),
+            ("by", or_null(text())),
+        ],
+    )
+}
+
+fn set_mode() -> Value {
+    let modes = one_of(&["off", "shadow", "enforce"]);
+    closed(object(1, &[("mode", modes), ("family", said_of_family()), ("force", flag())]))
+}
+
+fn verdict() -> Value {
+    object(
+        1,
+        &[
+            ("valid", flag()),
+            ("code", text()),
+            ("reason", text()),
+            ("id", text()),
+            ("target", text()),
+            ("alias", text()),
+            ("format", text()),
+            ("expires_at", or_null(moment())),
+        ],
+    )
 }
 
 pub(super) fn schemas() -> Map<String, Value> {
@@ -122,6 +185,7 @@ pub(super) fn schemas() -> Map<String, Value> {
                     ("family", said_of_family()),
                     ("scope", reference("AccessScope")),
                     ("life", said_of_duration("How long it lives.")),
+                    ("format", one_of(&["native", "hv2", "legacy"])),
                 ],
             )),
         ),
@@ -140,6 +204,8 @@ pub(super) fn schemas() -> Map<String, Value> {
             )),
         ),
         ("AccessVerdict", verdict()),
+        ("TokenMode", mode()),
+        ("SetTokenMode", set_mode()),
     ];
     schemas.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
 }
@@ -148,22 +214,6 @@ fn revoke() -> Value {
     let needed = "Needed for a token that was made elsewhere and has never been used here.";
     let target = json!({ "type": "string", "description": needed });
     closed(object(0, &[("target", target), ("family", said_of_family())]))
-}
-
-fn verdict() -> Value {
-    object(
-        1,
-        &[
-            ("valid", flag()),
-            ("code", text()),
-            ("reason", text()),
-            ("id", text()),
-            ("target", text()),
-            ("alias", text()),
-            ("format", text()),
-            ("expires_at", or_null(moment())),
-        ],
-    )
 }
 
 fn said_of_family() -> Value {
