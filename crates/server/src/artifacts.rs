@@ -56,7 +56,7 @@ fn buckets(config: &Config, ground: &Ground) -> Result<BTreeMap<String, Objects>
     let mut opened = BTreeMap::new();
     let mut problems = Vec::new();
     for (name, settings) in &config.objects {
-        match objects::open(settings, &fetch, ground.secrets.as_ref()) {
+        match objects::open(settings, &fetch, ground.secrets.as_ref(), &ground.folders) {
             Ok(objects) => drop(opened.insert(name.clone(), objects)),
             Err(cause) => problems.push(format!("`objects.{name}`: {cause}")),
         }

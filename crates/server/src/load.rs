@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyreeve::access::{self, Tokens};
+use keyreeve::artifact::objects::Folders;
 use keyreeve::config::{
     Config, ConfigRead, Home, PostgresUrl, Problem, Problems, ReadOptions, SecretRef, Severity, StoreUrl,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Ground {
     /// The same host, whose clock can be corrected.
     pub(crate) os: Arc<OsHost>,
     pub(crate) secrets: Arc<dyn Secrets>,
+    /// Which folders of objects there are, and were.
+    pub(crate) folders: Arc<Folders>,
     pub(crate) tools: Tools,
     /// How requests leave gates.
     pub(crate) streams: Streams,
@@ -74,7 +77,16 @@ impl Ground {
             signer: keyreeve::crypto::signer,
             secrets: Arc::new(OsSecrets),
         };
-        Ok(Self { host, os, secrets: Arc::new(OsSecrets), tools, streams, faults: Faults::from_environment(), scale })
+        Ok(Self {
+            host,
+            os,
+            secrets: Arc::new(OsSecrets),
+            folders: Arc::default(),
+            tools,
+            streams,
+            faults: Faults::from_environment(),
+            scale,
+        })
     }
 
     /// What verifiers are made with.

@@ -6,6 +6,7 @@
 //!   nobody waits for the origins again for a second. A failure itself is never kept.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -48,7 +49,11 @@ pub struct Artifacts {
     origins: Origins,
     memory: Arc<Memory>,
     disk: Option<Arc<Disk>>,
-    flights: Mutex<HashMap<String, Flight>>,
+    flights: Mutex<HashMap<String, (u64, Flight)>>,
+    /// How many reads have begun.
+    begun: AtomicU64,
+    /// How often something was published: what was being read meanwhile may be what was there before.
+    published: AtomicU64,
     room: Arc<Semaphore>,
     /// What may be published at once, in KiB.
     publishing: Arc<Semaphore>,
@@ -153,6 +158,8 @@ impl Artifacts {
             disk,
             origins: Origins::new(name, objects, config.hedge_ms, Arc::clone(&host)),
             flights: Mutex::default(),
+            begun: AtomicU64::new(0),
+            published: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(config.requests_max)),
             publishing: Arc::new(Semaphore::new(kib(config.publish_bytes_max).saturating_mul(PUBLISHED_AT_ONCE))),
             config: config.clone(),
@@ -176,7 +183,8 @@ impl Artifacts {
     #[must_use]
     pub fn held(&self, asked: &Asked<'_>, now: Moment) -> Option<Found> {
         let kept = self.memory.find(&asked.object)?;
-        if kept.is_fresh(self.config.fresh_ms, now.mono) || (asked.is_fixed && kept.is_checked()) {
+        let is_good = kept.is_fresh(self.config.fresh_ms, now.mono) || (asked.is_fixed && kept.is_checked());
+        if is_good && (kept.body.is_some() || self.is_large(&kept)) {
             return Some(if kept.body.is_some() { Found::Fresh(kept) } else { Found::Large(kept) });
         }
         let age_ms = self.usable(&kept, now)?;
@@ -195,15 +203,23 @@ impl Artifacts {
         let flight = {
             let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
             match flights.get(&asked.object) {
-                Some(flight) => flight.clone(),
-                None => match self.begin(asked.object.clone()) {
-                    Ok(flight) => {
-                        flights.insert(asked.object.clone(), flight.clone());
-                        flight
-                    }
-                    // What is kept waits for nobody who asks for something else.
-                    Err(away) => return self.stand_in(&asked.object).ok_or(away),
-                },
+                Some((_, flight)) => Ok(flight.clone()),
+                None => {
+                    let id = self.begun.fetch_add(1, Ordering::Relaxed);
+                    self.begin(asked.object.clone(), id).inspect(|flight| {
+                        flights.insert(asked.object.clone(), (id, flight.clone()));
+                    })
+                }
+            }
+        };
+        let flight = match flight {
+            Ok(flight) => flight,
+            // What is kept waits for nobody who asks for something else.
+            Err(away) => {
+                if self.memory.find(&asked.object).is_none() {
+                    self.read_kept(&asked.object).await;
+                }
+                return self.stand_in(&asked.object).ok_or(away);
             }
         };
         // Whoever can be told something older waits less; the read goes on, so that the next one is told what it brings.
@@ -234,14 +250,18 @@ impl Artifacts {
     }
 
     /// A read that goes on by itself, and that everybody may wait for.
-    fn begin(self: &Arc<Self>, name: String) -> Result<Flight, Away> {
+    fn begin(self: &Arc<Self>, name: String, id: u64) -> Result<Flight, Away> {
         let permit = self.permit()?;
         // Its own, and not that of whoever asked first and has waited for something else before.
         let deadline = self.host.now().mono.plus(self.config.deadline_ms);
         let this = Arc::clone(self);
         let flight = async move {
             let found = this.read(&name, deadline).await;
-            this.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            let mut flights = this.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            if flights.get(&name).is_some_and(|(other, _)| *other == id) {
+                flights.remove(&name);
+            }
+            drop(flights);
             drop(permit);
             found
         };
@@ -260,10 +280,9 @@ impl Artifacts {
 
     async fn read(self: &Arc<Self>, name: &str, deadline: Mono) -> Result<Found, Away> {
         let path = path_of(name)?;
+        let published = self.published.load(Ordering::SeqCst);
         let bytes_max = self.config.kept_bytes_max;
-        // What was too large may be kept since a reload.
-        let is_large = |kept: &Kept| usize::try_from(kept.about.size).unwrap_or(usize::MAX) > bytes_max;
-        let known = match self.memory.find(name).filter(|kept| kept.body.is_some() || is_large(kept)) {
+        let known = match self.memory.find(name).filter(|kept| kept.body.is_some() || self.is_large(kept)) {
             Some(kept) => Some(kept),
             None => self.read_kept(name).await,
         };
@@ -275,13 +294,16 @@ impl Artifacts {
             .first(deadline, |objects| read::whole(objects, path.clone(), tag.clone(), bytes_max).boxed())
             .await;
         let now = self.host.now();
+        let is_current = || self.published.load(Ordering::SeqCst) == published;
         match (told, known, stand_in) {
             (Ok(Told::Is(Read::Same, _)), Some(kept), _) => {
                 kept.vouch(now);
                 if kept.body.is_none() {
                     return Ok(Found::Large(kept));
                 }
-                self.keep(&kept, now);
+                if is_current() {
+                    self.keep(&kept, now);
+                }
                 Ok(Found::Fresh(kept))
             }
             // "Not modified" without a condition: a store that answers so is none.
@@ -291,14 +313,18 @@ impl Artifacts {
             (Ok(Told::Is(Read::Whole(body, about), _)), ..) => {
                 let digest = Sha256::digest(&body).into();
                 let kept = Arc::new(Kept::new(name, Some(body), digest, about, now));
-                self.insert(&kept);
-                self.keep(&kept, now);
+                if is_current() {
+                    self.insert(&kept);
+                    self.keep(&kept, now);
+                }
                 Ok(Found::Fresh(kept))
             }
             (Ok(Told::Is(Read::Large(about), _)), ..) => {
                 self.forget(name);
                 let kept = Arc::new(Kept::new(name, None, [0; 32], about, now));
-                self.insert(&kept);
+                if is_current() {
+                    self.insert(&kept);
+                }
                 Ok(Found::Large(kept))
             }
             (Ok(Told::Absent), ..) => {
@@ -313,6 +339,11 @@ impl Artifacts {
             }
             (Err(away), ..) => Err(away),
         }
+    }
+
+    /// Whether an object is too large to be kept. What was, may be kept since a reload.
+    fn is_large(&self, kept: &Kept) -> bool {
+        usize::try_from(kept.about.size).unwrap_or(usize::MAX) > self.config.kept_bytes_max
     }
 
     /// How old what is kept is, unless it is too old to stand in for an origin.
@@ -333,6 +364,13 @@ impl Artifacts {
 
     fn insert(&self, kept: &Arc<Kept>) {
         self.memory.insert(Arc::clone(kept), self.config.memory_bytes_max);
+    }
+
+    /// Something else is there from now on: what is known, and what is being read, is not it.
+    fn replaced(&self, name: &str) {
+        self.published.fetch_add(1, Ordering::SeqCst);
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.forget(name);
     }
 
     /// Writes down what an origin has just vouched for. Nobody waits for that.
@@ -362,8 +400,8 @@ impl Artifacts {
         let told =
             self.origins.first(deadline, |objects| read::stream(objects, path.clone(), wanted.clone()).boxed()).await?;
         Ok(match told {
-            Told::Is(Some(stream), at) => Told::Is(stream.pausing_at_most(IDLE_MS, &self.host), at),
-            Told::Is(None, _) | Told::Changed => Told::Changed,
+            Told::Is(stream, at) => Told::Is(stream.pausing_at_most(IDLE_MS, &self.host), at),
+            Told::Changed => Told::Changed,
             Told::Absent => Told::Absent,
         })
     }
@@ -450,7 +488,7 @@ impl Artifacts {
         let (name, primary) = origins.next().ok_or_else(|| away("there is no origin".into()))?;
         let first = self.within(put(primary, &path, &body, is_fixed, content_type), deadline).await;
         // Also where nobody knows whether it was written.
-        self.forget(&asked.object);
+        self.replaced(&asked.object);
         let is_unchanged = match first {
             Ok(Put::New) => false,
             Ok(Put::Same) => true,
@@ -466,6 +504,8 @@ impl Artifacts {
             })
         });
         let missing = join_all(puts).await.into_iter().flatten().collect();
+        // Meanwhile a mirror can have given what it had before.
+        self.replaced(&asked.object);
         Ok(Published { is_unchanged, digest, missing })
     }
 
@@ -481,21 +521,20 @@ impl Artifacts {
         }
     }
 
-    /// What there is below a target in the order of the names, after `after`, at most `count` names. Which origin does not matter:
-    /// the primary is asked first.
+    /// What there is below a target in the order of the names, after `after`, at most `count` names. The primary alone says so: a
+    /// mirror may not have all of it.
     ///
     /// # Errors
-    /// No origin has answered until `deadline`.
+    /// The primary has not answered until `deadline`.
     pub async fn list(&self, target: &str, after: &str, count: usize, deadline: Mono) -> Result<Page, Away> {
         let start = format!("artifact/{target}/");
         let prefix = path_of(start.trim_end_matches('/'))?;
         let _permit = self.permit()?;
         let after = if after.is_empty() { None } else { Some(path_of(&format!("{start}{after}"))?) };
-        let told = self
-            .origins
-            .first(deadline, |objects| listed(objects, prefix.clone(), after.clone(), count.saturating_add(1)).boxed())
-            .await?;
-        let Told::Is(all, _) = told else { return Ok(Page::default()) };
+        let away = |why: String| Away { why, retry_ms: HOLD_MS };
+        let (name, primary) = self.origins.one(0).ok_or_else(|| away("there is no origin".into()))?;
+        let all = listed(primary.clone(), prefix, after, count.saturating_add(1));
+        let all = self.within(all, deadline).await.map_err(|why| away(format!("`{name}`: {why}")))?;
         let is_more = all.len() > count;
         let mut page = Page::default();
         for (location, meta) in all.into_iter().take(count) {
@@ -528,7 +567,8 @@ async fn listed(
     let mut first = BTreeMap::new();
     while let Some(name) = names.next().await {
         let name = name?;
-        if after.as_ref().is_some_and(|after| name.location <= *after) {
+        // The target itself is what some consoles make where a person makes a folder.
+        if name.location == prefix || after.as_ref().is_some_and(|after| name.location <= *after) {
             continue;
         }
         first.insert(name.location.clone(), name);
@@ -569,28 +609,45 @@ async fn put(
     }
     // Some that speak S3 do not heed "only if there is none": it is looked for before, and again after, since of two who publish
     // at once to such a bucket the later one wins.
-    if let Some(there) = there(objects, path, body).await? {
-        return Ok(there);
+    match there(objects, path, body).await {
+        Ok(Some(there)) => return Ok(there),
+        // A key that may not list is told no of what is not there, too; one that may only write, of everything.
+        Ok(None) | Err(object_store::Error::PermissionDenied { .. }) => {}
+        Err(error) => return Err(error),
     }
     let is_new = match write(objects, path, body, PutMode::Create, content_type).await {
         Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => false,
         written => written.map(|()| true)?,
     };
-    match there(objects, path, body).await? {
-        Some(Put::Same) if is_new => Ok(Put::New),
-        Some(there) => Ok(there),
-        None => Err(object_store::Error::Generic { store: "objects", source: "it was put, and is not there".into() }),
+    match there(objects, path, body).await {
+        Ok(Some(Put::Same)) | Err(object_store::Error::PermissionDenied { .. }) if is_new => Ok(Put::New),
+        Ok(Some(there)) => Ok(there),
+        Err(error) => Err(error),
+        Ok(None) => {
+            Err(object_store::Error::Generic { store: "objects", source: "it was put, and is not there".into() })
+        }
     }
 }
 
 /// Whether an object has these bytes. `None` where there is none.
 async fn there(objects: &Objects, path: &Path, body: &Bytes) -> Result<Option<Put>, object_store::Error> {
-    match read::whole(objects.clone(), path.clone(), None, body.len()).await {
-        Ok(Read::Whole(there, _)) if there == *body => Ok(Some(Put::Same)),
-        Ok(_) => Ok(Some(Put::Other)),
-        Err(error) if is_absent(&error) => Ok(None),
-        Err(error) => Err(error),
+    let stream = match read::stream(objects.clone(), path.clone(), Wanted::default()).await {
+        Ok(stream) => stream,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if usize::try_from(stream.about.size) != Ok(body.len()) {
+        return Ok(Some(Put::Other));
     }
+    let (mut rest, mut pieces) = (body.as_ref(), stream.body);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| object_store::Error::Generic { store: "objects", source: error.into() })?;
+        match rest.strip_prefix(piece.as_ref()) {
+            Some(after) => rest = after,
+            None => return Ok(Some(Put::Other)),
+        }
+    }
+    Ok(Some(if rest.is_empty() { Put::Same } else { Put::Other }))
 }
 
 async fn write(

@@ -9,8 +9,8 @@ const PART_BYTES_MAX: usize = 128;
 const PARTS_MAX: usize = 16;
 /// The longest name of an object, in bytes: S3 takes 1024 with the prefix of the bucket.
 const NAME_BYTES_MAX: usize = 768;
-/// The longest name of an object that others may have given it, in bytes.
-const LISTED_BYTES_MAX: usize = 1024;
+/// The longest name that others may have given an object, in bytes: that of a file in a folder.
+const LISTED_BYTES_MAX: usize = 4096;
 /// What artifacts are below, in paths.
 const V1: &str = "/artifacts/v1/";
 
@@ -97,7 +97,9 @@ pub fn stored<'p>(target: &'p str, below: &'p str) -> Option<Asked<'p>> {
 /// Whether a list may go on after this: a name below a target, though perhaps of no artifact.
 #[must_use]
 pub fn is_listable(below: &str) -> bool {
-    let is_part = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(char::is_control);
+    let is_part = |part: &str| {
+        !part.is_empty() && part != "." && part != ".." && !part.contains(|letter: char| letter.is_ascii_control())
+    };
     below.len() <= LISTED_BYTES_MAX && below.split('/').all(is_part)
 }
 

@@ -7,9 +7,11 @@
 //! route, another server and a bucket that is not there answer 404 too; and of a folder in which there is anything, since a disk
 //! that is not mounted is an empty folder.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
@@ -109,13 +111,16 @@ impl Objects {
         let Some(folder) = self.folder.clone() else { return Ok(()) };
         let first = name.parts().next().map(|part| part.as_ref().to_owned()).unwrap_or_default();
         let is_ready = tokio::task::spawn_blocking(move || {
-            folder.is_filled() || (!folder.was_filled() && std::fs::create_dir(folder.path.join(first)).is_ok())
+            let is_first = || !folder.was_filled() && std::fs::create_dir(folder.path.join(first)).is_ok();
+            // At the end once more: somebody else may have been the first meanwhile.
+            folder.is_filled() || is_first() || folder.is_filled()
         });
         if is_ready.await.unwrap_or_default() { Ok(()) } else { Err(self.unmounted()) }
     }
 
     fn unmounted(&self) -> object_store::Error {
-        let text = format!("the folder `{}` is not there, or is empty: is it mounted?", self.place);
+        let next = "where it is to be empty, make its first entry: `mkdir FOLDER/artifact`";
+        let text = format!("the folder `{}` is not there, or is empty: is it mounted? ({next})", self.place);
         object_store::Error::Generic { store: "folder", source: text.into() }
     }
 
@@ -139,9 +144,21 @@ impl Objects {
     }
 }
 
+/// The folders that were opened in this process, so that a reload does not forget which of them were filled.
+#[derive(Default)]
+pub struct Folders(Mutex<HashMap<PathBuf, Arc<Folder>>>);
+
+impl Folders {
+    fn at(&self, path: &std::path::Path) -> Arc<Folder> {
+        let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Folder { path: path.to_owned(), was_filled: AtomicBool::new(false) });
+        Arc::clone(folders.entry(path.to_owned()).or_insert_with(new))
+    }
+}
+
 /// A folder of this machine.
 struct Folder {
-    path: std::path::PathBuf,
+    path: PathBuf,
     /// Whether this process has seen anything in it.
     was_filled: AtomicBool,
 }
@@ -171,7 +188,12 @@ impl fmt::Debug for Objects {
 ///
 /// # Errors
 /// A sentence without any secret: a folder that is not there, a key or a certificate that cannot be read.
-pub fn open(config: &ObjectsConfig, fetch: &Fetch, secrets: &dyn Secrets) -> Result<Objects, String> {
+pub fn open(
+    config: &ObjectsConfig,
+    fetch: &Fetch,
+    secrets: &dyn Secrets,
+    folders: &Folders,
+) -> Result<Objects, String> {
     let key = match &config.key {
         None => None,
         Some(reference) => {
@@ -186,10 +208,10 @@ pub fn open(config: &ObjectsConfig, fetch: &Fetch, secrets: &dyn Secrets) -> Res
         ObjectsPlace::Folder(path) => {
             let store = LocalFileSystem::new_with_prefix(path);
             let store = store.map_err(|_| format!("`url`: the folder `{}` cannot be opened", path.display()))?;
-            let found = Folder { path: path.clone(), was_filled: AtomicBool::new(false) };
+            let found = folders.at(path);
             // So that it is known from the start whether it was ever empty.
             found.is_filled();
-            folder = Some(Arc::new(found));
+            folder = Some(found);
             (Arc::new(store.with_fsync(true)) as Arc<dyn ObjectStore>, None)
         }
         ObjectsPlace::S3(bucket) => s3(config, bucket, key.as_ref(), Connector(client, Dialect::S3))?,

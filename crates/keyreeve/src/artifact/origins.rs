@@ -1,7 +1,8 @@
 //! The primary and its mirrors: asked in turn, the next one as soon as the one before is slow.
 //!
 //! Only the primary can say that something is not there: a mirror may not have it yet. And whatever an origin says that is neither
-//! the object nor its absence (403 of a bucket included) is a failure of ours, never of who asked.
+//! the object nor its absence (403 of a bucket included) is a failure of ours, never of who asked. Nor is "another version" believed
+//! of one while another one may have it: mirrors have tags of their own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use futures::future::{BoxFuture, Either, select};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use keyreeve_core::time::{Mono, Span};
 
-use super::objects::Objects;
+use super::objects::{Objects, is_changed};
 use crate::port::Host;
 
 /// After so many failures one after the other an origin is asked last.
@@ -97,8 +98,13 @@ impl Origins {
         let mut asked: Vec<(usize, Mono)> = Vec::new();
         let mut causes = Vec::new();
         let mut next_at = self.host.now().mono;
+        // Once somebody has another version, the others have so long to say that they have this one.
+        let mut changed_at = None;
         loop {
             let now = self.host.now().mono;
+            if changed_at.is_some_and(|changed_at| now >= changed_at) {
+                return Ok(Told::Changed);
+            }
             if now >= deadline {
                 return Err(self.late(&asked, causes, deadline));
             }
@@ -108,11 +114,14 @@ impl Origins {
                     asking.push(Box::pin(async move { (at, answer.await) }));
                     asked.push((at, now));
                     next_at = now.plus(self.hedge_ms);
+                } else if asking.is_empty() && changed_at.is_some() {
+                    return Ok(Told::Changed);
                 } else if asking.is_empty() {
                     return Err(Away { why: causes.join("; "), retry_ms: RETRY_MS });
                 }
             }
             let until = if waiting.peek().is_some() { next_at.min(deadline) } else { deadline };
+            let until = changed_at.map_or(until, |changed_at| changed_at.min(until));
             let sleep = std::pin::pin!(self.host.sleep_until(until));
             let (at, answer) = match select(asking.next(), sleep).await {
                 Either::Left((Some(answered), _)) => answered,
@@ -133,6 +142,11 @@ impl Origins {
                 Err(error) if is_absent(&error) => {
                     self.answered(origin, "absent");
                     causes.push(format!("the mirror `{}` has no such object", origin.name));
+                }
+                Err(error) if is_changed(&error) => {
+                    self.answered(origin, "changed");
+                    let soon = self.host.now().mono.plus(self.hedge_ms.saturating_mul(2)).min(deadline);
+                    changed_at = Some(changed_at.map_or(soon, |earlier: Mono| earlier.min(soon)));
                 }
                 Err(error) => {
                     self.strike(origin, "failed");

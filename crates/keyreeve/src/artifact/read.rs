@@ -14,7 +14,7 @@ use object_store::path::Path;
 use object_store::{Attribute, GetOptions, GetRange, GetResult, GetResultPayload};
 
 use super::kept::About;
-use super::objects::{Objects, is_changed};
+use super::objects::Objects;
 use crate::port::Host;
 
 /// How much of a file is read at once, in bytes.
@@ -104,21 +104,17 @@ pub(super) async fn whole(
     Ok(Read::Whole(body.freeze(), about))
 }
 
-/// Reads an object, or a range of it, as it comes. `None` where it is not the version that is wanted.
-pub(super) async fn stream(
-    objects: Objects,
-    name: Path,
-    wanted: Wanted,
-) -> Result<Option<Stream>, object_store::Error> {
+/// Reads an object, or a range of it, as it comes.
+pub(super) async fn stream(objects: Objects, name: Path, wanted: Wanted) -> Result<Stream, object_store::Error> {
     let Wanted { range, version, is_head } = wanted;
     let options = GetOptions { range, head: is_head, if_match: version.clone(), ..GetOptions::default() };
-    match objects.read(&name, options).await {
-        // Not every store heeds a condition.
-        Ok(found) if version.is_some() && found.meta.e_tag != version => Ok(None),
-        Ok(found) => Ok(Some(Stream { about: about(&found), range: found.range.clone(), body: pieces(found) })),
-        Err(error) if is_changed(&error) => Ok(None),
-        Err(error) => Err(error),
+    let found = objects.read(&name, options).await?;
+    // Not every store heeds a condition.
+    if version.is_some() && found.meta.e_tag != version {
+        let source = "the condition was not heeded, and this is another version".into();
+        return Err(object_store::Error::Precondition { path: name.into(), source });
     }
+    Ok(Stream { about: about(&found), range: found.range.clone(), body: pieces(found) })
 }
 
 fn about(found: &GetResult) -> About {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use keyreeve::access::Imported as _;
 use keyreeve::artifact::gate::Refused;
 use keyreeve::artifact::hashes::Hashes;
+use keyreeve::artifact::objects::Folders;
 use keyreeve::artifact::{Artifacts, Found, Objects, name};
 use keyreeve::config::{Compat, ObjectsConfig};
 use keyreeve::core::time::Mono;
@@ -20,6 +21,8 @@ struct Place {
     _folder: tempfile::TempDir,
     /// The mount point.
     path: PathBuf,
+    /// What one process knows of folders.
+    folders: Folders,
     host: Arc<dyn Host>,
 }
 
@@ -28,7 +31,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("objects");
         std::fs::create_dir(&path).unwrap();
-        Self { _folder: folder, path, host: World::new().node.host.clone() }
+        Self { _folder: folder, path, folders: Folders::default(), host: World::new().node.host.clone() }
     }
 
     fn hold(&self, name: &str) {
@@ -38,14 +41,22 @@ impl Place {
     }
 
     fn open(&self) -> Objects {
+        self.open_in(&self.folders)
+    }
+
+    /// As another process does.
+    fn open_in(&self, folders: &Folders) -> Objects {
         let fetch = keyreeve::system::fetch::Fetch::new(self.host.clone(), &Default::default()).unwrap();
         let place = ObjectsConfig::of_url(&format!("file:{}", self.path.display())).unwrap();
-        keyreeve::artifact::objects::open(&place, &fetch, &keyreeve::system::secrets::OsSecrets).unwrap()
+        keyreeve::artifact::objects::open(&place, &fetch, &keyreeve::system::secrets::OsSecrets, folders).unwrap()
     }
 
     fn artifacts(&self) -> Arc<Artifacts> {
-        Artifacts::open("cdn", &config(Compat::Own), vec![("disk".into(), self.open())], self.host.clone(), &[])
-            .unwrap()
+        self.artifacts_of(self.open())
+    }
+
+    fn artifacts_of(&self, objects: Objects) -> Arc<Artifacts> {
+        Artifacts::open("cdn", &config(Compat::Own), vec![("disk".into(), objects)], self.host.clone(), &[]).unwrap()
     }
 
     /// Its disk is gone, and with it the mount point, or not.
@@ -62,7 +73,12 @@ impl Place {
 
     /// Whether a process that starts now says nothing, too. Without the folder it does not even start.
     async fn is_unknown_after_a_start(&self) -> bool {
-        !self.path.exists() || self.artifacts().look(&name::stored(T, "gone").unwrap(), self.soon()).await.is_err()
+        !self.path.exists()
+            || self
+                .artifacts_of(self.open_in(&Folders::default()))
+                .look(&name::stored(T, "gone").unwrap(), self.soon())
+                .await
+                .is_err()
     }
 }
 
@@ -91,6 +107,10 @@ async fn a_folder_that_is_gone_or_empty_says_nothing_of_what_was_in_it() {
         for below in ["sdl", "version/1/sdl"] {
             let refused = artifacts.publish(&asked(below), Bytes::from("y"), None, place.soon()).await;
             assert!(matches!(refused, Err(Refused::Away(_))), "{below}: {refused:?}");
+        }
+        if is_mount_point_left {
+            let refused = place.artifacts().publish(&asked("sdl"), Bytes::from("y"), None, place.soon()).await;
+            assert!(matches!(refused, Err(Refused::Away(_))), "after a reload: {refused:?}");
         }
         assert!(is_empty(&place.path), "nothing is written to what the disk was mounted on");
         place.hold(&format!("artifact/{T}/sdl"));
@@ -152,4 +172,17 @@ async fn a_list_of_a_folder_has_all_of_it_in_order() {
         }
     }
     assert!(found == names, "{} of {}", found.len(), names.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_may_be_the_first_to_publish_into_an_empty_folder() {
+    let place = Place::new();
+    let artifacts = place.artifacts();
+    let publish = async |at: usize| {
+        let name = format!("a{at}");
+        let asked = name::stored(T, &name).unwrap();
+        artifacts.publish(&asked, Bytes::from("x"), None, place.soon()).await
+    };
+    let published = futures::future::join_all((0..16).map(publish)).await;
+    assert!(published.iter().all(Result::is_ok), "{published:?}");
 }

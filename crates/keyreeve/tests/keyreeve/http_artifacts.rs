@@ -50,6 +50,8 @@ pub(crate) struct Bucket {
     pub(crate) is_full: AtomicBool,
     /// It heeds no "only if there is none".
     pub(crate) is_loose: AtomicBool,
+    /// It gives nothing, as to a key that may only write.
+    pub(crate) is_write_only: AtomicBool,
     /// Somebody else puts other bytes under a name right after it was put.
     pub(crate) has_rival: AtomicBool,
 }
@@ -69,6 +71,7 @@ impl Bucket {
             names: Mutex::default(),
             is_full: AtomicBool::new(false),
             is_loose: AtomicBool::new(false),
+            is_write_only: AtomicBool::new(false),
             has_rival: AtomicBool::new(false),
         })
     }
@@ -79,6 +82,10 @@ impl Bucket {
 
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::SeqCst)
+    }
+
+    pub(crate) async fn take_away(&self, name: &str) {
+        self.to.delete(&Path::parse(name).unwrap()).await.unwrap();
     }
 
     pub(crate) async fn hold(&self, name: &str, body: &str) {
@@ -113,6 +120,7 @@ impl ObjectStore for Bucket {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.names.lock().unwrap().push(at.to_string());
         let does = *self.does.lock().unwrap();
+        let does = if self.is_write_only.load(Ordering::SeqCst) { Does::Forbid } else { does };
         match does {
             Does::Hang => std::future::pending().await,
             Does::Forbid => {
@@ -141,6 +149,9 @@ impl ObjectStore for Bucket {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        if *self.does.lock().unwrap() == Does::Hang {
+            return Box::pin(futures::stream::pending());
+        }
         self.to.list(prefix)
     }
 
@@ -387,8 +398,18 @@ async fn hive_hands_out_as_its_table_says() {
     let answer = gate.get(&app).await;
     assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, Some("text/plain")));
     gate.primary.hold(&format!("app-v2/{T}/web/def"), "by its hash").await;
-    gate.primary.hold(&format!("app/{T}/web/1.0/def"), "by its version").await;
     assert_eq!(gate.get(&format!("{a}/apps/web/1.0/def")).await.body, "by its hash", "as newer Hives store it");
+    let away = Gate::new(Compat::Hive).await;
+    for name in [format!("apps-enabled/{T}/web/1.0"), format!("app/{T}/web/1.0/abc")] {
+        away.mirror.hold(&name, "1").await;
+    }
+    for does in [Does::Hang, Does::Fail] {
+        away.primary.set(does);
+        let (answer, ms) = timed(away.get(&app)).await;
+        assert_eq!(answer.status, 200, "the mirror has it as older Hives store it, {does:?}: {answer}");
+        assert!(ms <= 2 * 400, "whether it is active, and what it is: {ms} ms");
+        pass(6 * SECOND).await;
+    }
     assert_eq!(gate.get(&format!("{a}/apps/web/1.0/none")).await.status, 404);
     pass(2 * SECOND).await;
     let reads = gate.primary.reads();

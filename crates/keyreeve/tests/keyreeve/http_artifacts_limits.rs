@@ -28,3 +28,22 @@ async fn what_is_kept_is_answered_where_too_many_wait_for_something_else() {
     assert_eq!((waiting.status.as_u16(), kept.status.as_u16()), (503, 200), "{kept}");
     assert!(kept.header("warning").is_some() && ms < 10, "{ms} ms");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_on_disk_is_answered_where_too_many_wait_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let settings = ArtifactConfig { requests_max: 1, cache: Some(cache.clone()), ..config(Compat::Own) };
+    let gate = Gate::with(settings.clone(), (Bucket::new(), Bucket::new())).await;
+    assert_eq!(gate.sdl().await.status, 200);
+    let begun = std::time::Instant::now();
+    let is_written = || std::fs::read_dir(&cache).unwrap().any(|entry| entry.unwrap().path().extension().is_none());
+    while !is_written() && begun.elapsed().as_secs() < 10 {
+        tokio::task::yield_now().await;
+    }
+    let gate = Gate::with(settings, (gate.primary.clone(), gate.mirror.clone())).await;
+    gate.both(Does::Hang);
+    let path = format!("/artifacts/v1/{T}/a");
+    let (_, kept) = futures::future::join(gate.get(&path), gate.sdl()).await;
+    assert_eq!((kept.status.as_u16(), kept.header("warning").is_some()), (200, true), "{kept}");
+}

@@ -177,3 +177,45 @@ async fn a_list_goes_on_over_names_that_are_no_artifacts() {
         assert_eq!(answer.status, 400, "{bad}: {answer}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_was_under_way_does_not_bring_back_what_was_there_before() {
+    let gate = Gate::new(Compat::Own).await;
+    gate.primary.set(Does::After(100));
+    let path = format!("/v1/artifacts/cdn/{T}/sdl");
+    let publish = async {
+        pass(50).await;
+        gate.primary.set(Does::Answer);
+        let published = gate.world.send(put(&path, "ops", "type Query { new: Int }")).await;
+        (published.status.as_u16(), gate.sdl().await.body)
+    };
+    let (_, (status, body)) = futures::future::join(gate.sdl(), publish).await;
+    assert_eq!((status, body.as_str()), (201, "type Query { new: Int }"));
+    pass(100).await;
+    assert_eq!(gate.sdl().await.body, "type Query { new: Int }", "nor when it ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_may_not_read_publishes_versions_by_the_condition_alone() {
+    let gate = Gate::new(Compat::Own).await;
+    for bucket in [&gate.primary, &gate.mirror] {
+        bucket.is_write_only.store(true, Ordering::SeqCst);
+    }
+    let path = format!("/v1/artifacts/cdn/{T}/version/{V}/sdl");
+    let answer = gate.world.send(put(&path, "ops", "one")).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["missing_on"].as_array().map(Vec::len)), (201, Some(0)));
+    let again = gate.world.send(put(&path, "ops", "two")).await;
+    assert_eq!(again.status, 503, "something is there, and nobody can say what");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_that_of_the_primary() {
+    let gate = Gate::new(Compat::Own).await;
+    gate.mirror.hold(&format!("artifact/{T}/only-there"), "x").await;
+    gate.primary.hold(&format!("artifact/{T}"), "what a console makes of a folder").await;
+    let listed = gate.world.get(&format!("/v1/artifacts/cdn/{T}?limit=1"), "ops").await.json();
+    assert_eq!((listed["artifacts"][0]["path"].as_str(), listed["next"].as_str()), (Some("sdl"), Some("sdl")));
+    gate.primary.set(Does::Hang);
+    let listed = gate.world.get(&format!("/v1/artifacts/cdn/{T}"), "ops").await;
+    assert_eq!(listed.status, 503, "{listed}");
+}

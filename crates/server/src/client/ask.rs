@@ -161,10 +161,11 @@ impl Node {
 
     fn no_answer(&self, error: &reqwest::Error) -> Failure {
         // The address was typed by whoever reads this; the causes name no header and no body.
-        if error.is_timeout() {
-            return self.silent();
-        }
-        let text = format!("`{}` does not answer: {}", self.shown, causes(error));
+        let text = if error.is_timeout() {
+            format!("`{}` did not answer within {} s", self.shown, self.timeout.as_secs())
+        } else {
+            format!("`{}` does not answer: {}", self.shown, causes(error))
+        };
         let hint = if error.is_builder() {
             "`--url` is `http://HOST:PORT`, `https://HOST` or `unix:PATH`"
         } else {

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use futures::future::{Either, select};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION,
@@ -178,9 +179,9 @@ async fn wait(
     let now = api.host.now();
     let checked = if is_judged { gate.checks.check_again(&ask, now) } else { gate.checks.check(&ask, now) };
     let sleep = api.host.sleep_until(deadline);
-    let checked = match futures::future::select(checked, sleep).await {
-        futures::future::Either::Left((checked, _)) => checked,
-        futures::future::Either::Right(_) => Err(Denied::Unavailable { retry_ms: 1000 }),
+    let checked = match select(checked, sleep).await {
+        Either::Left((checked, _)) => checked,
+        Either::Right(_) => Err(Denied::Unavailable { retry_ms: 1000 }),
     };
     if let Err(denied) = checked {
         return refused(gate, Refusal::Denied(denied), &asked);
@@ -206,11 +207,24 @@ async fn either(
 ) -> Result<Option<Answer>, Problem> {
     let Some(or) = &asked.or else { return handed(gate, head, asked, deadline).await };
     let other = Asked { object: or.clone(), or: None, ..asked.clone() };
+    let (asked, other) = (handed(gate, head, asked, deadline), handed(gate, head, &other, deadline));
     // Where it was found before it is looked for first.
-    let (first, second) = if gate.artifacts.knows(or) { (&other, asked) } else { (asked, &other) };
-    match handed(gate, head, first, deadline).await? {
-        Some(answer) => Ok(Some(answer)),
-        None => handed(gate, head, second, deadline).await,
+    if gate.artifacts.knows(or) {
+        return Ok(match other.await? {
+            Some(answer) => Some(answer),
+            None => asked.await?,
+        });
+    }
+    // Both at once: a mirror's "not there" is no answer, and must not keep the other one from being asked for.
+    let (one, rest) = match select(std::pin::pin!(asked), std::pin::pin!(other)).await {
+        Either::Left((Ok(Some(answer)), _)) | Either::Right((Ok(Some(answer)), _)) => return Ok(Some(answer)),
+        Either::Left((one, rest)) => (one, rest.await),
+        Either::Right((one, rest)) => (one, rest.await),
+    };
+    match (one, rest) {
+        (Ok(Some(answer)), _) | (_, Ok(Some(answer))) => Ok(Some(answer)),
+        (Err(problem), _) | (_, Err(problem)) => Err(problem),
+        (Ok(None), Ok(None)) => Ok(None),
     }
 }
 
@@ -242,7 +256,10 @@ async fn large(
     for _ in 0..VERSIONS_MAX {
         match version(gate, head, asked, &kept, deadline).await? {
             Told::Is(answer, _) => return Ok(Some(answer)),
-            Told::Absent => return Ok(None),
+            Told::Absent => {
+                gate.artifacts.forget(&asked.object);
+                return Ok(None);
+            }
             Told::Changed => gate.artifacts.forget(&asked.object),
         }
         match gate.artifacts.look(asked, deadline).await.map_err(away)? {
@@ -314,7 +331,8 @@ async fn elsewhere(
                 Ok(Some(given::not_modified(gate.is_hive(), asked, &stream.about)))
             }
             Told::Is(stream, _) => Ok(Some(given::described(gate.is_hive(), asked, &stream.about))),
-            Told::Absent | Told::Changed => Ok(None),
+            Told::Absent => Ok(None),
+            Told::Changed => Err(away(Away { why: "the object has only just appeared".into(), retry_ms: 1000 })),
         };
     }
     let (url, about) = match gate.artifacts.link(&asked.object, deadline).await.map_err(away)? {
