@@ -125,6 +125,7 @@ class Server:
     def end(self, number):
         if self.process is None or self.process.poll() is not None:
             return
+        family = self.family()
         if number == signal.SIGKILL:
             # The first cannot start others while the others die.
             os.kill(self.process.pid, signal.SIGSTOP)
@@ -132,10 +133,21 @@ class Server:
         else:
             os.kill(self.process.pid, number)
         self.process.wait(DEADLINE_S)
+        # One that is still dying holds the shared memory, and the next server would not start.
+        until = time.monotonic() + DEADLINE_S
+        while any(lives(pid) for pid in family) and time.monotonic() < until:
+            time.sleep(0.01)
 
     def sql(self, statement, database="postgres"):
         return self.run("psql", "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-h", self.sockets, "-p", str(self.port), "-U", "postgres",
                         "-d", database, input=statement)
+
+
+def lives(pid):
+    with contextlib.suppress(OSError):
+        after = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
+        return after.split()[0] not in "ZX"
+    return False
 
 
 def free_port():

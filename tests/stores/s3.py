@@ -68,6 +68,9 @@ class Refusal(Exception):
 class State:
     """The objects, and what is wrong with the store at the moment."""
 
+    #: What the names of headers with a person's own metadata begin with.
+    own = "x-amz-meta-"
+
     def __init__(self, buckets):
         self.lock = threading.Lock()
         self.buckets = {name: {} for name in buckets}
@@ -81,14 +84,18 @@ class State:
         self.hanging = None
 
     def put(self, bucket, key, body, headers):
-        kept = {name: value for name, value in headers.items() if name.startswith("x-amz-meta-")}
+        kept = {name: value for name, value in headers.items() if name.startswith(self.own)}
         for name in ("content-type", "cache-control", "content-encoding", "content-disposition"):
             if name in headers:
                 kept[name] = headers[name]
         kept["etag"] = '"' + hashlib.md5(body).hexdigest() + '"'
         kept["last-modified"] = email.utils.formatdate(usegmt=True)
+        self.mark(kept)
         self.buckets[bucket][key] = (body, kept)
-        return kept["etag"]
+        return kept
+
+    def mark(self, kept):
+        """Adds what this kind of store says of an object that was written, besides."""
 
 
 def check_signature(method, path, query, headers, body):
@@ -170,13 +177,25 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if status:
                 raise Refusal(status, "AccessDenied" if status == 403 else "SlowDown", "told to")
             path, _, query = self.path.partition("?")
-            check_signature(self.command, path, query, headers, body)
+            self.check(path, query, headers, body)
             self.route(path, query, headers, body)
         except Refusal as refusal:
-            text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message></Error>'
-            self.answer(refusal.status, {"content-type": "application/xml"}, text.encode())
+            self.answer(refusal.status, {"content-type": "application/xml"}, self.told(refusal).encode())
 
     do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = do_any
+
+    def check(self, path, query, headers, body):
+        """Refuses whoever may not ask."""
+        check_signature(self.command, path, query, headers, body)
+
+    def told(self, refusal):
+        """The body of a refusal, as the service writes it."""
+        bucket, _, key = self.path.partition("?")[0].lstrip("/").partition("/")
+        about = {"NoSuchKey": f"<Key>{escape(urllib.parse.unquote(key))}</Key>", "NoSuchBucket": f"<BucketName>{escape(bucket)}</BucketName>"}
+        return (
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>'
+            f"{about.get(refusal.code, '')}<RequestId>TEST</RequestId><HostId>test</HostId></Error>"
+        )
 
     def route(self, path, query, headers, body):
         bucket, _, key = path.lstrip("/").partition("/")
@@ -184,7 +203,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pairs = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
         objects = self.state.buckets.get(bucket)
         if objects is None:
-            raise Refusal(404, "NoSuchBucket")
+            raise Refusal(404, "NoSuchBucket", "The specified bucket does not exist")
         if not key:
             if self.command == "GET" and pairs.get("list-type") == "2":
                 return self.list(bucket, objects, pairs)
@@ -228,14 +247,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def write(self, bucket, objects, key, headers, body):
         with self.state.lock:
-            there = objects.get(key)
-            if headers.get("if-none-match") == "*" and there is not None:
-                raise Refusal(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
-            wanted = headers.get("if-match")
-            if wanted is not None and (there is None or there[1]["etag"] != wanted):
-                raise Refusal(404 if there is None else 412, "NoSuchKey" if there is None else "PreconditionFailed")
-            etag = self.state.put(bucket, key, body, headers)
-        self.answer(200, {"etag": etag}, b"")
+            self.check_condition(objects.get(key), headers)
+            kept = self.state.put(bucket, key, body, headers)
+        self.answer(200, {name: value for name, value in kept.items() if name not in ("content-type", "last-modified")}, b"")
+
+    def check_condition(self, there, headers):
+        """Refuses a write whose condition does not hold."""
+        if headers.get("if-none-match") == "*" and there is not None:
+            raise Refusal(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold")
+        wanted = headers.get("if-match")
+        if wanted is not None and (there is None or there[1]["etag"] != wanted):
+            raise Refusal(404 if there is None else 412, "NoSuchKey" if there is None else "PreconditionFailed")
 
     def list(self, bucket, objects, pairs):
         prefix, delimiter = pairs.get("prefix", ""), pairs.get("delimiter", "")
@@ -341,22 +363,21 @@ def obey(state):
         print(said, flush=True)
 
 
-def main():
+def main(handler, state, about):
+    """Serves, says where and what opens it, and obeys until nobody writes any more."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--bucket", action="append", default=[])
     parser.add_argument("--port", type=int, default=0)
     asked = parser.parse_args()
     buckets = asked.bucket or ["artifacts"]
-    Handler.state = State(buckets)
-    server = Server(("127.0.0.1", asked.port), Handler)
+    handler.state = state(buckets)
+    server = Server(("127.0.0.1", asked.port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    said = {"endpoint": f"http://127.0.0.1:{server.server_address[1]}", "region": REGION, "access_key_id": KEY_ID,
-            "secret_access_key": SECRET, "buckets": buckets}
-    print(json.dumps(said), flush=True)
-    obey(Handler.state)
+    print(json.dumps({"endpoint": f"http://127.0.0.1:{server.server_address[1]}", "buckets": buckets, **about}), flush=True)
+    obey(handler.state)
     # Requests that hang have threads that nobody waits for.
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    main(Handler, State, {"region": REGION, "access_key_id": KEY_ID, "secret_access_key": SECRET})

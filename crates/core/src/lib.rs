@@ -23,6 +23,9 @@
 //! - [`seal`]: the envelope that secrets travel in
 //! - [`secret`], [`crypto`], [`id`], [`time`]: the words the others use
 
+#[macro_use]
+mod bytes;
+
 pub mod cache;
 pub mod clock;
 pub mod crypto;

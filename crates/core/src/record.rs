@@ -420,39 +420,8 @@ impl<'b, C> Decode<'b, C> for Timestamp {
     }
 }
 
-impl<C> Encode<C> for WriteId {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for WriteId {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let bytes = d.bytes()?;
-        <[u8; 16]>::try_from(bytes).map(Self).map_err(|_| minicbor::decode::Error::message("a write id has 16 bytes"))
-    }
-}
-
-impl<C> Encode<C> for OneUse {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for OneUse {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let digest = <[u8; 32]>::try_from(d.bytes()?);
-        digest.map(Self).map_err(|_| minicbor::decode::Error::message("a digest has 32 bytes"))
-    }
-}
+bytes_in_cbor!(WriteId, "a write id has 16 bytes");
+bytes_in_cbor!(OneUse, "a digest has 32 bytes");
 
 impl<C> Encode<C> for NodeId {
     fn encode<W: minicbor::encode::Write>(

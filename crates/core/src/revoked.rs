@@ -116,19 +116,4 @@ impl Revoked {
     }
 }
 
-impl<C> Encode<C> for TokenDigest {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for TokenDigest {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let bytes = d.bytes()?;
-        <[u8; 16]>::try_from(bytes).map(Self).map_err(|_| minicbor::decode::Error::message("a digest has 16 bytes"))
-    }
-}
+bytes_in_cbor!(TokenDigest, "a digest has 16 bytes");

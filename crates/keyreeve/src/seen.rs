@@ -5,23 +5,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyreeve_core::cache::Cache;
 use keyreeve_core::time::Timestamp;
-use poly1305::Poly1305;
-use poly1305::universal_hash::{KeyInit, UniversalHash};
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 /// Parts with a lock each, so that threads seldom meet.
 const SHARDS: usize = 64;
 
-/// Poly1305 of a token, and of what the verdict depends on besides. Verified tokens have one spelling each, so what is hashed
-/// is the canonical one. Two texts of 8 KiB have one hash for less than one key in 2^94 (Bernstein, 2005: 8 L / 2^106), whoever
-/// chose them. That is all it has to do, and several times faster than a MAC.
-///
-/// INVARIANT: it is never shown, not even as a prefix: who sees hashes of one key can work the key out.
+/// SipHash-2-4 with 128 bits (Aumasson and Bernstein, 2012) of a token, and of what the verdict depends on besides. Verified
+/// tokens have one spelling each, so what is hashed is the canonical one; without the key nobody can tell what is remembered, or
+/// find two tokens with one hash. A third of the time of HMAC-SHA-256, which every request would pay.
 pub(crate) type Digest = [u8; 16];
 
 type Shard<V> = Cache<Digest, V, BuildHasherDefault<First>>;
 
 pub(crate) struct Seen<V> {
-    hash: Poly1305,
+    key: [u8; 16],
     shards: Vec<Mutex<Shard<V>>>,
 }
 
@@ -47,18 +44,19 @@ impl Hasher for First {
 impl<V: Clone> Seen<V> {
     /// Remembers nothing yet, and at most `verdicts_max`. `secret` is the key of the hash.
     pub(crate) fn new(secret: &[u8; 32], verdicts_max: usize) -> Self {
+        let (key, _) = secret.split_first_chunk().unwrap_or((&[0; 16], &[]));
         let shard = || Mutex::new(Cache::new(verdicts_max / SHARDS, BuildHasherDefault::default()));
-        Self { hash: Poly1305::new(secret.into()), shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
+        Self { key: *key, shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
     }
 
     /// What a verdict on all of `parts` together is found by, each of which has its length hashed before it.
     pub(crate) fn digest(&self, parts: &[&str]) -> Digest {
-        let mut hash = self.hash.clone();
+        let mut hash = SipHasher24::new_with_key(&self.key);
         for part in parts {
-            hash.update_padded(&(part.len() as u64).to_le_bytes());
-            hash.update_padded(part.as_bytes());
+            hash.write(&(part.len() as u64).to_le_bytes());
+            hash.write(part.as_bytes());
         }
-        hash.finalize().into()
+        hash.finish128().as_bytes()
     }
 
     fn shard(&self, digest: &Digest) -> Option<MutexGuard<'_, Shard<V>>> {

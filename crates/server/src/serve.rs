@@ -34,6 +34,8 @@ use crate::timekeeping::Timekeeping;
 const TICK_MS: u64 = 20;
 /// How long the end of the process waits for requests and renewals under way.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the end of the process may take for notes that are no loss, in real milliseconds.
+const LAST_WRITES_MS: u64 = 2000;
 /// How often stored secrets are looked through for older seal keys.
 const RESEAL_EVERY: Duration = Duration::from_secs(3600);
 /// How soon a failed look is repeated.
@@ -167,10 +169,14 @@ impl Node {
         }
         notify::tell(State::Stopping);
         tracing::info!("stopping: requests and renewals under way are finished first");
+        let outbound = self.outbound.clone();
         // A second signal means now.
         tokio::select! {
             () = self.finish() => tracing::info!("stopped"),
             () = signals.until_stop() => tracing::warn!("stopped at once, as told twice"),
+        }
+        for lost in outbound.unfinished() {
+            tracing::error!("{lost}");
         }
     }
 
@@ -208,7 +214,7 @@ impl Node {
         let outbound = start_outbound(&self.name, &self.ground, &loaded, Some(self.previous(&loaded)));
         self.api.reload(live(&outbound, &loaded));
         self.files = Files::keep(&loaded.config, &outbound, &self.ground.host);
-        // Its passes under way finish and publish; what they bring is found in the register.
+        // Its passes under way finish and publish, however long the store is away; what they bring is found in the register.
         std::mem::replace(&mut self.outbound, outbound).stop();
         let issuers = loaded.issuing.as_ref().map(|issuing| issuing.issuers.clone());
         if let Some(earlier) = std::mem::replace(&mut self.issuers, issuers) {
@@ -300,14 +306,15 @@ impl Node {
         if let Some(issuers) = &self.issuers {
             issuers.stop();
         }
-        if let Some(tokens) = &self.tokens {
-            tokens.stop();
-        }
         let listeners = self.listeners.into_iter().map(Listening::stop);
         let connections = tokio::time::timeout(DRAIN, futures::future::join_all(listeners));
         let host = &self.ground.host;
-        let deadline = host.now().mono.plus(u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX));
+        let drain_ms = u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX);
+        let deadline = host.now().mono.plus(self.ground.host_ms(drain_ms));
         let (connections, ()) = futures::future::join(connections, self.outbound.drain(deadline)).await;
+        if let Some(tokens) = &self.tokens {
+            tokens.leave(host.now().mono.plus(self.ground.host_ms(LAST_WRITES_MS))).await;
+        }
         // Last: as long as anything is answered, revocations are followed.
         if let Some(revocations) = &self.revocations {
             revocations.leave().await;

@@ -69,12 +69,14 @@ impl Node {
         self.applied.push(Applied { epoch, at });
     }
 
-    /// Takes over what an earlier record of the same life says.
-    pub fn note_earlier(&mut self, earlier: Applied) {
-        if self.applied.len() < APPLIED_MAX && self.applied.first().is_none_or(|first| earlier.epoch < first.epoch) {
-            let at = self.applied.iter().position(|applied| applied.epoch > earlier.epoch);
-            self.applied.insert(at.unwrap_or(self.applied.len()), earlier);
-        }
+    /// Takes over what an earlier record of the same life says: where there is no room for everything, the newest of it.
+    pub fn note_earlier(&mut self, earlier: &Self) {
+        let first = self.applied.first().map_or(u64::MAX, |first| first.epoch);
+        let room = APPLIED_MAX.saturating_sub(self.applied.len());
+        let older = earlier.applied.iter().filter(|applied| applied.epoch < first);
+        let forgotten = older.clone().count().saturating_sub(room);
+        let kept: Vec<Applied> = older.skip(forgotten).copied().collect();
+        self.applied.splice(0..0, kept);
     }
 
     /// What it has applied, the oldest first.

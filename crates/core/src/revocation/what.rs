@@ -220,26 +220,5 @@ impl Scope {
     }
 }
 
-macro_rules! digest_in_cbor {
-    ($name:ident, $length:literal) => {
-        impl<C> Encode<C> for $name {
-            fn encode<W: minicbor::encode::Write>(
-                &self,
-                e: &mut minicbor::Encoder<W>,
-                _: &mut C,
-            ) -> Result<(), minicbor::encode::Error<W::Error>> {
-                e.bytes(&self.0)?.ok()
-            }
-        }
-
-        impl<'b, C> Decode<'b, C> for $name {
-            fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-                let bytes = <[u8; $length]>::try_from(d.bytes()?);
-                bytes.map(Self).map_err(|_| minicbor::decode::Error::message("a digest of another length"))
-            }
-        }
-    };
-}
-
-digest_in_cbor!(Mark, 16);
-digest_in_cbor!(Scope, 8);
+bytes_in_cbor!(Mark, "a mark has 16 bytes");
+bytes_in_cbor!(Scope, "a scope has 8 bytes");

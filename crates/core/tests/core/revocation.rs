@@ -394,6 +394,24 @@ fn receipts_are_of_the_first_epoch_that_has_it() {
     assert!(bytes.len() <= NODE_BYTES_MAX && Node::decode(&bytes) == Ok(node), "{}", bytes.len());
 }
 
+#[test]
+fn after_a_reload_the_newest_receipts_of_before_are_kept() {
+    let noted = |epochs: std::ops::Range<u64>| {
+        let mut node = Node::new(holder("a"), op(1), 5 * SECOND, SECOND);
+        epochs.for_each(|epoch| node.note(epoch, wall(epoch)));
+        node
+    };
+    for (before, now, first) in [(1..30, 29..32, 1), (1..65, 64..66, 2), (1..65, 70..134, 70), (5..9, 0..0, 5)] {
+        let mut node = noted(now.clone());
+        node.note_earlier(&noted(before.clone()));
+        let epochs: Vec<u64> = node.applied().iter().map(|applied| applied.epoch).collect();
+        let all: Vec<u64> = (first..before.end.min(now.start.max(1))).chain(now.clone()).collect();
+        let all = if now.is_empty() { before.clone().collect() } else { all };
+        assert_eq!(epochs, all, "{before:?} {now:?}");
+        assert!(Node::decode(&node.encode()) == Ok(node));
+    }
+}
+
 fn one_of_each() -> Log {
     let all: Vec<Asked> =
         (0..6).map(|kind| Asked { after_ms: MINUTE * u64::from(kind), issuer: 0, name: 1, kind }).collect();

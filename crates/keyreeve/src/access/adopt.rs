@@ -8,6 +8,7 @@ use keyreeve_core::token::text::PRIVATE_DIGITS_MIN;
 use keyreeve_core::token::{Format, Import, Record, Scope, TokenId, is_target};
 
 use super::Access;
+use super::change::no_such;
 use crate::error::{Error, ErrorKind};
 use crate::port::fresh_write_id;
 
@@ -70,6 +71,36 @@ impl Access {
         self.inner.put_new(&record).await?;
         tracing::info!(target: "audit", who = super::imported::IMPORT, what = "token.adopt", %id);
         Ok(true)
+    }
+
+    /// As [`revoke`](Self::revoke), for a token of this target, which may be one that was made elsewhere and that nobody has
+    /// used here: there is nothing of it here yet, and by its id alone nobody can tell what it opens.
+    ///
+    /// # Errors
+    /// As [`revoke`](Self::revoke). Not found where neither we nor they have such a token of this target.
+    pub async fn revoke_of(&self, target: &str, id: TokenId, by: &str) -> Result<Record, Error> {
+        match self.inner.record(id).await? {
+            Some(record) if record.family == self.family.name && record.target == target => {}
+            Some(_) => return Err(no_such(id)),
+            None => {
+                let imported = self.family.imported.as_ref().ok_or_else(|| no_such(id))?;
+                let is_legacy = id == legacy_id(self.inner.crypto.as_ref(), &self.family.name, target);
+                let found = imported.hash(target, (!is_legacy).then_some(id)).await;
+                let found = found.map_err(|error| Error::new(ErrorKind::StoreUnavailable, error.to_string()));
+                found.map_err(|error| error.after(1000))?.ok_or_else(|| no_such(id))?;
+                let foreign = Foreign {
+                    id,
+                    is_legacy,
+                    target: target.to_owned(),
+                    alias: if is_legacy { "legacy" } else { "imported" }.to_owned(),
+                    first: String::new(),
+                    last: String::new(),
+                    created_at: self.inner.host.now().wall,
+                };
+                self.adopt(&foreign).await?;
+            }
+        }
+        self.revoke(id, by).await
     }
 }
 

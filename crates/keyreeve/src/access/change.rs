@@ -400,7 +400,7 @@ fn audit(who: &str, what: &str, record: &Record) {
     );
 }
 
-fn no_such(id: TokenId) -> Error {
+pub(super) fn no_such(id: TokenId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no token `{id}`"))
 }
 

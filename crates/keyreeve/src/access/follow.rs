@@ -42,7 +42,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
 
 impl Inner {
     /// Writes down when tokens were used. What cannot be written is forgotten: the next use is noted again.
-    async fn write_uses(&self) {
+    pub(super) async fn write_uses(&self) {
         let uses = stream::iter(self.held.take_uses()).map(|(id, at)| self.write_use(id, at));
         let mut failed = uses.buffer_unordered(AT_ONCE).filter_map(async |result| result.err()).boxed();
         if let Some(error) = failed.next().await {

@@ -41,11 +41,12 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use futures::future::select;
 use keyreeve_core::crypto::Crypto;
 use keyreeve_core::id::NodeId;
 use keyreeve_core::seal::KeyRing;
 use keyreeve_core::secret::Secret;
-use keyreeve_core::time::{Moment, Timestamp};
+use keyreeve_core::time::{Moment, Mono, Timestamp};
 use keyreeve_core::token::{Allowed, Format, TEXT_BYTES_MAX, TokenId, is_target};
 
 pub use crate::config::FamilyConfig;
@@ -226,6 +227,17 @@ impl Tokens {
     /// Ends what goes on in the background.
     pub fn stop(&self) {
         self.inner.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends what goes on in the background, and writes down which tokens were used meanwhile and what came of comparing them,
+    /// until `deadline`. For a clean end of the process, after its last answer.
+    pub async fn leave(&self, deadline: Mono) {
+        self.stop();
+        let written = Box::pin(async {
+            self.inner.follow_modes().await;
+            self.inner.write_uses().await;
+        });
+        let _ = select(written, self.inner.host.sleep_until(deadline)).await;
     }
 
     /// The tokens of this family.

@@ -265,7 +265,7 @@ fn operation(route: &Route) -> Value {
         && let Some(success) = success.as_object_mut()
     {
         success.insert("headers".into(), token_headers());
-        responses.insert("304".into(), json!({ "description": "`If-None-Match` names the generation." }));
+        responses.insert("304".into(), json!({ "description": "`If-None-Match` has the `ETag` of what there is." }));
     }
     responses.insert(said.status.into(), success);
     let problem = || json!({ "$ref": "#/components/responses/Problem" });
@@ -314,7 +314,7 @@ fn operation(route: &Route) -> Value {
 
 fn token_headers() -> Value {
     json!({
-        "ETag": { "description": "The generation: `\"g7\"`. Not there on a stale answer.", "schema": { "type": "string" } },
+        "ETag": { "description": "Names this credential. Text to give back, not to read. Not there on a stale answer.", "schema": { "type": "string" } },
         "Cache-Control": {
             "description": "`private, max-age=` seconds for which the answer may be kept.",
             "schema": { "type": "string" },

@@ -94,12 +94,16 @@ fn stale_answer(name: &str, served: &Served, now: Moment) -> Answer {
 }
 
 fn render(name: &str, served: &Served) -> Rendered {
-    let etag = HeaderValue::try_from(format!("\"g{}\"", served.generation));
-    Rendered {
-        mode: served.mode,
-        body: body(name, served, served.expires_at, false),
-        etag: etag.unwrap_or(HeaderValue::from_static("\"\"")),
-    }
+    Rendered { mode: served.mode, body: body(name, served, served.expires_at, false), etag: etag(served) }
+}
+
+/// `"g7-19f1a2b3c4d"`: the generation, and when it was issued, in hexadecimal milliseconds since 1970.
+///
+/// Two records count each by itself: those of before and after a change of what the credential is for, and those of two stores. The
+/// same number of both is not the same credential, and whoever holds the one must not be told that nothing has changed.
+fn etag(served: &Served) -> HeaderValue {
+    let text = format!("\"g{}-{:x}\"", served.generation, served.issued_at.0);
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 #[derive(Serialize)]

@@ -139,10 +139,20 @@ async fn show(later: &Later, head: &Head) -> Result<Answer, Problem> {
 /// `POST /v1/tokens/{name}/revoke`
 async fn revoke(later: &Later, head: &Head, body: Body) -> Result<Answer, Problem> {
     input::query(head, [])?;
-    input::object(later, head, body, true).await?.take([])?;
-    let (access, record) = found(later).await?;
+    let [family, target] = input::object(later, head, body, true).await?.take(["family", "target"])?;
+    let family = family.map(|family| text(family, "family")).transpose()?;
     let who = later.who().to_owned();
-    let record = detached(later, Box::pin(async move { access.revoke(record.id, &who).await })).await?;
+    let record = if let Some(target) = target {
+        let target = text(target, "target")?;
+        let access = access(later, family.as_deref(), &target)?;
+        let id = TokenId::parse(&later.name).ok_or_else(|| no_such(&later.name))?;
+        detached(later, Box::pin(async move { access.revoke_of(&target, id, &who).await })).await?
+    } else if family.is_some() {
+        return Err(Problem::new(MALFORMED, "`family` goes with `target`"));
+    } else {
+        let (access, record) = found(later).await?;
+        detached(later, Box::pin(async move { access.revoke(record.id, &who).await })).await?
+    };
     Ok(json_answer(&record_json(&record, now(later))))
 }
 

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use keyreeve_core::id::CredentialName;
 use keyreeve_core::lifecycle::{Phase, Renewer, Why};
 use keyreeve_core::operator::Status;
+use keyreeve_core::record::Record;
 use keyreeve_core::time::{Moment, Mono, Timestamp};
 use keyreeve_core::view::{Calm, View};
 use tokio::sync::watch;
@@ -392,6 +393,13 @@ impl Cell {
         is_running.then(|| state.flight.get_or_insert_default().followers.subscribe())
     }
 
+    /// As [`follow_pass`](Self::follow_pass); of a driver that was stopped, also while an outcome waits to be committed.
+    pub(super) fn follow_to_the_end(&self, is_stopped: bool) -> Option<watch::Receiver<u64>> {
+        let mut state = self.lock();
+        let is_on = state.is_running || (is_stopped && state.uncommitted().is_some());
+        is_on.then(|| state.flight.get_or_insert_default().followers.subscribe())
+    }
+
     /// The error of the last pass, while it is fresh.
     pub(super) fn held_error(&self, now: Mono) -> Option<Error> {
         let state = self.lock();
@@ -471,6 +479,14 @@ const fn skew_ms(plan: &Plan) -> u64 {
 }
 
 impl State {
+    /// What came of a mint, while the register has not said that it has it.
+    pub(super) fn uncommitted(&self) -> Option<&Record> {
+        match self.renewer.phase() {
+            Phase::Settling { record, .. } => Some(record.as_ref()),
+            Phase::Idle | Phase::Acquiring { .. } | Phase::Minting { .. } => None,
+        }
+    }
+
     pub(super) fn has_waiters(&self) -> bool {
         self.flight.as_ref().is_some_and(|told| told.callers.receiver_count() > 0)
     }

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures::future::select;
@@ -45,11 +45,19 @@ impl Coarse {
 }
 
 /// Wakes credentials at their time.
-#[derive(Default)]
 pub(super) struct Timer {
     waiting: Mutex<BinaryHeap<Reverse<Wake>>>,
     changed: Notify,
-    is_stopped: AtomicBool,
+    /// Since when it wakes nothing any more, in monotonic milliseconds; [`RUNNING`] as long as it does.
+    stopped_at: AtomicU64,
+}
+
+const RUNNING: u64 = u64::MAX;
+
+impl Default for Timer {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), changed: Notify::default(), stopped_at: AtomicU64::new(RUNNING) }
+    }
 }
 
 struct Wake {
@@ -86,13 +94,19 @@ impl Timer {
         }
     }
 
-    pub(super) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Relaxed);
+    /// Wakes nothing any more. Only the first time counts.
+    pub(super) fn stop(&self, now: Mono) {
+        self.stopped_at.fetch_min(now.0, Ordering::Relaxed);
         self.changed.notify_one();
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
+        self.stopped_at().is_some()
+    }
+
+    pub(super) fn stopped_at(&self) -> Option<Mono> {
+        let stopped_at = self.stopped_at.load(Ordering::Relaxed);
+        (stopped_at != RUNNING).then_some(Mono(stopped_at))
     }
 
     pub(super) fn next(&self) -> Option<Mono> {

@@ -11,6 +11,7 @@
 
 mod cell;
 mod clock;
+mod end;
 mod follow;
 mod operate;
 mod pass;
@@ -18,7 +19,7 @@ mod slot;
 mod tiers;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use futures::future::{Either, select};
@@ -34,6 +35,7 @@ use crate::port::{Host, Register};
 use crate::source::Source;
 
 pub use cell::{Issued, Served};
+pub use end::COMMIT_MS;
 pub use follow::{Origin, Wish};
 pub use operate::{CredentialState, Reported};
 pub use pass::record_key;
@@ -136,6 +138,8 @@ pub(crate) struct Inner {
     timer: Timer,
     notices: broadcast::Sender<Notice>,
     store_fault: Mutex<Option<(Mono, String)>>,
+    /// Drivers that this one took over from, and that may still have something to commit.
+    earlier: Vec<Weak<Self>>,
 }
 
 impl Outbound {
@@ -175,11 +179,12 @@ impl Outbound {
             timer: Timer::default(),
             notices: broadcast::channel(NOTICES_MAX).0,
             store_fault: Mutex::new(None),
+            earlier: previous.map(|previous| previous.outbound.inner.with_earlier()).unwrap_or_default(),
         });
         match &inner.drive {
             Drive::Timer => clock::run_timer(&inner),
             Drive::Turned => {}
-            Drive::Follow(_) => inner.timer.stop(),
+            Drive::Follow(_) => inner.timer.stop(now.mono),
         }
         clock::run(&inner);
         if matches!(inner.drive, Drive::Follow(_)) {
@@ -214,11 +219,6 @@ impl Outbound {
         if let (Drive::Follow(origin), Some(cell)) = (&self.inner.drive, self.inner.cells.get(name)) {
             follow::look_beyond(&self.inner, origin, cell, generation);
         }
-    }
-
-    /// Stops renewing. Passes under way finish; what is held is still served.
-    pub fn stop(&self) {
-        self.inner.timer.stop();
     }
 
     /// This node, in this life.
@@ -280,17 +280,6 @@ impl Outbound {
                 Drive::Follow(origin) => follow::fetch(&self.inner, origin, cell, min_ttl_ms, deadline).await,
                 Drive::Timer | Drive::Turned => self.inner.wait_for(cell, min_ttl_ms, deadline).await,
             },
-        }
-    }
-
-    /// Waits until no pass is under way, at most until `deadline`; for a clean end of the process.
-    pub async fn drain(&self, deadline: Mono) {
-        for cell in self.inner.cells.values() {
-            let Some(mut changed) = cell.follow_pass() else { continue };
-            let sleep = self.inner.host.sleep_until(deadline);
-            if let Either::Right(_) = select(Box::pin(changed.changed()), sleep).await {
-                return;
-            }
         }
     }
 }

@@ -29,15 +29,16 @@ const FAULTS_MAX: u32 = 3;
 
 /// Starts a pass for `cell`, or makes the one under way go round once more.
 pub(super) fn ensure(inner: &Arc<Inner>, cell: &Arc<Cell>) {
-    {
-        let mut state = cell.lock();
-        if state.is_running {
-            return;
-        }
-        state.is_running = true;
+    if !begin(cell) {
+        return;
     }
     let (task_inner, task_cell) = (Arc::clone(inner), Arc::clone(cell));
     inner.host.spawn(Box::pin(async move { run(&task_inner, &task_cell).await }));
+}
+
+/// Begins a pass, unless one is under way.
+fn begin(cell: &Cell) -> bool {
+    !std::mem::replace(&mut cell.lock().is_running, true)
 }
 
 /// As [`ensure`], and a pass under way looks again before it ends.
@@ -46,7 +47,19 @@ pub(super) fn ensure_again(inner: &Arc<Inner>, cell: &Arc<Cell>) {
     ensure(inner, cell);
 }
 
+/// One pass; and where the driver was stopped meanwhile, more of them until what this one brought is committed.
 async fn run(inner: &Arc<Inner>, cell: &Arc<Cell>) {
+    loop {
+        run_once(inner, cell).await;
+        let Some(again_at) = inner.goes_on_at(cell) else { return };
+        inner.host.sleep_until(again_at).await;
+        if !begin(cell) {
+            return;
+        }
+    }
+}
+
+async fn run_once(inner: &Arc<Inner>, cell: &Arc<Cell>) {
     match cell.plan.as_ref() {
         Plan::Slot(slots) => slot::fill(inner, cell, slots).await,
         Plan::Fleet(rules) => match (&inner.register, &inner.keys) {

@@ -166,12 +166,15 @@ impl Inner {
         let said = fault.as_ref().map(|error| error.message.clone());
         match (self.state.note(said), fault) {
             (Some(_), Some(error)) => {
-                let then = match self.config.on_stale {
-                    OnStale::Deny => "tokens are refused",
-                    OnStale::Allow => "tokens are accepted all the same",
-                };
                 let max = Span(self.config.max_staleness_ms);
-                tracing::warn!("what is revoked cannot be read; after {max} without news {then}: {error}");
+                let then = match self.config.on_stale {
+                    _ if self.state.age_ms(self.host.now()).is_none() => {
+                        "until it has been read tokens are refused".into()
+                    }
+                    OnStale::Deny => format!("after {max} without news tokens are refused"),
+                    OnStale::Allow => format!("after {max} without news tokens are accepted all the same"),
+                };
+                tracing::warn!("what is revoked cannot be read; {then}: {error}");
             }
             (Some(_), None) => tracing::info!("what is revoked is read again"),
             (None, _) => {}

@@ -72,7 +72,7 @@ struct Inner {
     turn: futures::lock::Mutex<()>,
 }
 
-/// What is revoked has not been read for too long, and `on_stale` says `deny`. A matter of ours, not of who sent a token:
+/// What is revoked has not been read for too long, and `on_stale` says `deny`; or has not been read at all. A matter of ours, not of who sent a token:
 /// never a reason for 401 or 403.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", match age_ms {
@@ -164,13 +164,12 @@ impl Revocations {
     /// Whether what this node knows is fresh enough to accept anything by it. Costs a few loads.
     ///
     /// # Errors
-    /// [`Stale`], only with `on_stale = "deny"`.
+    /// [`Stale`], with `on_stale = "deny"`; and before the first good read of this process, whatever that says: to go on by what
+    /// one knows, one has to know something, and a node that has just started knows of no revocation at all.
     pub fn fresh(&self, now: Moment) -> Result<(), Stale> {
-        if self.inner.config.on_stale == OnStale::Allow {
-            return Ok(());
-        }
         let (age_ms, max_ms) = (self.inner.state.age_ms(now), self.inner.config.max_staleness_ms);
-        if age_ms.is_some_and(|age_ms| age_ms <= max_ms) { Ok(()) } else { Err(Stale { age_ms, max_ms }) }
+        let is_good = |age_ms| age_ms <= max_ms || self.inner.config.on_stale == OnStale::Allow;
+        if age_ms.is_some_and(is_good) { Ok(()) } else { Err(Stale { age_ms, max_ms }) }
     }
 
     /// Whether this token has been taken back, and in which epoch. Asked once for a verdict, and again for a kept one after

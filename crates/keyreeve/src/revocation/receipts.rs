@@ -227,9 +227,7 @@ impl Inner {
         let seat = |(key, node): &(Key, Node)| Seat { key: key.clone(), op: Some(node.op) };
         if let Some(own) = nodes.iter().find(|(_, other)| other.holder == self.me) {
             // After a reload, too: what was applied stays applied.
-            for applied in own.1.applied() {
-                node.note_earlier(*applied);
-            }
+            node.note_earlier(&own.1);
             return Ok(seat(own));
         }
         let is_free = |other: &Node| {

@@ -333,6 +333,56 @@ async fn uses_are_written_now_and_then_and_never_a_revocation_away() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clean_end_writes_down_what_was_used_up_to_it_and_does_not_wait_for_the_store() {
+    let world = World::new();
+    let node = world.node("one").await;
+    let made = [node.make("acme").await, node.make("acme").await];
+    let used = async |at: usize| {
+        let (_, record) = world.node("two").await.tokens.find(made[at].record.id).await.unwrap();
+        record.used.map(|used| used.at)
+    };
+    assert_eq!(node.says("acme", made[0].text.expose()).await, "good");
+    assert_eq!(used(0).await, None);
+    node.tokens.leave(world.host.now().mono.plus(2 * SECOND)).await;
+    assert!(used(0).await.is_some());
+    assert_eq!(node.says("acme", made[1].text.expose()).await, "good");
+    world.unplug(true);
+    let before = world.host.now().mono;
+    node.tokens.leave(before.plus(2 * SECOND)).await;
+    assert!(world.host.now().mono.since(before) <= 2 * SECOND);
+}
+
+/// Nobody has used it here, so nothing of it is here.
+#[tokio::test(start_paused = true)]
+async fn an_imported_token_is_revoked_before_its_first_use() {
+    let world = World::new();
+    let node = world.node("one").await;
+    let token = hv2(id(1), PRIVATE);
+    world.elsewhere.insert("acme", Some(id(1)), PRIVATE);
+    let kind = async |target: &str, id: TokenId| node.access.revoke_of(target, id, "ops").await.unwrap_err().kind;
+    assert_eq!(kind("other", id(1)).await, ErrorKind::NotFound, "they have none of that target");
+    assert_eq!(kind("acme", id(2)).await, ErrorKind::NotFound);
+    world.elsewhere.is_away.store(true, Ordering::SeqCst);
+    assert_eq!(kind("acme", id(1)).await, ErrorKind::StoreUnavailable);
+    world.elsewhere.is_away.store(false, Ordering::SeqCst);
+    let record = node.access.revoke_of("acme", id(1), "ops").await.unwrap();
+    assert_eq!((record.state(world.host.now().wall), record.target.as_str()), (State::Revoked, "acme"));
+    assert_eq!(world.elsewhere.len(), 0, "others refuse it too");
+    // Also where the other hash stays, or comes back.
+    world.elsewhere.insert("acme", Some(id(1)), PRIVATE);
+    for name in ["one", "two"] {
+        assert_eq!(world.node(name).await.says("acme", token.expose()).await, "revoked");
+    }
+    assert_eq!(node.access.list("acme", None, 10).await.unwrap().records.len(), 1);
+    // Asking again does no harm; and what is here is revoked by its target, too.
+    node.access.revoke_of("acme", id(1), "ops").await.unwrap();
+    let made = node.make("acme").await;
+    assert_eq!(kind("other", made.record.id).await, ErrorKind::NotFound);
+    node.access.revoke_of("acme", made.record.id, "ops").await.unwrap();
+    assert_eq!(node.says("acme", made.text.expose()).await, "revoked");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_imported_token_is_compared_once_and_refused_when_its_hash_is_gone() {
     let world = World::new();
     let node = world.node("one").await;

@@ -69,6 +69,22 @@ async fn a_token_of_others_is_answered_as_one_that_is_not_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_is_revoked_with_its_target_or_without_and_only_where_that_is_the_callers() {
+    let world = world();
+    let id = create(&world, "acme").await["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/tokens/{id}/revoke");
+    let status = async |who: &str, body: Value| post(&world, &path, who, body).await.status.as_u16();
+    assert_eq!(status("elsewhere", json!({ "target": "acme" })).await, 404);
+    assert_eq!(status("ops", json!({ "target": "other" })).await, 404);
+    assert_eq!(status("ops", json!({ "target": "acme", "family": "no" })).await, 404);
+    assert_eq!(status("ops", json!({ "family": "cdn" })).await, 400);
+    assert_eq!(status("ops", json!({ "target": 1 })).await, 400);
+    assert_eq!(text(&world.get(&format!("/v1/tokens/{id}"), "ops").await.json(), "state"), "active");
+    let revoked = post(&world, &path, "ops", json!({ "target": "acme", "family": "cdn" })).await.json();
+    assert_eq!((text(&revoked, "state"), text(&revoked, "id")), ("revoked", id.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn pages_follow_one_another() {
     let world = world();
     let mut made = Vec::new();

@@ -12,6 +12,7 @@ mod config_reference;
 mod config_strange;
 mod config_tokens;
 mod config_worker;
+mod end;
 mod fleet;
 mod follow;
 mod http_access;

@@ -75,6 +75,29 @@ async fn a_node_that_is_told_to_allow_goes_on_by_what_it_knows_and_says_so() {
     assert!(fleet.node("a").health().is_stale);
 }
 
+/// It cannot go on by what it knows: it knows nothing.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_starts_without_the_store_refuses_until_its_first_read_whatever_it_is_told() {
+    let allow = RevocationConfig { on_stale: OnStale::Allow, ..DENY };
+    let mut fleet = Fleet::new(&["a"], allow);
+    fleet.pass(10).await;
+    fleet.revoke("a", "t1").await;
+    fleet.store.is_away.store(true, Ordering::SeqCst);
+    fleet.start("b");
+    fleet.pass(MINUTE).await;
+    let stale = fleet.node("b").fresh(fleet.host.now()).unwrap_err();
+    assert_eq!(stale.to_string(), "what is revoked has not been read yet");
+    assert!(fleet.is_fresh("a"));
+    fleet.store.is_away.store(false, Ordering::SeqCst);
+    fleet.pass(SECOND).await;
+    assert!(fleet.is_fresh("b") && fleet.refuses("b", "t1"));
+    // From then on as it is told, a reload included.
+    fleet.store.is_away.store(true, Ordering::SeqCst);
+    fleet.pass(MINUTE).await;
+    let reloaded = Revocations::start(fleet.parts("b"), allow, Some(fleet.node("b")));
+    assert!(fleet.is_fresh("b") && reloaded.fresh(fleet.host.now()).is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn receipts_name_each_node_and_its_millisecond_and_wait_for_the_last() {
     let mut fleet = Fleet::new(&["a", "b", "c"], RevocationConfig { on_stale: OnStale::Allow, ..DENY });

@@ -38,7 +38,7 @@ pub(crate) enum TokenCommand {
     /// Make another token like this one, with a secret of its own, and print it.
     Duplicate(DuplicateArgs),
     /// Take a token back: it is refused from now on.
-    Revoke(OneArgs),
+    Revoke(RevokeArgs),
     /// Check a token on standard input: print what is known of it, or say why it is refused and end with 1.
     Verify(VerifyArgs),
     /// Take all tokens of a target back, at once and in every store.
@@ -139,6 +139,21 @@ pub(crate) struct OneArgs {
     pub(crate) node: NodeArgs,
 }
 
+/// `keyreeve token revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its target: needed for a token that was made elsewhere and has never been used here.
+    #[arg(long)]
+    pub(crate) target: Option<String>,
+    /// The family of the target: the name of a `[token.NAME]` table; where there is only one, that.
+    #[arg(long, requires = "target")]
+    pub(crate) family: Option<String>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
 /// `keyreeve token verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
@@ -191,7 +206,10 @@ pub(crate) async fn run(command: TokenCommand) -> Result<(), Failure> {
             Ok(())
         }
         TokenCommand::Revoke(args) => {
-            let answer = node(&args.node)?.post(&path(&args.id, "/revoke")?, None).await?;
+            let mut body = Map::new();
+            put(&mut body, "target", args.target);
+            put(&mut body, "family", args.family);
+            let answer = node(&args.node)?.post(&path(&args.id, "/revoke")?, Some(body.into())).await?;
             print(&answer, args.node.json);
             Ok(())
         }

@@ -41,6 +41,12 @@ pub(crate) enum DemoCommand {
     /// Exit code 1 if STS was asked more than once where once is enough, or a client waited too long or was told something
     /// else than the others.
     Lake(LakeArgs),
+    /// Hand artifacts to holders of tokens on several nodes under load, from a bucket and its mirror that hang, refuse, and come
+    /// back, while tokens are revoked and a target is dropped.
+    ///
+    /// Exit code 1 if an answer was late, stale without a mark, or a refusal that nobody meant, a failure was kept, or a token
+    /// was accepted after the bound or after a node's own receipt.
+    Gate(GateArgs),
     /// One node of a strategy that keyreeve is compared with. `demo fleet` starts these.
     #[command(hide = true)]
     Node(NodeArgs),
@@ -167,6 +173,26 @@ pub(crate) struct LakeArgs {
     /// How many clients ask at once.
     #[arg(long, default_value_t = 400, value_name = "NUMBER", value_parser = clients)]
     pub(crate) clients: usize,
+    /// Print the result as JSON on standard output, and the timeline on standard error.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Keep the folder with keys, store, configuration and logs, and say where it is.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// `keyreeve demo gate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GateArgs {
+    /// Which node is told to publish, to revoke, and to drop the target. The same seed gives the same plan.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: u64,
+    /// How many nodes.
+    #[arg(long, default_value_t = 8, value_name = "NUMBER", value_parser = processes)]
+    pub(crate) nodes: usize,
+    /// How long all of it takes, nearly.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(18..=600))]
+    pub(crate) seconds: u64,
     /// Print the result as JSON on standard output, and the timeline on standard error.
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::header::{ETAG, HeaderValue, IF_NONE_MATCH};
 use keyreeve_picky::apns::Apns;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -136,6 +137,8 @@ impl Crowd {
 struct Held {
     token: String,
     generation: u64,
+    /// The node's `ETag`.
+    tag: Option<HeaderValue>,
     /// The node that gave it.
     node: usize,
     fresh_until: Instant,
@@ -247,7 +250,7 @@ impl Client<'_> {
                 let node = (self.home + step) % self.crowd.nodes.len();
                 let Some(end) = self.crowd.nodes.get(node).filter(|end| end.is_resting() == may_rest) else { continue };
                 let held = self.held.as_ref().filter(|held| refused.is_none() && held.node == node);
-                let got = match end.fetch(held.map(|held| held.generation)).await {
+                let got = match end.fetch(held.and_then(|held| held.tag.clone())).await {
                     Fetched::Token(answer) => self.crowd.hold(answer, node),
                     Fetched::Same(max_age) => match held {
                         Some(held) => Held { fresh_until: self.crowd.fresh_until(max_age), ..held.clone() },
@@ -285,7 +288,7 @@ impl Client<'_> {
 impl Crowd {
     fn hold(&self, answer: Answer, node: usize) -> Held {
         let fresh_until = self.fresh_until(answer.max_age);
-        Held { token: answer.token, generation: answer.generation, node, fresh_until }
+        Held { token: answer.token, generation: answer.generation, tag: answer.tag, node, fresh_until }
     }
 
     /// The node's `max-age` is in its own, simulated seconds.
@@ -305,6 +308,8 @@ struct Reason {
 struct Answer {
     generation: u64,
     token: String,
+    #[serde(skip)]
+    tag: Option<HeaderValue>,
     #[serde(skip)]
     max_age: Duration,
 }
@@ -326,16 +331,16 @@ impl NodeEnd {
         self.rests_until.store(until, Ordering::Relaxed);
     }
 
-    async fn fetch(&self, held: Option<u64>) -> Fetched {
+    async fn fetch(&self, held: Option<HeaderValue>) -> Fetched {
         let mut request = self.http.get(format!("http://node/v1/credentials/{CREDENTIAL}/token"));
-        if let Some(generation) = held {
-            request = request.header("if-none-match", format!("\"g{generation}\""));
+        if let Some(tag) = held {
+            request = request.header(IF_NONE_MATCH, tag);
         }
         let Ok(answer) = request.send().await else {
             self.rest();
             return Fetched::Nothing;
         };
-        let max_age = max_age_of(answer.headers());
+        let (max_age, tag) = (max_age_of(answer.headers()), answer.headers().get(ETAG).cloned());
         let (status, length) = (answer.status().as_u16(), answer.content_length().unwrap_or(0));
         if status == 304 {
             return Fetched::Same(max_age);
@@ -345,7 +350,7 @@ impl NodeEnd {
         }
         let Ok(body) = answer.bytes().await else { return Fetched::Nothing };
         match serde_json::from_slice::<Answer>(&body) {
-            Ok(answer) => Fetched::Token(Answer { max_age, ..answer }),
+            Ok(answer) => Fetched::Token(Answer { tag, max_age, ..answer }),
             Err(_) => Fetched::Nothing,
         }
     }

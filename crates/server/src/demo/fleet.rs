@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::args::{FleetArgs, Strategy};
 use super::children::Children;
 use super::client::Crowd;
+use super::frame::{unavailable, until_stopped};
 use super::place::{CYCLE_MS, HANDOVER_MS, Place, SKEW_BOUND_MS};
 use super::plan::{Plan, name_of};
 use super::score::{Facts, Outcome, Report, table, words};
@@ -20,7 +21,6 @@ use super::strike::Striker;
 use super::timeline::Timeline;
 use super::watch::Watch;
 use crate::exit::{Code, Failure, say, tell};
-use crate::signal::Signals;
 
 /// The longest wait for all nodes to hand out a token, in real time.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -32,16 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs the demonstration. An error with code 1 where the promise was not held.
 pub(crate) async fn run(args: FleetArgs) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(unavailable)?;
-    // Dropping the run ends its children.
-    tokio::select! {
-        result = run_all(&args) => result,
-        () = signals.until_stop() => Err(Failure::new(Code::CheckFailed, "interrupted; all nodes have been ended")),
-    }
-}
-
-fn unavailable(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Code::Unavailable, error.to_string())
+    until_stopped(run_all(&args)).await
 }
 
 async fn run_all(args: &FleetArgs) -> Result<(), Failure> {

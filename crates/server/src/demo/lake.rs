@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -13,10 +12,9 @@ use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 
 use super::args::LakeArgs;
-use super::processes::{End, Processes};
-use crate::exit::{Code, Failure, say, tell};
-use crate::new_key::fresh_hex;
-use crate::signal::Signals;
+use super::frame::{Print, conclude, printer, unavailable, until_stopped};
+use super::processes::Processes;
+use crate::exit::Failure;
 
 /// How long STS takes when it answers.
 const STS_MS: u64 = 300;
@@ -62,22 +60,11 @@ const ACTS: [&str; 3] = ["lake-cold", "lake-down", "lake-hangs"];
 
 /// Runs the demonstration. An error with code 1 where the promise was not held.
 pub(crate) async fn run(args: LakeArgs) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(unavailable)?;
-    // Dropping the run ends its children.
-    tokio::select! {
-        result = run_all(&args) => result,
-        () = signals.until_stop() => Err(Failure::new(Code::CheckFailed, "interrupted; all nodes have been ended")),
-    }
-}
-
-fn unavailable(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Code::Unavailable, error.to_string())
+    until_stopped(run_all(&args)).await
 }
 
 async fn run_all(args: &LakeArgs) -> Result<(), Failure> {
-    let is_json = args.json;
-    let print: Arc<dyn Fn(&str) + Send + Sync> =
-        Arc::new(move |line: &str| if is_json { tell(line) } else { say(line) });
+    let print = printer(args.json);
     let (private, trusted) = new_key().map_err(unavailable)?;
     let config = sts::Config { trusted, faults: slow(), roles: vec![ROLE.into()], ..Default::default() };
     let sts = sts::start(config).await.map_err(unavailable)?;
@@ -86,9 +73,7 @@ async fn run_all(args: &LakeArgs) -> Result<(), Failure> {
     if args.keep {
         print(&format!("everything is in `{}`", processes.folder().display()));
     }
-    for node in 0..processes.count() {
-        processes.wait_for(node, End::lists_credentials).await?;
-    }
+    processes.wait_for_all().await?;
     print(&format!("{} clients, {} nodes, one STS that takes {STS_MS} ms", args.clients, args.nodes));
     let mut lake = Lake { args, processes: &processes, sts: &sts, print, rows: Vec::new(), complaints: Vec::new() };
     lake.cold().await;
@@ -116,12 +101,8 @@ fn new_key() -> io::Result<(String, Vec<Key>)> {
 }
 
 fn write(processes: &Processes, sts: &Sts, private: &str) -> io::Result<()> {
-    let seal_key = fresh_hex().map_err(|failure| io::Error::other(failure.message))?;
-    processes.write_private("seal.key", seal_key.expose().as_bytes())?;
     processes.write_private("issuer.pem", private.as_bytes())?;
-    let mut config = CONFIG
-        .replace("@FOLDER@", &processes.folder().display().to_string())
-        .replace("@UID@", &processes.uid()?.to_string());
+    let mut config = processes.config(CONFIG, &[])?;
     for name in ACTS {
         config += &CREDENTIAL.replace("@NAME@", name).replace("@ROLE@", ROLE).replace("@URL@", &sts.url());
     }
@@ -150,7 +131,7 @@ struct Lake<'a> {
     args: &'a LakeArgs,
     processes: &'a Processes,
     sts: &'a Sts,
-    print: Arc<dyn Fn(&str) + Send + Sync>,
+    print: Print,
     rows: Vec<Value>,
     complaints: Vec<String>,
 }
@@ -283,28 +264,11 @@ impl Lake<'_> {
     }
 
     fn report(self) -> Result<(), Failure> {
-        let is_clean = self.complaints.is_empty();
         (self.print)("");
-        for complaint in &self.complaints {
-            (self.print)(&format!("NOT HELD: {complaint}"));
-        }
-        (self.print)(if is_clean {
-            "held: one call where one is enough, one answer for all, and in time"
-        } else {
-            "not held"
-        });
-        if self.args.json {
-            let report = json!({
-                "demo": "lake",
-                "nodes": self.args.nodes,
-                "clients": self.args.clients,
-                "is_clean": is_clean,
-                "problems": self.complaints,
-                "acts": self.rows,
-            });
-            say(&report.to_string());
-        }
-        if is_clean { Ok(()) } else { Err(Failure::quiet(Code::CheckFailed)) }
+        let result =
+            json!({ "demo": "lake", "nodes": self.args.nodes, "clients": self.args.clients, "acts": self.rows });
+        let held = "one call where one is enough, one answer for all, and in time";
+        conclude(&self.print, &self.complaints, held, self.args.json.then_some(result))
     }
 }
 

@@ -11,7 +11,8 @@
 //! - `revoke`: how soon every node refuses what was revoked on one
 //! - `agents`: one refresh token that is good for one use, and many processes
 //! - `lake`: many cold clients and one STS, which fails and hangs
-//! - `processes`: the folder and the processes of those three
+//! - `gate`: artifacts behind gates while buckets hang and refuse, and tokens are taken back
+//! - `processes`, `frame`, `probe`: what all of these have in common: nodes, how a run ends, tokens that are to be refused
 //! - `timeline`, `score`: what happened, and what it comes to
 //! - `peer`: the strategies that keyreeve is compared with
 
@@ -21,10 +22,13 @@ mod children;
 mod client;
 mod edge;
 mod fleet;
+mod frame;
+mod gate;
 mod lake;
 mod peer;
 mod place;
 mod plan;
+mod probe;
 mod processes;
 mod revoke;
 mod rotate;
@@ -46,6 +50,7 @@ pub(crate) async fn run(command: DemoCommand) -> Result<(), Failure> {
         DemoCommand::Revoke(args) => revoke::run(args).await,
         DemoCommand::Agents(args) => agents::run(args).await,
         DemoCommand::Lake(args) => lake::run(args).await,
+        DemoCommand::Gate(args) => gate::run(args).await,
         DemoCommand::Node(args) => peer::run(args).await,
     }
 }

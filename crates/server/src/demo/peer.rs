@@ -89,7 +89,8 @@ async fn token(State(peer): State<Arc<Peer>>, headers: HeaderMap) -> Response {
         return (StatusCode::NOT_MODIFIED, [cache]).into_response();
     }
     let body = json!({ "name": CREDENTIAL, "generation": held.iat, "token": held.token });
-    ([cache, (header::CONTENT_TYPE, "application/json".to_owned())], body.to_string()).into_response()
+    let headers = [cache, (header::ETAG, tag), (header::CONTENT_TYPE, "application/json".to_owned())];
+    (headers, body.to_string()).into_response()
 }
 
 #[derive(Deserialize)]

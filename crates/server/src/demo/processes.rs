@@ -7,15 +7,16 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::exit::{Code, Failure};
+use crate::new_key::fresh_hex;
 
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The nodes of one run. Dropping them kills them, and removes the folder.
+/// The nodes of one run, and their seal key. Dropping them kills them, and removes the folder.
 pub(super) struct Processes {
     folder: tempfile::TempDir,
     children: Vec<Mutex<Option<Child>>>,
@@ -41,10 +42,20 @@ impl Processes {
         let mut processes = Self { folder, children, ends: Vec::new() };
         for node in 0..count {
             std::fs::create_dir(processes.path(node, "faults"))?;
-            let http = reqwest::Client::builder().no_proxy().unix_socket(processes.path(node, "sock")).timeout(timeout);
-            processes.ends.push(End(http.build().map_err(io::Error::other)?));
+            processes.ends.push(End::at(&processes.path(node, "sock"), timeout)?);
         }
+        let seal_key = fresh_hex().map_err(|failure| io::Error::other(failure.message))?;
+        processes.write_private("seal.key", seal_key.expose().as_bytes())?;
         Ok(processes)
+    }
+
+    /// A configuration for all nodes: `@FOLDER@` and `@UID@` of `template` are this folder, and the uid that the nodes know
+    /// their callers by; `words` are the others.
+    pub(super) fn config(&self, template: &str, words: &[(&str, &str)]) -> io::Result<String> {
+        let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(self.folder())?).to_string();
+        let folder = self.folder().display().to_string();
+        let all = words.iter().copied().chain([("@FOLDER@", folder.as_str()), ("@UID@", uid.as_str())]);
+        Ok(all.fold(template.to_owned(), |text, (word, meaning)| text.replace(word, meaning)))
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -55,16 +66,12 @@ impl Processes {
         self.children.len()
     }
 
-    /// The uid that the nodes know their callers by.
-    pub(super) fn uid(&self) -> io::Result<u32> {
-        Ok(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(self.folder())?))
-    }
-
     pub(super) fn ends(&self) -> &[End] {
         &self.ends
     }
 
-    fn path(&self, node: usize, kind: &str) -> PathBuf {
+    /// A file of a node: its `sock`, its `log`, its `toml`.
+    pub(super) fn path(&self, node: usize, kind: &str) -> PathBuf {
         self.folder().join(format!("{}.{kind}", node_name(node)))
     }
 
@@ -136,6 +143,14 @@ impl Processes {
         }
     }
 
+    /// Waits until every node tells of credentials.
+    pub(super) async fn wait_for_all(&self) -> Result<(), Failure> {
+        for node in 0..self.count() {
+            self.wait_for(node, End::lists_credentials).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until `node` does what shows that it is ready.
     pub(super) async fn wait_for(&self, node: usize, is_ready: impl AsyncFn(&End) -> bool) -> Result<(), Failure> {
         let Some(end) = self.ends.get(node) else { return Ok(()) };
@@ -154,6 +169,12 @@ impl Processes {
 }
 
 impl End {
+    /// The way to whatever listens on this Unix socket. `timeout` is the longest wait for an answer.
+    pub(super) fn at(socket: &Path, timeout: Duration) -> io::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().unix_socket(socket).timeout(timeout);
+        Ok(Self(http.build().map_err(io::Error::other)?))
+    }
+
     /// Whether the node tells of credentials.
     pub(super) async fn lists_credentials(&self) -> bool {
         self.get("/v1/credentials").await.is_some_and(|(status, _)| status == 200)
@@ -179,6 +200,25 @@ impl End {
     pub(super) async fn text(&self, path: &str) -> Option<String> {
         let answer = self.0.get(format!("http://node{path}")).send().await.ok()?;
         answer.text().await.ok()
+    }
+
+    /// A new access token for `target`.
+    pub(super) async fn new_token(&self, target: &str, alias: &str) -> io::Result<String> {
+        let made = self.post("/v1/tokens", &json!({ "target": target, "alias": alias })).await;
+        let text = made.as_ref().and_then(|(_, made)| made.get("token")?.as_str());
+        text.map(str::to_owned).ok_or_else(|| io::Error::other(format!("no access token was made: {made:?}")))
+    }
+
+    /// Revokes a token. The answer has its id and the moment of the writing.
+    pub(super) async fn revoke(&self, token: &str) -> Option<Value> {
+        let answer = self.post("/v1/revocations", &json!({ "token": token })).await;
+        answer.filter(|(status, _)| *status == 202).map(|(_, body)| body)
+    }
+
+    /// The receipts of a revocation, when all nodes have one or `wait` is over.
+    pub(super) async fn receipts(&self, id: &str, wait: &str) -> Option<Value> {
+        let answer = self.get(&format!("/v1/revocations/{id}?wait={wait}")).await;
+        answer.filter(|(status, _)| *status == 200).map(|(_, body)| body)
     }
 
     /// What a proxy is answered that has a request with this token before it.

@@ -1,5 +1,6 @@
 //! `keyreeve demo fleet`: eight real processes, broken on purpose, in a short form.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -151,6 +152,36 @@ fn demo_lake_asks_sts_once_for_all_and_tells_all_the_same_in_time() {
     let expected =
         [("cold", 1), ("STS is down: at first", 1), ("STS is back", 1), ("STS hangs", 1), ("STS answers again", 2)];
     assert_eq!(calls, expected, "{timeline}");
+}
+
+#[test]
+fn demo_gate_answers_what_it_can_and_refuses_only_what_was_taken_back() {
+    let (code, result, timeline) = ran("gate", &["--seconds", "18"]);
+    assert_eq!(result["problems"], serde_json::json!([]), "{timeline}");
+    assert_eq!(code, 0, "{timeline}");
+    let acts: BTreeMap<_, _> =
+        result["acts"].as_array().unwrap().iter().map(|act| (act["act"].as_str().unwrap(), act)).collect();
+    let sum = |act: &str, what: &str| -> u64 {
+        let nodes = acts[act]["nodes"].as_array().unwrap();
+        assert_eq!(nodes.len(), 8);
+        nodes.iter().map(|node| node[what].as_u64().unwrap()).sum()
+    };
+    for act in acts.keys() {
+        assert_eq!((sum(act, "denied"), sum(act, "other")), (0, 0), "{act}: {timeline}");
+    }
+    for act in ["in order", "a new version", "the primary hangs", "both are back"] {
+        assert!(sum(act, "whole") > 100 && sum(act, "same") > 100, "{act}: {timeline}");
+    }
+    for act in ["both hang", "both say 403", "tokens revoked", "a target dropped"] {
+        assert!(sum(act, "stale") > 50, "{act}: {timeline}");
+    }
+    // Whoever got nothing waited for the deadline where nobody answered, and for nothing where everybody said no.
+    let worst = |act: &str, what: &str| {
+        acts[act]["nodes"].as_array().unwrap().iter().map(|node| node[what].as_u64().unwrap()).max().unwrap()
+    };
+    assert!((2000..=2250).contains(&worst("both hang", "worst_away_ms")), "{timeline}");
+    assert!(worst("both say 403", "worst_away_ms") < 1000, "{timeline}");
+    assert!((150..=400).contains(&worst("the primary hangs", "worst_ms")), "{timeline}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod artifacts;
 mod callers;
 mod certificates;
 mod clock;
+mod clouds;
 mod commands;
 mod demo;
 mod doubt;

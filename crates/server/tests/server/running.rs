@@ -56,6 +56,34 @@ async fn a_reload_takes_over_what_is_good_and_keeps_the_old_where_it_is_not() {
     assert_eq!(node.token_text("also").await, "t-2", "as if nothing had been asked");
 }
 
+/// The store goes away between a mint and its commit, and then comes a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_minted_without_the_store_is_committed_after_a_reload_and_named_where_the_end_comes_first() {
+    for is_back in [true, false] {
+        let faults = Faults::slow(Duration::from_millis(400));
+        let issuer = upstream::start(upstream::Config { faults, ..Default::default() }).await.unwrap();
+        let place = Place::new();
+        let switches = place.switches("switches");
+        let config = place.config(&http_credential(&issuer.mint_url(), "life = { poll = \"100ms\" }"));
+        let mut node = place.node(&config, "one", &[("KEYREEVE_TEST_FAULTS", switches.to_str().unwrap())]);
+        let asked = tokio::spawn(crate::node::answer(node.request(http::Method::GET, "/v1/credentials/up/token")));
+        until("the mint is under way", async || (issuer.score().in_flight_max == 1).then_some(())).await;
+        fs::write(switches.join("store-cut"), "").unwrap();
+        assert_eq!(asked.await.unwrap().0, 503);
+        node.signal("HUP");
+        until("the reload", async || node.log_text().contains("was read again").then_some(())).await;
+        if is_back {
+            fs::remove_file(switches.join("store-cut")).unwrap();
+            until("it is committed", async || (node.token("up").await.1["token"] == "t-1").then_some(())).await;
+        }
+        node.signal("TERM");
+        assert!(node.ended().await.success());
+        let (said, log) = ("generation 1 of `up` was minted, and is lost", node.log_text());
+        assert_eq!(log.contains(said), !is_back, "{log}");
+        assert!(!log.contains("t-1") && issuer.score().calls == 1, "{log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_to_another_store_serves_on_and_counts_on() {
     let issuer = upstream::start(upstream::Config::default()).await.unwrap();

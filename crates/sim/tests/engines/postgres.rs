@@ -259,6 +259,84 @@ async fn a_change_is_told_to_who_follows_and_again_after_a_restart() {
     assert_eq!((next().await, next().await), (key("rl/all"), key("rl/more")), "what may have been missed");
 }
 
+/// Whoever ends the wait for a synchronous standby leaves a commit that a failover would forget, and it is answered like any
+/// other but for a warning.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_standby_was_not_waited_for_is_unknown() {
+    let server = server(&[]);
+    let register = node(&server, PATIENT_MS);
+    wait_for(&register).await;
+    assert_eq!(register.swap(&key("a"), None, entry(1, "1")).await, Ok(Swap::Done));
+    server.tell("sql ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.tell("sql SELECT pg_reload_conf()");
+    let mut op = 1;
+    // The first ones may come before the server has read its settings again.
+    let said = loop {
+        // One for which nobody waits takes a second.
+        assert!(op < 60, "it is never in doubt");
+        let next = entry(op + 1, "x");
+        let a = key("a");
+        let swap = register.swap(&a, Some(WriteId([op; 16])), next);
+        let end = async {
+            server.tell(
+                "in keyreeve DO $$ BEGIN FOR n IN 1..100 LOOP PERFORM pg_stat_clear_snapshot(); \
+                 EXIT WHEN (SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE usename = 'keyreeve' AND \
+                 wait_event = 'SyncRep') > 0; PERFORM pg_sleep(0.01); END LOOP; END $$",
+            );
+        };
+        match futures::join!(swap, end).0 {
+            Ok(Swap::Done) => op += 1,
+            Err(StoreError::Unknown(said)) => break said,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(said.contains("committed a write and warned") && said.contains("01000"), "{said}");
+    server.tell("sql ALTER SYSTEM RESET synchronous_standby_names");
+    server.tell("sql SELECT pg_reload_conf()");
+    // It is there; the connection goes on, and what is warned of once is not warned of for ever.
+    assert_eq!(register.read(&key("a")).await.unwrap().unwrap().op, WriteId([op + 1; 16]));
+    assert_eq!(register.swap(&key("a"), Some(WriteId([op + 1; 16])), entry(99, "99")).await, Ok(Swap::Done));
+}
+
+/// A way to the server on which connections can be cut without a word: both ends still think that they have one.
+async fn cuttable(to: u16) -> (u16, tokio::sync::watch::Sender<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, cut) = (listener.local_addr().unwrap().port(), tokio::sync::watch::Sender::new(()));
+    let cuts = cut.subscribe();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut cuts = cuts.clone();
+            cuts.mark_unchanged();
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = cuts.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (port, cut)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_told_although_the_connection_that_listened_was_cut_without_a_word() {
+    let server = server(&["--tcp"]);
+    let (port, cut) = cuttable(u16::try_from(server.said["port"].as_u64().unwrap()).unwrap()).await;
+    let (user, database) = ("keyreeve".into(), "keyreeve".into());
+    let url = PostgresUrl { user, reach: Reach::Hosts(vec![("127.0.0.1".into(), port)]), database };
+    let password = Some(SecretRef::Literal(Secret::new(server.text("password").to_owned())));
+    let reader = open(Settings { url, password, authorities: None, answer_ms: 3000 });
+    let writer = node(&server, PATIENT_MS);
+    assert_eq!(writer.swap(&key("rl/all"), None, entry(1, "1")).await, Ok(Swap::Done));
+    let mut changes = reader.changes().unwrap();
+    let mut next = async || tokio::time::timeout(DEADLINE, changes.next()).await.expect("nothing was told").unwrap();
+    assert_eq!(next().await, key("rl/all"));
+    cut.send_replace(());
+    assert_eq!(writer.swap(&key("rl/all"), Some(WriteId([1; 16])), entry(2, "2")).await, Ok(Swap::Done));
+    assert_eq!(next().await, key("rl/all"));
+}
+
 /// The other half of the test below: with the variable set, this process counts until it is ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_counts_in_postgres_only_when_it_is_told_to() {

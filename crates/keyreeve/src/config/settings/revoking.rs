@@ -26,7 +26,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         ("revocation", "on_stale"),
         Kind::Choice(&["deny", "allow"], &[]),
         Value("deny"),
-        "What a node does that could not read what is revoked for `max_staleness`: `deny` answers 503 to every token, `allow` goes on by what it knows, and says so in `/readyz`, metrics and log.",
+        "What a node does that could not read what is revoked for `max_staleness`: `deny` answers 503 to every token, `allow` goes on by what it knows, once it has read that at all, and says so in `/readyz`, metrics and log.",
         "\"deny\"",
     ),
     row(

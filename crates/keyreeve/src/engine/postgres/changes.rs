@@ -6,16 +6,19 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::pool::{Link, Pool};
-use super::{explain, schema, size, text};
+use super::{explain, patience, schema, size, text};
 use crate::port::{FOLLOWED, Key, LIST_MAX};
 
 /// Most keys that wait to be heard. Whoever does not listen that long loses hints, not changes.
 const HELD_MAX: usize = 256;
 /// How long a connection that ended is waited for before the next try.
 const AGAIN: Duration = Duration::from_millis(500);
+/// A connection that only listens is asked this often whether anybody is there: one that was cut somewhere between, or whose
+/// server hangs behind a proxy, looks just as one on which nothing happens.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows the register behind `pool`, for as long as somebody has the stream and the register.
 pub(super) fn follow(pool: &Arc<Pool>) -> BoxStream<'static, Key> {
@@ -31,14 +34,28 @@ pub(super) fn follow(pool: &Arc<Pool>) -> BoxStream<'static, Key> {
 
 async fn listen(pool: Weak<Pool>, tell: mpsc::Sender<Key>) {
     while let Some(strong) = pool.upgrade() {
-        let began = begin(&strong).await;
+        let (began, answer_ms) = (begin(&strong).await, strong.answer_ms());
         drop(strong);
         match began {
-            Ok((_link, there, mut heard)) => {
+            Ok((link, there, mut heard)) => {
                 there.into_iter().for_each(|key| hint(&tell, key));
-                // Ends with the connection.
-                while let Some(Some(key)) = until_closed(&tell, heard.recv()).await {
-                    Key::new(key).into_iter().for_each(|key| hint(&tell, key));
+                let ended = async {
+                    // An old one ends too: by the next one's names and passwords, what is there is told anew.
+                    while link.is_usable() && is_answered(&link, answer_ms).await {
+                        sleep(ASK_EVERY).await;
+                    }
+                };
+                let hear = async {
+                    // Ends with the connection.
+                    while let Some(key) = heard.recv().await {
+                        Key::new(key).into_iter().for_each(|key| hint(&tell, key));
+                    }
+                };
+                let either = async {
+                    tokio::select! { () = ended => {}, () = hear => {} }
+                };
+                if until_closed(&tell, either).await.is_none() {
+                    return;
                 }
             }
             Err(cause) => tracing::debug!(cause, "changes are not heard of; what follows them reads more often"),
@@ -47,6 +64,12 @@ async fn listen(pool: Weak<Pool>, tell: mpsc::Sender<Key>) {
             return;
         }
     }
+}
+
+/// Whether the server at the other end of a connection answers.
+async fn is_answered(link: &Link, answer_ms: u64) -> bool {
+    let asked = link.client.batch_execute("SELECT 1");
+    matches!(timeout(patience(answer_ms), asked).await, Ok(Ok(())))
 }
 
 /// What comes of `future`; `None` as soon as nobody follows any more.

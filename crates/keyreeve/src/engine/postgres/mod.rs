@@ -8,6 +8,7 @@
 //! | no connection, or none free in time | refused: nothing was sent |
 //! | an error of the statement | refused: it was rolled back |
 //! | a connection that ended, a server that shuts down, silence until the deadline | unknown |
+//! | a swap that was made, with a warning: the commit did not wait for its synchronous standby, as somebody ended the wait | unknown |
 //!
 //! Every connection is bounded on both sides: here each call has a deadline, there a statement that waits longer than the
 //! caller is ended, so what nobody waits for any more does not happen much later. A call that is cut off gives its
@@ -118,19 +119,22 @@ impl Postgres {
         }
     }
 
-    /// Runs `ask` on a connection, all before the deadline.
+    /// Runs `ask` on a connection, all before the deadline. Returns what came of it, and what the server warned of meanwhile.
     async fn call<T>(
         &self,
         ask: impl AsyncFnOnce(&tokio_postgres::Client) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, StoreError> {
+    ) -> Result<(T, Option<String>), StoreError> {
         let until = self.pool.deadline();
         // Whatever goes wrong before there is a connection, nothing was sent.
         let session = self.pool.take().await.map_err(|unready| StoreError::Refused(unready.to_string()))?;
+        // Of an earlier call, or of the connection itself.
+        let _old = session.warning();
         // A future that is dropped here takes its connection with it: what it would answer belongs to nobody.
         match tokio::time::timeout_at(until, ask(session.client())).await {
             Ok(Ok(answer)) => {
+                let warning = session.warning();
                 session.give_back();
-                Ok(answer)
+                Ok((answer, warning))
             }
             Ok(Err(error)) => {
                 let (outcome, is_over) = outcome_of(&error);
@@ -161,7 +165,7 @@ impl Register for Postgres {
 
     async fn read(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
         let key = key.as_str();
-        let found = self
+        let (found, _) = self
             .call(async move |client| client.query_typed_opt(schema::READ, &[text(&key), size(&VALUE_MAX)]).await)
             .await?;
         let Some(row) = found else { return Ok(None) };
@@ -179,7 +183,7 @@ impl Register for Postgres {
         check_value(&next)?;
         let key = key.as_str();
         let is_followed = key.starts_with(FOLLOWED);
-        let changed = self
+        let (changed, warning) = self
             .call(async move |client| {
                 let (op, value) = (next.op.0.as_slice(), &*next.bytes);
                 let three = [text(&key), bytes(&op), bytes(&value)];
@@ -192,13 +196,19 @@ impl Register for Postgres {
                 client.execute_typed(&schema::replace(is_followed), &four).await
             })
             .await?;
-        Ok(if changed == 1 { Swap::Done } else { Swap::Lost })
+        match (changed, warning) {
+            // It is committed there, and nowhere else: whoever ended the wait for the standby has it answered like any other. A
+            // failover now would forget it. The words are in the server's language, and no other warning belongs to a swap.
+            (1, Some(said)) => Err(StoreError::Unknown(format!("PostgreSQL has committed a write and warned: {said}"))),
+            (1, None) => Ok(Swap::Done),
+            _ => Ok(Swap::Lost),
+        }
     }
 
     async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StoreError> {
         let after = after.map_or("", Key::as_str);
         let limit = i32::try_from(limit.min(LIST_MAX)).unwrap_or(i32::MAX);
-        let rows = self
+        let (rows, _) = self
             .call(async move |client| {
                 client.query_typed(schema::LIST, &[text(&prefix), text(&after), size(&limit)]).await
             })

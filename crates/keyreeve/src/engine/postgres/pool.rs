@@ -12,6 +12,7 @@ use keyreeve_core::secret::Secret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::error::Severity;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 
 use super::{Settings, before, explain, patience, schema, tls};
@@ -85,6 +86,8 @@ pub(super) struct Pool {
     seen: AtomicU8,
 }
 
+type Warning = Arc<Mutex<Option<String>>>;
+
 /// Where the payloads of notifications go.
 pub(super) type Hear = mpsc::Sender<String>;
 
@@ -92,6 +95,8 @@ pub(super) type Hear = mpsc::Sender<String>;
 pub(super) struct Link {
     pub(super) client: Client,
     made: Instant,
+    /// What the server has warned of, since it was last asked for.
+    warning: Warning,
     _open: oneshot::Sender<()>,
 }
 
@@ -107,6 +112,11 @@ impl Session {
         &self.link.client
     }
 
+    /// What the server has warned of since this was last called.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.link.warning.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The call is over, and the next one may use the connection.
     pub(super) fn give_back(self) {
         if self.link.is_usable() {
@@ -116,7 +126,8 @@ impl Session {
 }
 
 impl Link {
-    fn is_usable(&self) -> bool {
+    /// Whether it is open, and not so old that what was found out about the server may be wrong.
+    pub(super) fn is_usable(&self) -> bool {
         !self.client.is_closed() && self.made.elapsed() < LIFE
     }
 }
@@ -279,6 +290,8 @@ impl Pool {
     {
         let (client, mut connection) = made?;
         let (open, mut closed) = oneshot::channel::<()>();
+        let warning = Warning::default();
+        let warned = Arc::clone(&warning);
         self.host.spawn(Box::pin(async move {
             loop {
                 let message = poll_fn(|cx| connection.poll_message(cx));
@@ -286,6 +299,13 @@ impl Pool {
                     Either::Left((Some(Ok(AsyncMessage::Notification(told))), _)) => {
                         // Where it does not fit, as many wait already.
                         let _heard = hear.as_ref().map(|hear| hear.try_send(told.payload().to_owned()));
+                    }
+                    // Comes before the end of the answer that it is about.
+                    Either::Left((Some(Ok(AsyncMessage::Notice(notice))), _)) => {
+                        if notice.parsed_severity() == Some(Severity::Warning) {
+                            let said = format!("{} ({})", notice.message(), notice.code().code());
+                            *warned.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+                        }
                     }
                     Either::Left((Some(Ok(_)), _)) => {}
                     Either::Left((Some(Err(error)), _)) => {
@@ -296,7 +316,7 @@ impl Pool {
                 }
             }
         }));
-        Ok(Link { client, made: Instant::now(), _open: open })
+        Ok(Link { client, made: Instant::now(), warning, _open: open })
     }
 
     /// Sets the session, looks at the server, and brings the schema up to date.

@@ -64,6 +64,7 @@ fn said_of_end(asked: Asked) -> Said {
             id: "revokeAccessToken",
             summary: "Takes an access token back.",
             answer: Ok("AccessToken"),
+            body: Some("RevokeAccessToken"),
             problems: &["404", "408", "413", "415", "503"],
             ..PLAIN
         },
@@ -132,22 +133,6 @@ fn set_mode() -> Value {
     closed(object(1, &[("mode", modes), ("family", said_of_family()), ("force", flag())]))
 }
 
-fn verdict() -> Value {
-    object(
-        1,
-        &[
-            ("valid", flag()),
-            ("code", text()),
-            ("reason", text()),
-            ("id", text()),
-            ("target", text()),
-            ("alias", text()),
-            ("format", text()),
-            ("expires_at", or_null(moment())),
-        ],
-    )
-}
-
 pub(super) fn schemas() -> Map<String, Value> {
     let schemas = [
         ("AccessToken", token(false)),
@@ -171,6 +156,7 @@ pub(super) fn schemas() -> Map<String, Value> {
             closed(object(0, &[("grace", said_of_duration("How long the old one goes on: `0s`, or 1m to 90d."))])),
         ),
         ("DuplicateAccessToken", closed(object(0, &[("alias", json!({ "type": "string", "maxLength": 100 }))]))),
+        ("RevokeAccessToken", revoke()),
         ("DropTarget", closed(object(1, &[("target", text()), ("family", said_of_family())]))),
         ("DroppedTarget", object(3, &[("target", text()), ("revoked", number()), ("epoch", number())])),
         (
@@ -206,6 +192,28 @@ pub(super) fn schemas() -> Map<String, Value> {
         ("SetTokenMode", set_mode()),
     ];
     schemas.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
+}
+
+fn revoke() -> Value {
+    let needed = "Needed for a token that was made elsewhere and has never been used here.";
+    let target = json!({ "type": "string", "description": needed });
+    closed(object(0, &[("target", target), ("family", said_of_family())]))
+}
+
+fn verdict() -> Value {
+    object(
+        1,
+        &[
+            ("valid", flag()),
+            ("code", text()),
+            ("reason", text()),
+            ("id", text()),
+            ("target", text()),
+            ("alias", text()),
+            ("format", text()),
+            ("expires_at", or_null(moment())),
+        ],
+    )
 }
 
 fn said_of_family() -> Value {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyreeve_picky::issuers::oauth::Server;
@@ -10,6 +9,7 @@ use keyreeve_picky::issuers::{Fault, Faults};
 use serde_json::{Value, json};
 
 use super::super::args::AgentsArgs;
+use super::super::frame::Diary;
 use super::super::plan::Dice;
 use super::super::processes::{End, Processes, node_name};
 use super::traffic::Traffic;
@@ -32,8 +32,7 @@ pub(super) struct Acts<'a> {
     server: &'a Server,
     watch: &'a Watch,
     traffic: &'a Traffic,
-    print: Arc<dyn Fn(&str) + Send + Sync>,
-    start: Instant,
+    diary: Diary,
     dice: Dice,
     /// Refreshes that there had to be so far.
     pub(super) expected: u64,
@@ -47,14 +46,10 @@ impl<'a> Acts<'a> {
         server: &'a Server,
         watch: &'a Watch,
         traffic: &'a Traffic,
-        print: Arc<dyn Fn(&str) + Send + Sync>,
+        diary: Diary,
     ) -> Self {
-        let (start, dice) = (Instant::now(), Dice::new(args.seed));
-        Self { args, processes, server, watch, traffic, print, start, dice, expected: 0, complaints: Vec::new() }
-    }
-
-    fn tell(&self, who: &str, what: &str) {
-        (self.print)(&format!("{:>7.1}s  {who:<8} {what}", self.start.elapsed().as_secs_f64()));
+        let dice = Dice::new(args.seed);
+        Self { args, processes, server, watch, traffic, diary, dice, expected: 0, complaints: Vec::new() }
     }
 
     /// Carries out everything. An error where the demonstration itself could not go on.
@@ -95,7 +90,7 @@ impl<'a> Acts<'a> {
         }
         let score = self.server.score();
         let (count, refreshes, expected) = (self.processes.count(), score.refreshes, self.expected);
-        self.tell(
+        self.diary.tell_of(
             "",
             &format!("{when} all {count} processes have one token; {refreshes} refreshes for {expected} windows"),
         );
@@ -113,7 +108,7 @@ impl<'a> Acts<'a> {
         let reports = ends.iter().map(|end| end.post("/v1/credentials/user/report", &report));
         let answers = futures::future::join_all(reports).await;
         let heard = answers.iter().flatten().filter(|(status, _)| *status < 300).count();
-        self.tell("", &format!("{heard} processes report that the token is refused"));
+        self.diary.tell_of("", &format!("{heard} processes report that the token is refused"));
         self.agree("after the reports", generation + 1).await
     }
 
@@ -146,7 +141,7 @@ impl<'a> Acts<'a> {
         self.processes.kill(victim).await?;
         let is_open = self.watch.minting().await.is_some();
         let when = if is_open { "between the answer and the commit" } else { "too late: it had committed" };
-        self.tell(&node_name(victim), &format!("is killed {when}"));
+        self.diary.tell_of(&node_name(victim), &format!("is killed {when}"));
         if !is_open {
             self.complaints.push("the node was killed too late, so this run proves less".to_owned());
         }
@@ -166,7 +161,7 @@ impl<'a> Acts<'a> {
         self.renew(node).await?;
         self.found("a refresh", async |acts| (acts.server.score().refreshes > refreshes).then_some(())).await?;
         self.expected += 1;
-        self.tell("", "the server has rotated, and its answer is lost");
+        self.diary.tell_of("", "the server has rotated, and its answer is lost");
         self.operator("after the loss").await
     }
 
@@ -182,7 +177,7 @@ impl<'a> Acts<'a> {
         .await?;
         let calls = self.server.score().calls;
         let what = format!("says `needs-reauth`, {:.1} s later", asked.elapsed().as_secs_f64());
-        self.tell(&node_name(node), &what);
+        self.diary.tell_of(&node_name(node), &what);
         tokio::time::sleep(QUIET).await;
         let tried = self.server.score().calls.saturating_sub(calls);
         if tried > 0 {
@@ -195,7 +190,7 @@ impl<'a> Acts<'a> {
             answer.is_some_and(|(status, _)| status < 300).then_some(())
         })
         .await?;
-        self.tell("", "the user consents again, and the operator says `reauthorize`");
+        self.diary.tell_of("", "the user consents again, and the operator says `reauthorize`");
         self.renew(node).await?;
         self.agree(when, published + 1).await
     }

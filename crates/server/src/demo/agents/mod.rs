@@ -16,10 +16,9 @@ use keyreeve_picky::issuers::oauth::{self, Client, Server};
 use serde_json::json;
 
 use super::args::AgentsArgs;
-use super::processes::{End, Processes};
-use crate::exit::{Code, Failure, say, tell};
-use crate::new_key::fresh_hex;
-use crate::signal::Signals;
+use super::frame::{Diary, Print, conclude, printer, unavailable, until_stopped};
+use super::processes::Processes;
+use crate::exit::Failure;
 
 use acts::Acts;
 use traffic::Traffic;
@@ -74,22 +73,11 @@ hold = "500ms"
 
 /// Runs the demonstration. An error with code 1 where the promise was not held.
 pub(crate) async fn run(args: AgentsArgs) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(unavailable)?;
-    // Dropping the run ends its children.
-    tokio::select! {
-        result = run_all(&args) => result,
-        () = signals.until_stop() => Err(Failure::new(Code::CheckFailed, "interrupted; all nodes have been ended")),
-    }
-}
-
-pub(super) fn unavailable(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Code::Unavailable, error.to_string())
+    until_stopped(run_all(&args)).await
 }
 
 async fn run_all(args: &AgentsArgs) -> Result<(), Failure> {
-    let is_json = args.json;
-    let print: Arc<dyn Fn(&str) + Send + Sync> =
-        Arc::new(move |line: &str| if is_json { tell(line) } else { say(line) });
+    let print = printer(args.json);
     let clients = vec![Client { id: "agent".into(), secret: Some("client-secret".into()), keys: Vec::new() }];
     let life = Duration::from_secs(LIFE_S);
     let server = oauth::start(oauth::Config { clients, life, ..Default::default() }).await.map_err(unavailable)?;
@@ -102,32 +90,24 @@ async fn run_all(args: &AgentsArgs) -> Result<(), Failure> {
         "{} processes, one refresh token that is good for one use; access tokens live {LIFE_S} s and are renewed {LEAD_S} s before; seed {}",
         args.processes, args.seed
     ));
-    for node in 0..processes.count() {
-        processes.wait_for(node, End::lists_credentials).await?;
-    }
+    processes.wait_for_all().await?;
     let traffic = Arc::new(Traffic::new(processes.ends().to_vec(), server.addr()).map_err(unavailable)?);
     let watch = Watch::open(&processes.folder().join("state.db")).map_err(unavailable)?;
     let agents = traffic.start();
-    let mut acts = Acts::new(args, &processes, &server, &watch, &traffic, Arc::clone(&print));
+    let mut acts = Acts::new(args, &processes, &server, &watch, &traffic, Diary::new(&print));
     let result = acts.carry_out().await;
     let (expected, complaints) = (acts.expected, std::mem::take(&mut acts.complaints));
     agents.abort_all_and_wait().await;
     result.map_err(unavailable)?;
-    report(args, &server.score(), expected, &traffic, complaints, print.as_ref())
+    report(args, &server.score(), expected, &traffic, complaints, &print)
 }
 
 fn write(processes: &Processes, server: &Server) -> std::io::Result<()> {
-    let seal_key = fresh_hex().map_err(|failure| std::io::Error::other(failure.message))?;
-    processes.write_private("seal.key", seal_key.expose().as_bytes())?;
     processes.write_private("client.secret", b"client-secret")?;
     processes.write_private(REFRESH, server.consent().as_bytes())?;
-    let config = CONFIG
-        .replace("@FOLDER@", &processes.folder().display().to_string())
-        .replace("@UID@", &processes.uid()?.to_string())
-        .replace("@URL@", &server.token_url())
-        .replace("@LIFE@", &LIFE_S.to_string())
-        .replace("@LEAD@", &LEAD_S.to_string());
-    processes.start(&config, &["api"])
+    let words = [("@URL@", server.token_url()), ("@LIFE@", LIFE_S.to_string()), ("@LEAD@", LEAD_S.to_string())];
+    let words: Vec<_> = words.iter().map(|(word, meaning)| (*word, meaning.as_str())).collect();
+    processes.start(&processes.config(CONFIG, &words)?, &["api"])
 }
 
 fn report(
@@ -136,7 +116,7 @@ fn report(
     expected: u64,
     traffic: &Traffic,
     mut complaints: Vec<String>,
-    print: &(dyn Fn(&str) + Send + Sync),
+    print: &Print,
 ) -> Result<(), Failure> {
     let uses = traffic.counts();
     if score.refreshes != expected {
@@ -156,33 +136,28 @@ fn report(
             uses.failures.join("; ")
         ));
     }
-    let is_clean = complaints.is_empty();
     print("");
     print(&format!(
         "refreshes {} for {expected} windows, {} at once at the most; spent twice {}, families revoked {}",
         score.refreshes, score.in_flight_max, score.reuses, score.families_revoked
     ));
     print(&format!("calls of agents: {}, failed {}; {} different tokens", uses.used, uses.failed, uses.tokens));
-    for complaint in &complaints {
-        print(&format!("NOT HELD: {complaint}"));
-    }
-    print(if is_clean { "held: one refresh a window, no token spent twice, no family revoked" } else { "not held" });
-    if args.json {
-        let report = json!({
-            "demo": "agents",
-            "seed": args.seed,
-            "processes": args.processes,
-            "is_clean": is_clean,
-            "problems": complaints,
-            "windows": expected,
-            "refreshes": score.refreshes,
-            "reuses": score.reuses,
-            "families_revoked": score.families_revoked,
-            "in_flight_max": score.in_flight_max,
-            "calls": uses.used,
-            "failed": uses.failed,
-        });
-        say(&report.to_string());
-    }
-    if is_clean { Ok(()) } else { Err(Failure::quiet(Code::CheckFailed)) }
+    let result = json!({
+        "demo": "agents",
+        "seed": args.seed,
+        "processes": args.processes,
+        "windows": expected,
+        "refreshes": score.refreshes,
+        "reuses": score.reuses,
+        "families_revoked": score.families_revoked,
+        "in_flight_max": score.in_flight_max,
+        "calls": uses.used,
+        "failed": uses.failed,
+    });
+    conclude(
+        print,
+        &complaints,
+        "one refresh a window, no token spent twice, no family revoked",
+        args.json.then_some(result),
+    )
 }

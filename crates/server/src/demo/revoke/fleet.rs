@@ -11,8 +11,8 @@ use keyreeve::jwt::{SigningKey, generate};
 use serde_json::{Value, json};
 
 use super::super::args::RevokeArgs;
+use super::super::frame::wall_ms;
 use super::super::processes::{End, Processes, node_name};
-use super::traffic::wall_ms;
 use crate::exit::Failure;
 use crate::new_key::{fill, fresh_hex};
 
@@ -74,15 +74,10 @@ impl Fleet {
         }
         let public = json!(pair.public).to_string();
         processes.write_private("public.jwk", public.as_bytes())?;
-        let seal_key = fresh_hex().map_err(|failure| io::Error::other(failure.message))?;
-        processes.write_private("seal.key", seal_key.expose().as_bytes())?;
         let private = Secret::new(pair.private.expose().as_bytes().to_vec());
         let signer = crypto::any_signer(Algorithm::EdDsa, &private).map_err(io::Error::other)?;
         let fleet = Self { processes, key: SigningKey::new(signer, Some(KEY_ID)) };
-        let config = CONFIG
-            .replace("@FOLDER@", &fleet.folder().display().to_string())
-            .replace("@UID@", &fleet.processes.uid()?.to_string())
-            .replace("@MAX@", &MAX_STALENESS_MS.to_string());
+        let config = fleet.processes.config(CONFIG, &[("@MAX@", &MAX_STALENESS_MS.to_string())])?;
         for node in 0..args.nodes {
             let on_stale = if node == fleet.allowing() { "allow" } else { "deny" };
             fleet.processes.start_one(node, &config.replace("@ON_STALE@", on_stale), &["api", "gate", "metrics"])?;
@@ -122,21 +117,13 @@ impl Fleet {
     }
 
     pub(super) async fn wait_until_ready(&self) -> Result<(), Failure> {
-        for node in 0..self.count() {
-            self.processes.wait_for(node, End::lists_credentials).await?;
-        }
-        Ok(())
+        self.processes.wait_for_all().await
     }
 
     /// An access token, made by a node.
     pub(super) async fn opaque(&self, node: usize, alias: &str) -> io::Result<String> {
-        let body = json!({ "target": TARGET, "alias": alias });
-        let made = match self.end(node) {
-            Some(end) => end.post("/v1/tokens", &body).await,
-            None => None,
-        };
-        let text = made.as_ref().and_then(|(_, made)| made.get("token")?.as_str());
-        text.map(str::to_owned).ok_or_else(|| io::Error::other(format!("no access token was made: {made:?}")))
+        let end = self.end(node).ok_or_else(|| io::Error::other("no such node"))?;
+        end.new_token(TARGET, alias).await
     }
 
     /// What a node answers to whoever comes with a token: 200, 401, or that it cannot tell.
@@ -162,14 +149,12 @@ impl Fleet {
 
     /// Has a token revoked by a node. The answer has its id and the moment of the writing.
     pub(super) async fn revoke(&self, node: usize, token: &str) -> Option<Value> {
-        let answer = self.end(node)?.post("/v1/revocations", &json!({ "token": token })).await;
-        answer.filter(|(status, _)| *status == 202).map(|(_, body)| body)
+        self.end(node)?.revoke(token).await
     }
 
     /// The receipts of a revocation, when all nodes have one or `wait` is over.
     pub(super) async fn receipts(&self, node: usize, id: &str, wait: &str) -> Option<Value> {
-        let answer = self.end(node)?.get(&format!("/v1/revocations/{id}?wait={wait}")).await;
-        answer.filter(|(status, _)| *status == 200).map(|(_, body)| body)
+        self.end(node)?.receipts(id, wait).await
     }
 
     /// What `/readyz` says.

@@ -10,40 +10,25 @@ mod fleet;
 mod traffic;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::args::RevokeArgs;
-use crate::exit::{Code, Failure, say, tell};
-use crate::signal::Signals;
+use super::frame::{Diary, Print, all_end, conclude, printer, unavailable, until_stopped};
+use crate::exit::Failure;
 
 use acts::{Act, Acts, Cell};
 use fleet::Fleet;
 use traffic::Traffic;
 
-/// How long those under way get to end.
-const FINISH_WITHIN: Duration = Duration::from_secs(15);
-
 /// Runs the demonstration. An error with code 1 where the promise was not held.
 pub(crate) async fn run(args: RevokeArgs) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(unavailable)?;
-    // Dropping the run ends its children.
-    tokio::select! {
-        result = run_all(&args) => result,
-        () = signals.until_stop() => Err(Failure::new(Code::CheckFailed, "interrupted; all nodes have been ended")),
-    }
-}
-
-fn unavailable(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Code::Unavailable, error.to_string())
+    until_stopped(run_all(&args)).await
 }
 
 async fn run_all(args: &RevokeArgs) -> Result<(), Failure> {
-    let is_json = args.json;
-    let print: Arc<dyn Fn(&str) + Send + Sync> =
-        Arc::new(move |line: &str| if is_json { tell(line) } else { say(line) });
+    let print = printer(args.json);
     let fleet = Arc::new(Fleet::start(args).map_err(unavailable)?);
     if args.keep {
         print(&format!("everything is in `{}`", fleet.folder().display()));
@@ -65,12 +50,11 @@ async fn run_all(args: &RevokeArgs) -> Result<(), Failure> {
         workers.spawn(Arc::clone(&traffic).load(node));
         workers.spawn(Arc::clone(&traffic).probe(node));
     }
-    let mut acts = Acts::new(args, &fleet, &traffic, Arc::clone(&print));
+    let mut acts = Acts::new(args, &fleet, &traffic, Diary::new(&print));
     let done = acts.carry_out().await.map_err(unavailable)?;
     traffic.finish();
-    let all = async { while workers.join_next().await.is_some() {} };
-    tokio::time::timeout(FINISH_WITHIN, all).await.map_err(|_| unavailable("those under way did not end"))?;
-    report(args, &fleet, &traffic, (&done, acts.complaints), print.as_ref())
+    all_end(workers).await?;
+    report(args, &fleet, &traffic, (&done, acts.complaints), &print)
 }
 
 fn report(
@@ -78,7 +62,7 @@ fn report(
     fleet: &Fleet,
     traffic: &Traffic,
     (acts, mut complaints): (&[Act], Vec<String>),
-    print: &(dyn Fn(&str) + Send + Sync),
+    print: &Print,
 ) -> Result<(), Failure> {
     let counts = traffic.counts();
     if counts.accepted == 0 {
@@ -100,33 +84,28 @@ fn report(
         "requests with revoked tokens: {} refused, {} accepted after the node's own receipt",
         counts.refused, counts.accepted_after_receipt
     ));
-    for complaint in &complaints {
-        print(&format!("NOT HELD: {complaint}"));
-    }
-    let is_clean = complaints.is_empty();
-    print(if is_clean { "held: what was revoked was refused everywhere within the bound" } else { "not held" });
-    if args.json {
-        let acts = acts.iter().map(|act| {
-            let cells = act.cells.iter().enumerate().map(|(node, cell)| {
-                json!({ "node": fleet.name(node), "receipt_ms": cell.receipt_ms, "measured_ms": cell.measured_ms, "state": cell.state })
-            });
-            json!({ "act": act.name, "bound_ms": act.bound_ms, "nodes": cells.collect::<Vec<_>>() })
+    let acts = acts.iter().map(|act| {
+        let cells = act.cells.iter().enumerate().map(|(node, cell)| {
+            json!({ "node": fleet.name(node), "receipt_ms": cell.receipt_ms, "measured_ms": cell.measured_ms, "state": cell.state })
         });
-        let report = json!({
-            "demo": "revoke",
-            "nodes": args.nodes,
-            "is_clean": is_clean,
-            "problems": complaints,
-            "acts": acts.collect::<Vec<_>>(),
-            "accepted": counts.accepted,
-            "turned_away": counts.turned_away,
-            "stale": counts.stale,
-            "refused": counts.refused,
-            "accepted_after_receipt": counts.accepted_after_receipt,
-        });
-        say(&report.to_string());
-    }
-    if is_clean { Ok(()) } else { Err(Failure::quiet(Code::CheckFailed)) }
+        json!({ "act": act.name, "bound_ms": act.bound_ms, "nodes": cells.collect::<Vec<_>>() })
+    });
+    let result = json!({
+        "demo": "revoke",
+        "nodes": args.nodes,
+        "acts": acts.collect::<Vec<_>>(),
+        "accepted": counts.accepted,
+        "turned_away": counts.turned_away,
+        "stale": counts.stale,
+        "refused": counts.refused,
+        "accepted_after_receipt": counts.accepted_after_receipt,
+    });
+    conclude(
+        print,
+        &complaints,
+        "what was revoked was refused everywhere within the bound",
+        args.json.then_some(result),
+    )
 }
 
 /// Nodes down, acts across.

@@ -1,11 +1,12 @@
 //! Those who come with tokens, good ones and one that is to be revoked, and what each node answers them.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use super::super::frame::wall_ms;
+use super::super::probe::Probe;
 use super::fleet::Fleet;
 
 /// Good tokens in circulation.
@@ -33,38 +34,16 @@ pub(super) struct Counts {
     pub(super) accepted_after_receipt: u64,
 }
 
-/// What one node answered to the token that is probed with, by the moments at which the requests were sent.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    /// The last request that was accepted, in milliseconds since 1970.
-    pub(super) last_accepted_ms: Option<u64>,
-    /// The first request that was not, after that one.
-    pub(super) first_refused_ms: Option<u64>,
-    /// How many were refused as a stranger's.
-    pub(super) refused: u64,
-    /// How many were answered with 503.
-    pub(super) unsure: u64,
-}
-
 pub(super) struct Traffic {
     fleet: Arc<Fleet>,
     tokens: Vec<String>,
-    /// What is probed with, and how often it was replaced.
-    probe: Mutex<(Arc<str>, usize)>,
-    round: AtomicUsize,
-    seen: Mutex<BTreeMap<usize, Seen>>,
+    probe: Mutex<Option<Arc<Probe>>>,
     counts: Mutex<Counts>,
     is_over: AtomicBool,
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The wall clock, which all processes of this machine share, in milliseconds since 1970.
-pub(super) fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Traffic {
@@ -78,15 +57,7 @@ impl Traffic {
                 fleet.opaque(n % fleet.count(), &name).await?
             });
         }
-        Ok(Self {
-            fleet,
-            tokens,
-            probe: Mutex::new(("".into(), 0)),
-            round: AtomicUsize::new(0),
-            seen: Mutex::default(),
-            counts: Mutex::default(),
-            is_over: AtomicBool::new(false),
-        })
+        Ok(Self { fleet, tokens, probe: Mutex::default(), counts: Mutex::default(), is_over: AtomicBool::new(false) })
     }
 
     pub(super) fn finish(&self) {
@@ -106,16 +77,10 @@ impl Traffic {
     }
 
     /// Probes with this token from now on.
-    pub(super) fn probe_with(&self, token: &str) {
-        let mut probe = lock(&self.probe);
-        *probe = (token.into(), probe.1.saturating_add(1));
-        self.round.store(probe.1, Ordering::Release);
-        lock(&self.seen).clear();
-    }
-
-    /// What the nodes have answered to the present probe.
-    pub(super) fn seen(&self) -> BTreeMap<usize, Seen> {
-        lock(&self.seen).clone()
+    pub(super) fn probe_with(&self, token: &str) -> Arc<Probe> {
+        let probe = Arc::new(Probe::new(token.to_owned()));
+        *lock(&self.probe) = Some(Arc::clone(&probe));
+        probe
     }
 
     /// Comes to one node with good tokens, all the time.
@@ -141,35 +106,14 @@ impl Traffic {
     /// Comes to one node with the token that is to be revoked, all the time.
     pub(super) async fn probe(self: Arc<Self>, node: usize) {
         while !self.is_over() {
-            let (token, round) = lock(&self.probe).clone();
-            if !token.is_empty() {
+            let probe = lock(&self.probe).clone();
+            if let Some(probe) = probe {
                 let sent_ms = wall_ms();
-                let status = self.fleet.pass(node, &token).await;
-                // An answer about the token before says nothing about this one.
-                if self.round.load(Ordering::Acquire) == round {
-                    self.note(node, sent_ms, status);
-                }
-            }
-            tokio::time::sleep(REST).await;
-        }
-    }
-
-    fn note(&self, node: usize, sent_ms: u64, status: Option<u16>) {
-        let mut all = lock(&self.seen);
-        let seen = all.entry(node).or_default();
-        match status {
-            Some(200) => {
-                seen.last_accepted_ms = seen.last_accepted_ms.max(Some(sent_ms));
-                seen.first_refused_ms = None;
-            }
-            Some(401 | 503) => {
-                seen.first_refused_ms = seen.first_refused_ms.or(Some(sent_ms));
-                seen.refused += u64::from(status == Some(401));
-                seen.unsure += u64::from(status == Some(503));
-                drop(all);
+                let status = self.fleet.pass(node, &probe.token).await;
+                probe.note(node, sent_ms, status);
                 self.count(|counts| counts.refused += u64::from(status == Some(401)));
             }
-            _ => {}
+            tokio::time::sleep(REST).await;
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::super::args::RotateArgs;
+use super::super::frame::Diary;
 use super::super::plan::Dice;
 use super::super::processes::node_name;
 use super::fleet::{Fleet, NODES, Silence};
@@ -25,14 +25,10 @@ pub(super) struct Acts<'a> {
     pub(super) args: &'a RotateArgs,
     pub(super) fleet: &'a Fleet,
     pub(super) traffic: &'a Traffic,
-    pub(super) print: Arc<dyn Fn(&str) + Send + Sync>,
+    pub(super) diary: Diary,
 }
 
 impl Acts<'_> {
-    fn tell(&self, start: Instant, who: &str, what: &str) {
-        (self.print)(&format!("{:>7.1}s  {who:<8} {what}", start.elapsed().as_secs_f64()));
-    }
-
     /// Carries out everything, and returns what was not as it has to be.
     pub(super) async fn carry_out(&self) -> io::Result<Vec<String>> {
         let start = Instant::now();
@@ -43,23 +39,23 @@ impl Acts<'_> {
         // Of the whole time, in percent.
         self.until(start, at(12)).await;
         let node = draw(NODES as u64);
-        self.rotate(start, node).await;
+        self.rotate(node).await;
         self.until(start, at(25)).await;
         let node = draw(NODES as u64);
         let after_ms = draw(KEY_DELAY_MS);
-        self.kill_in_the_middle(start, node, after_ms as u64, &mut complaints).await?;
+        self.kill_in_the_middle(node, after_ms as u64, &mut complaints).await?;
         self.until(start, at(42)).await;
         let node = draw(NODES as u64);
-        self.cut_off(start, node).await?;
+        self.cut_off(node).await?;
         self.until(start, at(58)).await;
         let node = draw(NODES as u64);
-        self.retire(start, node, &mut complaints).await;
+        self.retire(node, &mut complaints).await;
         self.until(start, at(78)).await;
         let node = draw(NODES as u64);
         let after_ms = KEY_DELAY_MS + draw(KEY_DELAY_MS) as u64;
-        self.kill_in_the_middle(start, node, after_ms, &mut complaints).await?;
+        self.kill_in_the_middle(node, after_ms, &mut complaints).await?;
         self.until(start, at(100)).await;
-        self.agree(start, "at the end", &mut complaints).await;
+        self.agree("at the end", &mut complaints).await;
         Ok(complaints)
     }
 
@@ -67,24 +63,18 @@ impl Acts<'_> {
         tokio::time::sleep(at.saturating_sub(start.elapsed())).await;
     }
 
-    async fn rotate(&self, start: Instant, node: usize) {
+    async fn rotate(&self, node: usize) {
         let Some(end) = self.traffic.ends.get(node) else { return };
         let what = match end.rotate().await {
             Ok(state) => format!("is told to rotate: {}", keys_of(&state)),
             Err(Silence::Strange(_)) => "is told to rotate, and a rotation is under way already".to_owned(),
             Err(_) => "does not answer".to_owned(),
         };
-        self.tell(start, &node_name(node), &what);
+        self.diary.tell_of(&node_name(node), &what);
     }
 
     /// Tells a node to rotate and kills it while it does.
-    async fn kill_in_the_middle(
-        &self,
-        start: Instant,
-        node: usize,
-        after_ms: u64,
-        complaints: &mut Vec<String>,
-    ) -> io::Result<()> {
+    async fn kill_in_the_middle(&self, node: usize, after_ms: u64, complaints: &mut Vec<String>) -> io::Result<()> {
         self.fleet.processes.switch(node, "key-delay-ms", Some(&KEY_DELAY_MS.to_string()))?;
         let Some(end) = self.traffic.ends.get(node).cloned() else { return Ok(()) };
         // The middle of a rotation is before the next key is there.
@@ -102,22 +92,23 @@ impl Acts<'_> {
             Ok(Err(Silence::Strange(_))) => "after another node had been faster",
             _ => "before it answered",
         };
-        self.tell(start, &node_name(node), &format!("is told to rotate, and killed {after_ms} ms later, {word}"));
+        self.diary.tell_of(&node_name(node), &format!("is told to rotate, and killed {after_ms} ms later, {word}"));
         self.fleet.processes.switch(node, "key-delay-ms", None)?;
         self.fleet.processes.spawn(node)?;
-        self.agree(start, "after the kill", complaints).await;
+        self.agree("after the kill", complaints).await;
         Ok(())
     }
 
-    async fn cut_off(&self, start: Instant, node: usize) -> io::Result<()> {
-        self.tell(start, &node_name(node), &format!("is cut off from the store for {} s, and signs on", CUT.as_secs()));
+    async fn cut_off(&self, node: usize) -> io::Result<()> {
+        self.diary
+            .tell_of(&node_name(node), &format!("is cut off from the store for {} s, and signs on", CUT.as_secs()));
         self.fleet.processes.switch(node, "store-cut", Some(""))?;
         tokio::time::sleep(CUT).await;
         self.fleet.processes.switch(node, "store-cut", None)
     }
 
     /// Retires the key that signs, as after a leak, and waits until nobody may accept it any more.
-    async fn retire(&self, start: Instant, node: usize, complaints: &mut Vec<String>) {
+    async fn retire(&self, node: usize, complaints: &mut Vec<String>) {
         let Some(end) = self.traffic.ends.get(node) else { return };
         let Ok(state) = end.state().await else {
             return complaints.push(format!("{} does not say which key signs", node_name(node)));
@@ -132,7 +123,7 @@ impl Acts<'_> {
         };
         self.traffic.end_retirement(&kid);
         let what = format!("retires `{kid}` at once: {}; refused everywhere within {bound_ms} ms", keys_of(&state));
-        self.tell(start, &node_name(node), &what);
+        self.diary.tell_of(&node_name(node), &what);
         tokio::time::sleep(Duration::from_millis(bound_ms)).await;
         for (node, end) in self.traffic.ends.iter().enumerate() {
             match end.keys().await {
@@ -143,7 +134,7 @@ impl Acts<'_> {
     }
 
     /// Waits until all nodes say the same, with one active key.
-    async fn agree(&self, start: Instant, when: &str, complaints: &mut Vec<String>) {
+    async fn agree(&self, when: &str, complaints: &mut Vec<String>) {
         let until = Instant::now() + AGREE_WITHIN;
         loop {
             let mut seen = BTreeSet::new();
@@ -156,7 +147,7 @@ impl Acts<'_> {
             }
             let is_one = seen.len() == 1 && seen.iter().all(|(rev, _, active)| rev.is_some() && active.is_some());
             if is_one {
-                return self.tell(start, "", &format!("{when} all nodes have the same keys: {said}"));
+                return self.diary.tell_of("", &format!("{when} all nodes have the same keys: {said}"));
             }
             if Instant::now() > until {
                 return complaints.push(format!("{when} the nodes do not agree: {seen:?}"));

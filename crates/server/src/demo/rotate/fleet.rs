@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::args::RotateArgs;
 use super::super::processes::{self, Answer, Processes};
 use crate::exit::Failure;
-use crate::new_key::{ApiKey, fresh_hex};
+use crate::new_key::ApiKey;
 
 /// How many nodes.
 pub(super) const NODES: usize = 4;
@@ -62,17 +62,15 @@ impl Fleet {
     pub(super) fn start(args: &RotateArgs) -> io::Result<Self> {
         let processes = Processes::new(NODES, NODE_TIMEOUT, args.keep)?;
         let (rotate_s, overlap_s) = ((args.seconds / 8).max(6), 3);
-        let secret = ApiKey::from_text(CLIENT_SECRET.to_owned());
-        let seal_key = fresh_hex().map_err(|failure| io::Error::other(failure.message))?;
-        processes.write_private("seal.key", seal_key.expose().as_bytes())?;
-        let config = CONFIG
-            .replace("@FOLDER@", &processes.folder().display().to_string())
-            .replace("@TTL@", &TTL_S.to_string())
-            .replace("@ALG@", &args.alg)
-            .replace("@ROTATE@", &rotate_s.to_string())
-            .replace("@OVERLAP@", &overlap_s.to_string())
-            .replace("@SECRET@", &secret.sha256)
-            .replace("@UID@", &processes.uid()?.to_string());
+        let words = [
+            ("@TTL@", TTL_S.to_string()),
+            ("@ALG@", args.alg.clone()),
+            ("@ROTATE@", rotate_s.to_string()),
+            ("@OVERLAP@", overlap_s.to_string()),
+            ("@SECRET@", ApiKey::from_text(CLIENT_SECRET.to_owned()).sha256),
+        ];
+        let words: Vec<_> = words.iter().map(|(word, meaning)| (*word, meaning.as_str())).collect();
+        let config = processes.config(CONFIG, &words)?;
         processes.start(&config, &["api", "oauth2"])?;
         Ok(Self { processes, rotate_s, overlap_s })
     }

@@ -10,40 +10,25 @@ mod fleet;
 mod traffic;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::args::RotateArgs;
-use crate::exit::{Code, Failure, say, tell};
-use crate::signal::Signals;
+use super::frame::{Diary, Print, all_end, conclude, printer, unavailable, until_stopped};
+use crate::exit::Failure;
 
 use acts::Acts;
 use fleet::{Fleet, NODES};
 use traffic::Traffic;
 
-/// How long workers get to end what they are at.
-const FINISH_WITHIN: Duration = Duration::from_secs(15);
-
 /// Runs the demonstration. An error with code 1 where the promise was not held.
 pub(crate) async fn run(args: RotateArgs) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(unavailable)?;
-    // Dropping the run ends its children.
-    tokio::select! {
-        result = run_all(&args) => result,
-        () = signals.until_stop() => Err(Failure::new(Code::CheckFailed, "interrupted; all nodes have been ended")),
-    }
-}
-
-fn unavailable(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Code::Unavailable, error.to_string())
+    until_stopped(run_all(&args)).await
 }
 
 async fn run_all(args: &RotateArgs) -> Result<(), Failure> {
-    let is_json = args.json;
-    let print: Arc<dyn Fn(&str) + Send + Sync> =
-        Arc::new(move |line: &str| if is_json { tell(line) } else { say(line) });
+    let print = printer(args.json);
     let fleet = Fleet::start(args).map_err(unavailable)?;
     if args.keep {
         print(&format!("everything is in `{}`", fleet.processes.folder().display()));
@@ -65,20 +50,14 @@ async fn run_all(args: &RotateArgs) -> Result<(), Failure> {
         workers.spawn(Arc::clone(&traffic).verify(node, args.seed));
         workers.spawn(Arc::clone(&traffic).verify_outside(node, args.seed));
     }
-    let acts = Acts { args, fleet: &fleet, traffic: &traffic, print: Arc::clone(&print) };
+    let acts = Acts { args, fleet: &fleet, traffic: &traffic, diary: Diary::new(&print) };
     let complaints = acts.carry_out().await.map_err(unavailable)?;
     traffic.finish();
-    let all = async { while workers.join_next().await.is_some() {} };
-    tokio::time::timeout(FINISH_WITHIN, all).await.map_err(|_| unavailable("a worker did not end"))?;
-    report(args, &traffic, complaints, print.as_ref())
+    all_end(workers).await?;
+    report(args, &traffic, complaints, &print)
 }
 
-fn report(
-    args: &RotateArgs,
-    traffic: &Traffic,
-    mut complaints: Vec<String>,
-    print: &(dyn Fn(&str) + Send + Sync),
-) -> Result<(), Failure> {
+fn report(args: &RotateArgs, traffic: &Traffic, mut complaints: Vec<String>, print: &Print) -> Result<(), Failure> {
     let counts = traffic.counts();
     if counts.failed > 0 {
         complaints.push(format!(
@@ -93,7 +72,6 @@ fn report(
     if counts.signed == 0 || counts.verified == 0 || counts.verified_outside == 0 || counts.refused_retired == 0 {
         complaints.push("there was no traffic to judge by".to_owned());
     }
-    let is_clean = complaints.is_empty();
     print("");
     print(&format!(
         "signed {}, verified {} by nodes and {} by readers of the key set; failed {}; {} keys signed",
@@ -111,30 +89,21 @@ fn report(
         "requests that found no node: {}; answers `try again`: {} (killed and cut-off nodes)",
         counts.unreachable, counts.unavailable
     ));
-    for complaint in &complaints {
-        print(&format!("NOT HELD: {complaint}"));
-    }
-    print(if is_clean { "held: no valid token was refused, and no retired key accepted" } else { "not held" });
-    if args.json {
-        let report = json!({
-            "demo": "rotate",
-            "seed": args.seed,
-            "seconds": args.seconds,
-            "alg": args.alg,
-            "is_clean": is_clean,
-            "problems": complaints,
-            "signed": counts.signed,
-            "verified": counts.verified,
-            "verified_outside": counts.verified_outside,
-            "failed": counts.failed,
-            "keys": counts.kids.len(),
-            "refused_retired": counts.refused_retired,
-            "accepted_late": counts.accepted_late,
-            "last_accepted_ms": counts.last_accepted_ms,
-            "unreachable": counts.unreachable,
-            "unavailable": counts.unavailable,
-        });
-        say(&report.to_string());
-    }
-    if is_clean { Ok(()) } else { Err(Failure::quiet(Code::CheckFailed)) }
+    let result = json!({
+        "demo": "rotate",
+        "seed": args.seed,
+        "seconds": args.seconds,
+        "alg": args.alg,
+        "signed": counts.signed,
+        "verified": counts.verified,
+        "verified_outside": counts.verified_outside,
+        "failed": counts.failed,
+        "keys": counts.kids.len(),
+        "refused_retired": counts.refused_retired,
+        "accepted_late": counts.accepted_late,
+        "last_accepted_ms": counts.last_accepted_ms,
+        "unreachable": counts.unreachable,
+        "unavailable": counts.unavailable,
+    });
+    conclude(print, &complaints, "no valid token was refused, and no retired key accepted", args.json.then_some(result))
 }
