@@ -200,22 +200,6 @@ fn revoke() -> Value {
     closed(object(0, &[("target", target), ("family", said_of_family())]))
 }
 
-fn verdict() -> Value {
-    object(
-        1,
-        &[
-            ("valid", flag()),
-            ("code", text()),
-            ("reason", text()),
-            ("id", text()),
-            ("target", text()),
-            ("alias", text()),
-            ("format", text()),
-            ("expires_at", or_null(moment())),
-        ],
-    )
-}
-
 fn said_of_family() -> Value {
     json!({ "type": "string", "description": "The name of a `[token.NAME]` table; where there is only one, that." })
 }
