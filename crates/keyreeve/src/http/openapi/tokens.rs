@@ -133,6 +133,22 @@ fn set_mode() -> Value {
     closed(object(1, &[("mode", modes), ("family", said_of_family()), ("force", flag())]))
 }
 
+fn verdict() -> Value {
+    object(
+        1,
+        &[
+            ("valid", flag()),
+            ("code", text()),
+            ("reason", text()),
+            ("id", text()),
+            ("target", text()),
+            ("alias", text()),
+            ("format", text()),
+            ("expires_at", or_null(moment())),
+        ],
+    )
+}
+
 pub(super) fn schemas() -> Map<String, Value> {
     let schemas = [
         ("AccessToken", token(false)),
