@@ -40,7 +40,7 @@ setup_folder() {
   local key
   key=$( (cd "$ROOT" && cat scripts/setup scripts/setup-wasm scripts/lib.sh tests/clients/requirements.txt \
     tests/clients/tools.txt tests/clients/hand_out/*.txt tests/clients/hand_out/rust/Cargo.* tests/clients/hand_out/rust/src/main.rs \
-    tests/clients/package-lock.json tests/worker/package-lock.json tests/stores/package-lock.json &&
+    tests/clients/package-lock.json tests/worker/package-lock.json tests/stores/package-lock.json tests/stores/moto.txt &&
     { rustc -vV; python3 -VV; node -v; } 2>&1) | hash_of)
   printf '%s/setup-%s' "$CACHE" "$key"
 }

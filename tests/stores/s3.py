@@ -8,9 +8,11 @@ and then does what it is told, a word a line on standard input, and says `ok` af
 
     hang              requests are read and never answered
     status N          requests are answered with this status and an error in XML, as by a bucket that says no
+    page N            requests are answered with this status and a page in HTML, as by a proxy in front of a bucket
     refuse            connections are closed without a word
     cut N             answers break off after N bytes of their body
     slow MS           answers come after this many milliseconds
+    loose             conditions (If-Match, If-None-Match) are not heeded, as by some that speak S3
     go                ends all of these
     put BUCKET KEY TEXT / delete BUCKET KEY
                       what somebody else does to the bucket, meanwhile
@@ -78,8 +80,8 @@ class State:
         self.clear()
 
     def clear(self):
-        self.status = self.cut = None
-        self.refuse = False
+        self.status = self.page = self.cut = None
+        self.refuse = self.loose = False
         self.slow_s = 0.0
         self.hanging = None
 
@@ -162,7 +164,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(length) if length <= BODY_BYTES_MAX else b""
         with state.lock:
             state.score[self.command] = state.score.get(self.command, 0) + 1
-            hanging, refuse, status, slow_s = state.hanging, state.refuse, state.status, state.slow_s
+            hanging, refuse, status, page, slow_s = state.hanging, state.refuse, state.status, state.page, state.slow_s
         if hanging:
             hanging.wait()
             refuse = True
@@ -171,6 +173,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if slow_s:
             threading.Event().wait(slow_s)
+        if page:
+            return self.answer(page, {"content-type": "text/html"}, b"<html><h1>Not here</h1><!-- NoSuchKey --></html>")
         try:
             if length > BODY_BYTES_MAX:
                 raise Refusal(400, "EntityTooLarge")
@@ -178,6 +182,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 raise Refusal(status, "AccessDenied" if status == 403 else "SlowDown", "told to")
             path, _, query = self.path.partition("?")
             self.check(path, query, headers, body)
+            if state.loose:
+                headers = {name: value for name, value in headers.items() if name not in ("if-match", "if-none-match")}
             self.route(path, query, headers, body)
         except Refusal as refusal:
             self.answer(refusal.status, {"content-type": "application/xml"}, self.told(refusal).encode())
@@ -336,8 +342,12 @@ def obey(state):
                 state.hanging = state.hanging or threading.Event()
             elif word == "status":
                 state.status = int(rest)
+            elif word == "page":
+                state.page = int(rest)
             elif word == "refuse":
                 state.refuse = True
+            elif word == "loose":
+                state.loose = True
             elif word == "cut":
                 state.cut = int(rest)
             elif word == "slow":

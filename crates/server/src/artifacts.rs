@@ -15,20 +15,26 @@ use crate::load::Ground;
 /// How many connections are kept for the next read, per bucket.
 const KEPT_MAX: usize = 64;
 
-/// Opens every folder and bucket of a configuration, and the artifacts of each gate, by its name.
+/// Opens every folder and bucket of a configuration, and the artifacts of each gate, by its name; they go on with what the gates
+/// `before` a reload keep.
 ///
 /// # Errors
 /// A sentence for each that cannot be opened.
-pub(crate) fn open(config: &Config, ground: &Ground) -> Result<BTreeMap<String, Arc<Artifacts>>, Vec<String>> {
+pub(crate) fn open(
+    config: &Config,
+    ground: &Ground,
+    before: &ArtifactGates,
+) -> Result<BTreeMap<String, Arc<Artifacts>>, Vec<String>> {
     let (opened, mut problems) = match buckets(config, ground) {
         Ok(opened) => (opened, Vec::new()),
         Err(problems) => (BTreeMap::new(), problems),
     };
+    let before: Vec<_> = before.values().map(|gate| Arc::clone(gate.artifacts())).collect();
     let mut gates = BTreeMap::new();
     for (name, settings) in &config.artifacts {
         let origins = settings.origins.iter();
         let origins = origins.filter_map(|name| Some((name.clone(), opened.get(name.as_str())?.clone())));
-        match Artifacts::open(name, settings, origins.collect(), Arc::clone(&ground.host)) {
+        match Artifacts::open(name, settings, origins.collect(), Arc::clone(&ground.host), &before) {
             Ok(made) => drop(gates.insert(name.clone(), made)),
             Err(cause) => problems.push(format!("`gate.{name}`: {cause}")),
         }

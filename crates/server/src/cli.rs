@@ -130,7 +130,7 @@ pub(crate) struct NodeArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Give up after this many seconds.
+    /// Give up after this many seconds; in the middle of a download, after this many without a byte.
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) timeout: u64,
 }

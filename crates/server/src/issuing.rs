@@ -10,6 +10,7 @@ use keyreeve::core::policy::Source;
 use keyreeve::core::seal::KeyRing;
 use keyreeve::core::secret::Secret;
 use keyreeve::crypto::LocalCrypto;
+use keyreeve::http::ArtifactGates;
 use keyreeve::inbound::client::Clients;
 use keyreeve::inbound::issuer::{Issuers, KeyMaker, KeyPair, Parts};
 use keyreeve::inbound::{Issuing, Trusted};
@@ -27,6 +28,8 @@ pub(crate) struct Signs<'a> {
     pub(crate) tokens: Option<&'a Tokens>,
     /// What it follows already.
     pub(crate) followed: Option<&'a Revocations>,
+    /// What it hands out already.
+    pub(crate) artifacts: &'a ArtifactGates,
 }
 
 /// Generates keys on a thread of their own: an RSA key takes a fraction of a second.

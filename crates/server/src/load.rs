@@ -225,7 +225,7 @@ pub(crate) async fn load(
         problems.extend(found);
         Clients::default()
     });
-    let artifacts = artifacts::open(&config, ground).unwrap_or_else(|found| {
+    let artifacts = artifacts::open(&config, ground, signs.artifacts).unwrap_or_else(|found| {
         problems.extend(found);
         BTreeMap::new()
     });
@@ -324,7 +324,7 @@ pub(crate) async fn tokens_alone(
     let keys = seal_keys(&config.seal_keys, ground.secrets.as_ref());
     let keys = keys.map_err(|problems| Failure::new(Code::Usage, problems.join("\nerror: ")))?;
     let store = open_store(config, ground).await?;
-    let signs = Signs { node, previous: None, tokens: None, followed: None };
+    let signs = Signs { node, previous: None, tokens: None, followed: None, artifacts: &ArtifactGates::new() };
     let revocations = follow(config, ground, &signs, Some(&store));
     let tokens = start_tokens(config, ground, &signs, (Some(&store), keys.as_ref()), revocations.as_ref())?;
     Ok((tokens, revocations))

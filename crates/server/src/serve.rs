@@ -11,7 +11,7 @@ use keyreeve::access::Tokens;
 use keyreeve::config::{Bind, ClientConfig, ClientProof, Config, Surface};
 use keyreeve::core::id::NodeId;
 use keyreeve::crypto::LocalCrypto;
-use keyreeve::http::{self, Api, Live};
+use keyreeve::http::{self, Api, ArtifactGates, Live};
 use keyreeve::inbound::Fetched;
 use keyreeve::inbound::issuer::Issuers;
 use keyreeve::outbound::{Outbound, Parts, Previous};
@@ -77,6 +77,7 @@ pub(crate) struct Node {
     issuers: Option<Issuers>,
     tokens: Option<Tokens>,
     revocations: Option<Revocations>,
+    artifacts: ArtifactGates,
     listeners: Vec<Listening>,
     store: Option<Store>,
     fetched: BTreeMap<String, Fetched>,
@@ -106,7 +107,8 @@ impl Node {
         let metrics = metrics_page()?;
         // Before the first mint: a token of a wrong clock is refused upstream.
         let timekeeping = Timekeeping::follow(None, &ground, config.clock_url.as_deref()).await;
-        let signs = Signs { node: &name, previous: None, tokens: None, followed: None };
+        let none = ArtifactGates::new();
+        let signs = Signs { node: &name, previous: None, tokens: None, followed: None, artifacts: &none };
         let loaded = load::load(config, &ground, None, BTreeMap::new(), &signs).await?;
         let outbound = start_outbound(&name, &ground, &loaded, None);
         let parts = http::Parts {
@@ -126,7 +128,7 @@ impl Node {
             .collect();
         let (store, fetched) = (loaded.store.clone(), loaded.fetched.clone());
         let issuers = loaded.issuing.map(|issuing| issuing.issuers);
-        let (tokens, revocations) = (loaded.tokens, loaded.revocations);
+        let (tokens, revocations, artifacts) = (loaded.tokens, loaded.revocations, loaded.artifacts);
         let files = Files::keep(&loaded.config, &outbound, &ground.host);
         let mut node = Self {
             settings,
@@ -137,6 +139,7 @@ impl Node {
             issuers,
             tokens,
             revocations,
+            artifacts,
             listeners,
             store,
             fetched,
@@ -207,6 +210,7 @@ impl Node {
             previous: self.issuers.as_ref(),
             tokens: self.tokens.as_ref(),
             followed: self.revocations.as_ref(),
+            artifacts: &self.artifacts,
         };
         let loaded = load::load(config, &self.ground, self.store.as_ref(), self.fetched.clone(), &signs).await?;
         let clock_url = loaded.config.clock_url.as_deref();
@@ -227,6 +231,7 @@ impl Node {
         if let Some(earlier) = std::mem::replace(&mut self.revocations, loaded.revocations.clone()) {
             earlier.stop();
         }
+        self.artifacts.clone_from(&loaded.artifacts);
         self.store.clone_from(&loaded.store);
         self.fetched.clone_from(&loaded.fetched);
         self.listen_on(wanted.into_iter().zip(tls).collect(), added, loaded.config.limits.connections_max);

@@ -10,7 +10,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -35,11 +35,10 @@ const FILES_MAX: usize = 100_000;
 /// What files end with that are being written.
 const UNFINISHED: &str = ".part";
 
-/// The folder of one gate.
+/// The folder of one gate. There is one of these for a folder in a process; its limits come with each use, since a reload may
+/// change them.
 pub struct Disk {
     folder: PathBuf,
-    bytes_max: u64,
-    object_bytes_max: u64,
     index: Mutex<Index>,
     written: AtomicU64,
 }
@@ -80,7 +79,7 @@ impl Disk {
     ///
     /// # Errors
     /// A sentence: it cannot be made, or not be read.
-    pub fn open(folder: &Path, bytes_max: u64, object_bytes_max: usize) -> Result<Self, String> {
+    pub fn open(folder: &Path) -> Result<Self, String> {
         let failed = |error: io::Error| format!("`cache`: `{}`: {error}", folder.display());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let mut index = Index::default();
@@ -95,16 +94,13 @@ impl Disk {
                 index.insert(name, File { bytes: metadata.len(), vouched, digest: None });
             }
         }
-        let object_bytes_max = u64::try_from(object_bytes_max).unwrap_or(u64::MAX);
-        let disk = Self {
-            folder: folder.to_owned(),
-            bytes_max,
-            object_bytes_max,
-            index: Mutex::new(index),
-            written: AtomicU64::new(0),
-        };
-        disk.make_room();
-        Ok(disk)
+        Ok(Self { folder: folder.to_owned(), index: Mutex::new(index), written: AtomicU64::new(0) })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Whether an object may be there.
@@ -121,15 +117,16 @@ impl Disk {
         file.digest == Some(kept.digest) && now.0.saturating_sub(file.vouched.0) < TOUCH_MS
     }
 
-    /// Reads an object. Waits for the disk.
+    /// Reads an object of at most so many bytes. Waits for the disk.
     #[must_use]
-    pub fn read(&self, name: &str) -> Option<Kept> {
+    pub fn read(&self, name: &str, bytes_max: usize) -> Option<Kept> {
         let file = file_name(name);
         let path = self.folder.join(&file);
         let read = || -> io::Result<Option<Kept>> {
             let mut opened = fs::File::open(&path)?;
             let metadata = opened.metadata()?;
-            let limit = self.object_bytes_max.saturating_add(u64::from(HEAD_BYTES_MAX)).saturating_add(5);
+            let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+            let limit = limit.saturating_add(u64::from(HEAD_BYTES_MAX)).saturating_add(5);
             if metadata.len() > limit {
                 return Ok(None);
             }
@@ -157,9 +154,9 @@ impl Disk {
         }
     }
 
-    /// Keeps an object, or notes that an origin has vouched for the one that is kept. Waits for the disk; what cannot be kept is in
-    /// the log.
-    pub fn keep(&self, kept: &Kept, vouched: Timestamp) {
+    /// Keeps an object, or notes that an origin has vouched for the one that is kept, and makes room until the folder has at most
+    /// `bytes_max`. Waits for the disk; what cannot be kept is in the log.
+    pub fn keep(&self, kept: &Kept, vouched: Timestamp, bytes_max: u64) {
         let file = file_name(&kept.name);
         let path = self.folder.join(&file);
         let is_there = self.index().files.get(&file).is_some_and(|known| known.digest == Some(kept.digest));
@@ -177,7 +174,7 @@ impl Disk {
                     known.vouched = vouched;
                 }
                 drop(index);
-                self.make_room();
+                self.make_room(bytes_max);
             }
             Err(error) => {
                 tracing::warn!(object = &*kept.name, "the artifact is not kept on disk: {error}");
@@ -226,10 +223,11 @@ impl Disk {
         Ok(u64::try_from(head.len().saturating_add(body.len()).saturating_add(5)).unwrap_or(u64::MAX))
     }
 
-    fn make_room(&self) {
+    /// Removes what an origin vouched for longest ago, until there are at most so many bytes. Waits for the disk.
+    pub fn make_room(&self, bytes_max: u64) {
         loop {
             let mut index = self.index();
-            if index.bytes <= self.bytes_max && index.files.len() <= FILES_MAX {
+            if index.bytes <= bytes_max && index.files.len() <= FILES_MAX {
                 return;
             }
             let Some(oldest) = index.files.iter().min_by_key(|(_, file)| file.vouched).map(|(name, _)| name.clone())
@@ -298,9 +296,6 @@ fn system_time(at: Timestamp) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(at.0)).unwrap_or(UNIX_EPOCH)
 }
 
-/// A folder that several tasks use.
-pub type Shared = Arc<Disk>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,26 +315,26 @@ mod tests {
     #[test]
     fn what_is_kept_is_found_by_the_next_process() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::open(folder.path(), 1 << 20, 1 << 16).unwrap();
-        disk.keep(&kept("artifact/t/sdl", b"type Query"), Timestamp(1_000_000));
+        let disk = Disk::open(folder.path()).unwrap();
+        disk.keep(&kept("artifact/t/sdl", b"type Query"), Timestamp(1_000_000), 1 << 20);
         fs::write(folder.path().join("0-1.part"), "half").unwrap();
-        let disk = Disk::open(folder.path(), 1 << 20, 1 << 16).unwrap();
-        let found = disk.read("artifact/t/sdl").unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let found = disk.read("artifact/t/sdl", 1 << 16).unwrap();
         assert_eq!(found.body.as_deref(), Some(&b"type Query"[..]));
         assert_eq!(found.about, kept("artifact/t/sdl", b"type Query").about);
         assert_eq!(found.age_ms(Timestamp(1_000_500)), 500);
-        assert!(disk.read("artifact/t/other").is_none());
+        assert!(disk.read("artifact/t/other", 1 << 16).is_none());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "what was half written is gone");
-        disk.keep(&found, Timestamp(2_000_000));
-        assert_eq!(disk.read("artifact/t/sdl").unwrap().age_ms(Timestamp(2_000_000)), 0);
+        disk.keep(&found, Timestamp(2_000_000), 1 << 20);
+        assert_eq!(disk.read("artifact/t/sdl", 1 << 16).unwrap().age_ms(Timestamp(2_000_000)), 0);
     }
 
     #[test]
     fn what_is_not_whole_was_never_there() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::open(folder.path(), 1 << 20, 1 << 16).unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
         let path = folder.path().join(file_name("a"));
-        disk.keep(&kept("a", b"body"), Timestamp(1));
+        disk.keep(&kept("a", b"body"), Timestamp(1), 1 << 20);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut broken = whole.clone();
@@ -350,18 +345,18 @@ mod tests {
                 assert_eq!(found.body.as_deref(), Some(&b"body"[..]), "{at}");
             }
             fs::write(&path, &whole[..at]).unwrap();
-            assert!(disk.read("a").is_none(), "cut off at {at}");
+            assert!(disk.read("a", 1 << 16).is_none(), "cut off at {at}");
         }
         fs::write(folder.path().join(file_name("b")), &whole).unwrap();
-        assert!(disk.read("b").is_none(), "it is another object");
+        assert!(disk.read("b", 1 << 16).is_none(), "it is another object");
     }
 
     #[test]
     fn the_folder_stays_as_large_as_it_may_be() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::open(folder.path(), 3 * (FILE_BYTES + 200), 1 << 16).unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
         for (name, at) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
-            disk.keep(&kept(name, b"body"), Timestamp(at));
+            disk.keep(&kept(name, b"body"), Timestamp(at), 3 * (FILE_BYTES + 200));
         }
         assert!(!disk.has("a") && disk.has("b") && disk.has("d"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);

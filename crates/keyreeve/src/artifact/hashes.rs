@@ -71,6 +71,9 @@ impl Hashes {
                     }
                 }
             }
+            if listed == Listed::default() {
+                self.objects.is_there().await.map_err(|error| told(&error))?;
+            }
             Ok(listed)
         };
         self.in_time(ALL_MS, work).await
@@ -101,7 +104,12 @@ impl Hashes {
 
     async fn delete(&self, name: &Path) -> Result<(), Unavailable> {
         match self.objects.store.delete(name).await {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Ok(()) => Ok(()),
+            // A folder that is itself gone may come back with it.
+            Err(error @ Error::NotFound { .. }) => match self.objects.judged(error).await {
+                Error::NotFound { .. } => Ok(()),
+                error => Err(told(&error)),
+            },
             Err(error) => Err(told(&error)),
         }
     }
@@ -144,13 +152,10 @@ impl Imported for Hashes {
         let name = name(target, id)?;
         let work = async {
             let options = GetOptions { range: Some((0..HASH_BYTES_MAX).into()), ..GetOptions::default() };
-            let found = match object_store::ObjectStore::get_opts(&self.objects.store, &name, options).await {
+            let found = match self.objects.read(&name, options).await {
                 Ok(found) => found,
                 // A bucket or a folder that is itself gone has taken nothing back.
-                Err(error) => {
-                    let error = self.objects.judged(error).await;
-                    return if is_absent(&error) { Ok(None) } else { Err(told(&error)) };
-                }
+                Err(error) => return if is_absent(&error) { Ok(None) } else { Err(told(&error)) },
             };
             let bytes = found.bytes().await.map_err(|error| told(&error))?;
             // What is not text is no hash of any secret.
@@ -162,6 +167,7 @@ impl Imported for Hashes {
     async fn put(&self, target: &str, id: Option<TokenId>, hash: &str) -> Result<(), Unavailable> {
         let name = name(target, id)?;
         let work = async {
+            self.objects.make_ready(&name).await.map_err(|error| told(&error))?;
             self.objects.store.put(&name, hash.to_owned().into()).await.map(drop).map_err(|error| told(&error))
         };
         self.in_time(ANSWER_MS, work).await

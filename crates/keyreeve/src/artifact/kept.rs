@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use http::HeaderValue;
 use keyreeve_core::time::{Moment, Mono, Timestamp};
+use tokio::sync::OnceCell;
+
+use super::shape::Shape;
 
 /// What an entry takes besides its body, in bytes.
 const ENTRY_BYTES: usize = 1024;
@@ -28,6 +31,15 @@ pub struct About {
     pub version_id: Option<HeaderValue>,
 }
 
+impl About {
+    /// What a part of just this version is asked for by; `None` where its store has no tag, or a weak one, for which no condition
+    /// holds (RFC 9110 13.1.1).
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        self.store_etag.clone().filter(|tag| !tag.starts_with("W/"))
+    }
+}
+
 /// An object that was read whole, or one that is too large for that.
 #[derive(Debug)]
 pub struct Kept {
@@ -39,6 +51,8 @@ pub struct Kept {
     pub digest: [u8; 32],
     /// What else is known of it.
     pub about: About,
+    /// What Hive makes of it, once somebody wanted to know.
+    pub shape: OnceCell<Shape>,
     /// When an origin was last asked and answered, on the monotonic clock; 0 for not in this process.
     checked: AtomicU64,
     /// When an origin last vouched for it, on the wall clock.
@@ -64,6 +78,7 @@ impl Kept {
             body,
             digest,
             about,
+            shape: OnceCell::new(),
             checked: AtomicU64::new(0),
             vouched: AtomicU64::new(vouched.0),
             held_until: AtomicU64::new(0),
@@ -112,10 +127,10 @@ impl Kept {
     }
 }
 
-/// Objects in memory, by name.
+/// Objects in memory, by name. How much room there is, says whoever writes: a reload may change it.
+#[derive(Default)]
 pub struct Memory {
     inner: Mutex<Inner>,
-    bytes_max: usize,
 }
 
 #[derive(Default)]
@@ -132,12 +147,6 @@ struct Slot {
 }
 
 impl Memory {
-    /// Room for so many bytes.
-    #[must_use]
-    pub fn new(bytes_max: usize) -> Self {
-        Self { inner: Mutex::default(), bytes_max }
-    }
-
     /// What is kept under a name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Arc<Kept>> {
@@ -147,19 +156,19 @@ impl Memory {
         Some(Arc::clone(&slot.kept))
     }
 
-    /// Keeps an object in place of what was there, unless it alone is larger than all the room.
-    pub fn insert(&self, kept: Arc<Kept>) {
+    /// Keeps an object in place of what was there, unless it alone is larger than all the room, which is `bytes_max`.
+    pub fn insert(&self, kept: Arc<Kept>, bytes_max: usize) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = kept.bytes();
         let name = kept.name.clone();
         inner.remove(&name);
-        if bytes > self.bytes_max {
+        if bytes > bytes_max {
             return;
         }
         inner.slots.insert(name.clone(), Slot { kept, was_used: AtomicBool::new(false) });
         inner.line.push_back(name);
         inner.bytes = inner.bytes.saturating_add(bytes);
-        inner.make_room(self.bytes_max);
+        inner.make_room(bytes_max);
     }
 
     /// Forgets an object.
@@ -209,16 +218,16 @@ mod tests {
 
     #[test]
     fn what_nobody_asks_for_makes_room_first() {
-        let memory = Memory::new(10_000);
-        memory.insert(kept("a", 3000));
-        memory.insert(kept("b", 3000));
+        let memory = Memory::default();
+        memory.insert(kept("a", 3000), 10_000);
+        memory.insert(kept("b", 3000), 10_000);
         assert!(memory.find("a").is_some());
-        memory.insert(kept("c", 3000));
+        memory.insert(kept("c", 3000), 10_000);
         assert!(memory.find("b").is_none(), "b made room");
         assert!(memory.find("a").is_some() && memory.find("c").is_some());
-        memory.insert(kept("c", 20_000));
+        memory.insert(kept("c", 20_000), 10_000);
         assert!(memory.find("c").is_none(), "larger than all the room, and the old one is not the object any more");
-        memory.insert(kept("a", 10));
+        memory.insert(kept("a", 10), 10_000);
         memory.remove("a");
         let inner = memory.inner.lock().unwrap();
         assert_eq!((inner.bytes, inner.slots.len(), inner.line.len()), (0, 0, 0));

@@ -7,6 +7,7 @@
 //! - [`kept`]: what was read, in memory
 //! - [`disk`]: the same on disk, for times when no origin answers
 //! - [`gate`]: all of them together
+//! - [`shape`]: what GraphQL Hive makes of the bytes of some
 //! - [`hashes`]: hashes of tokens that GraphQL Hive has in its bucket
 //!
 //! What a request looks like, and its answer, is [`http::artifacts`](crate::http)'s business.
@@ -20,6 +21,7 @@ pub mod name;
 pub mod objects;
 pub mod origins;
 pub mod read;
+pub mod shape;
 
 pub use gate::{Artifacts, Found};
 pub use objects::Objects;

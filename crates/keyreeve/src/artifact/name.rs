@@ -1,6 +1,6 @@
 //! Which object the path of a request stands for.
 //!
-//! INVARIANT: the name of an object begins with one of three words and the target of the request, and has no part that is empty or
+//! INVARIANT: the name of an object begins with one of four words and the target of the request, and has no part that is empty or
 //! begins with a dot. Whatever else a path says (`%`, `..`, `//`, NUL, a backslash) is no name, and nothing is read for it.
 
 /// The longest part of a path, in bytes.
@@ -9,6 +9,8 @@ const PART_BYTES_MAX: usize = 128;
 const PARTS_MAX: usize = 16;
 /// The longest name of an object, in bytes: S3 takes 1024 with the prefix of the bucket.
 const NAME_BYTES_MAX: usize = 768;
+/// The longest name of an object that others may have given it, in bytes.
+const LISTED_BYTES_MAX: usize = 1024;
 /// What artifacts are below, in paths.
 const V1: &str = "/artifacts/v1/";
 
@@ -23,6 +25,8 @@ pub struct Asked<'p> {
     pub kind: &'p str,
     /// The object.
     pub object: String,
+    /// Where the same bytes are if they are not there: Hive has stored them in two ways.
+    pub or: Option<String>,
     /// An object that must exist too, or this one is not there.
     pub needs: Option<String>,
     /// Whether it never changes.
@@ -82,6 +86,7 @@ pub fn stored<'p>(target: &'p str, below: &'p str) -> Option<Asked<'p>> {
         path: format!("/{below}"),
         kind,
         object: format!("artifact/{target}/{below}"),
+        or: None,
         needs: None,
         is_fixed,
         is_v0: false,
@@ -89,10 +94,17 @@ pub fn stored<'p>(target: &'p str, below: &'p str) -> Option<Asked<'p>> {
     (is_part(target) && asked.object.len() <= NAME_BYTES_MAX).then_some(asked)
 }
 
+/// Whether a list may go on after this: a name below a target, though perhaps of no artifact.
+#[must_use]
+pub fn is_listable(below: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(char::is_control);
+    below.len() <= LISTED_BYTES_MAX && below.split('/').all(is_part)
+}
+
 /// What a path means to the CDN of Hive.
 #[must_use]
 pub fn hive(path: &str) -> Hive<'_> {
-    if path == "/_health" {
+    if path.trim_end_matches('/') == "/_health" {
         return Hive::Health;
     }
     let bare = path.strip_suffix('/').unwrap_or(path);
@@ -126,13 +138,16 @@ fn v1(rest: &str) -> Option<Hive<'_>> {
     let parts = parts.get(..count).filter(|_| is_part(target))?;
     if let ["apps", app, version, hash] = parts {
         let needs = Some(format!("apps-enabled/{target}/{app}/{version}"));
-        let object = format!("app/{target}/{app}/{version}/{hash}");
+        // A hash is the same in every version: first as newer Hives store it, then as older ones have.
+        let object = format!("app-v2/{target}/{app}/{hash}");
+        let or = Some(format!("app/{target}/{app}/{version}/{hash}"));
         let path = format!("/{below}");
         return Some(Hive::Artifact(Asked {
             target,
             path,
             kind: "apps",
             object,
+            or,
             needs,
             is_fixed: false,
             is_v0: false,
@@ -152,6 +167,7 @@ fn v1(rest: &str) -> Option<Hive<'_>> {
         path: format!("/{before}{object}"),
         kind: object,
         object: format!("artifact/{target}/{before}{object}"),
+        or: None,
         needs: None,
         is_fixed,
         is_v0: false,
@@ -178,6 +194,7 @@ fn v0(rest: &str) -> Hive<'_> {
         path: format!("/{object}"),
         kind: object,
         object: format!("artifact/{target}/{object}"),
+        or: None,
         needs: None,
         is_fixed: false,
         is_v0: true,
@@ -224,7 +241,7 @@ mod tests {
                 format!("/artifacts/v1/{t}/version/{VERSION}/contracts/m/services"),
                 format!("artifact/{t}/version/{VERSION}/contracts/m/services"),
             ),
-            (format!("/artifacts/v1/{t}/apps/web/1.0/sha256:ab"), format!("app/{t}/web/1.0/sha256:ab")),
+            (format!("/artifacts/v1/{t}/apps/web/1.0/sha256:ab"), format!("app-v2/{t}/web/sha256:ab")),
             (format!("/{t}"), format!("artifact/{t}/services")),
             (format!("/{t}/sdl"), format!("artifact/{t}/sdl")),
         ] {
@@ -233,7 +250,9 @@ mod tests {
         assert_eq!(hive(&format!("/artifacts/v1/{t}/schema")), Hive::Moved);
         assert_eq!(hive("/"), Hive::NoTarget);
         assert_eq!(hive("/t/nothing"), Hive::BadType("nothing"));
-        assert_eq!(hive("/_health"), Hive::Health);
+        for path in ["/_health", "/_health/", "/_health//"] {
+            assert_eq!(hive(path), Hive::Health, "{path}");
+        }
         for path in ["/artifacts/v1/t/sdl2", "/artifacts/v1/t", "/artifacts/v1/t/version/1/sdl", "/artifacts/v2/t/sdl"]
         {
             assert_eq!(hive(path), Hive::Nothing, "{path}");
@@ -280,16 +299,17 @@ mod tests {
                 _ => None,
             };
             for asked in found.into_iter().chain(own(&path)) {
-                let below = ["artifact", "app"].iter().find_map(|word| asked.object.strip_prefix(&format!("{word}/{}/", asked.target)));
+                let below = ["artifact", "app-v2"].iter().find_map(|word| asked.object.strip_prefix(&format!("{word}/{}/", asked.target)));
                 let below = below.expect("it begins with its target");
                 prop_assert!(below.split('/').all(is_part), "{}", asked.object);
                 prop_assert!(is_part(asked.target));
                 // As the library understands it too.
                 let parsed = object_store::path::Path::parse(&asked.object).expect("it is a path");
                 prop_assert_eq!(parsed.as_ref(), asked.object.as_str());
-                if let Some(needs) = asked.needs {
-                    let start = format!("apps-enabled/{}/", asked.target);
-                    prop_assert!(needs.starts_with(&start));
+                for (word, other) in [("apps-enabled", asked.needs), ("app", asked.or)] {
+                    let Some(other) = other else { continue };
+                    let below = other.strip_prefix(&format!("{word}/{}/", asked.target)).expect("it begins with its target");
+                    prop_assert!(below.split('/').all(is_part), "{}", other);
                 }
             }
         }

@@ -42,6 +42,8 @@ pub enum Told<T> {
     Is(T, usize),
     /// The primary: there is no such object.
     Absent,
+    /// It is there, in another version than was asked for.
+    Changed,
 }
 
 /// No origin gave an answer.
@@ -201,18 +203,13 @@ impl Origins {
     }
 }
 
-/// Whether an answer says that there is no such object.
+/// Whether an answer, of [`Objects::read`], says that there is no such object.
 #[must_use]
 pub fn is_absent(error: &object_store::Error) -> bool {
     use std::io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
 
-    // A bucket that is not there says nothing about what would be in it.
-    const NO_BUCKET: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
     let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
-        object_store::Error::NotFound { source, .. } => {
-            let text = source.to_string();
-            return !NO_BUCKET.iter().any(|code| text.contains(code));
-        }
+        object_store::Error::NotFound { .. } => return true,
         object_store::Error::Generic { source, .. } => Some(source.as_ref()),
         _ => None,
     };

@@ -14,7 +14,7 @@ use object_store::path::Path;
 use object_store::{Attribute, GetOptions, GetRange, GetResult, GetResultPayload};
 
 use super::kept::About;
-use super::objects::Objects;
+use super::objects::{Objects, is_changed};
 use crate::port::Host;
 
 /// How much of a file is read at once, in bytes.
@@ -30,6 +30,17 @@ pub(super) enum Read {
     Whole(Bytes, About),
     /// It is too large to be kept.
     Large(About),
+}
+
+/// What of an object is to be read as it comes.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Which of its bytes; `None` for all.
+    pub range: Option<GetRange>,
+    /// Of this version only, by the entity tag that its store has given; `None` for whichever there is.
+    pub version: Option<String>,
+    /// Nothing but what is known of it.
+    pub is_head: bool,
 }
 
 /// An object as it comes. The stream ends with an error where the origin breaks off.
@@ -68,10 +79,9 @@ pub(super) async fn whole(
     bytes_max: usize,
 ) -> Result<Read, object_store::Error> {
     let options = GetOptions { if_none_match: known, ..GetOptions::default() };
-    let found = match objects.store.get_opts(&name, options).await {
-        Ok(found) => found,
+    let found = match objects.read(&name, options).await {
         Err(object_store::Error::NotModified { .. }) => return Ok(Read::Same),
-        Err(error) => return Err(objects.judged(error).await),
+        found => found?,
     };
     let about = about(&found);
     let Ok(size) = usize::try_from(about.size) else { return Ok(Read::Large(about)) };
@@ -94,19 +104,21 @@ pub(super) async fn whole(
     Ok(Read::Whole(body.freeze(), about))
 }
 
-/// Reads an object, or a range of it, as it comes; with `is_head` nothing but what is known of it.
+/// Reads an object, or a range of it, as it comes. `None` where it is not the version that is wanted.
 pub(super) async fn stream(
     objects: Objects,
     name: Path,
-    range: Option<GetRange>,
-    is_head: bool,
-) -> Result<Stream, object_store::Error> {
-    let options = GetOptions { range, head: is_head, ..GetOptions::default() };
-    let found = match objects.store.get_opts(&name, options).await {
-        Ok(found) => found,
-        Err(error) => return Err(objects.judged(error).await),
-    };
-    Ok(Stream { about: about(&found), range: found.range.clone(), body: pieces(found) })
+    wanted: Wanted,
+) -> Result<Option<Stream>, object_store::Error> {
+    let Wanted { range, version, is_head } = wanted;
+    let options = GetOptions { range, head: is_head, if_match: version.clone(), ..GetOptions::default() };
+    match objects.read(&name, options).await {
+        // Not every store heeds a condition.
+        Ok(found) if version.is_some() && found.meta.e_tag != version => Ok(None),
+        Ok(found) => Ok(Some(Stream { about: about(&found), range: found.range.clone(), body: pieces(found) })),
+        Err(error) if is_changed(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn about(found: &GetResult) -> About {

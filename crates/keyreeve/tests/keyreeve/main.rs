@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod access;
+mod access_input;
 mod access_mode;
 mod access_world;
+mod artifact_folder;
 mod config;
 mod config_hand_out;
 mod config_issuers;
@@ -18,6 +20,9 @@ mod follow;
 mod http_access;
 mod http_answers;
 mod http_artifacts;
+mod http_artifacts_input;
+mod http_artifacts_large;
+mod http_artifacts_limits;
 mod http_bad_input;
 mod http_events;
 mod http_forward;

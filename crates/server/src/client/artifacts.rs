@@ -115,8 +115,9 @@ async fn ls(args: LsArgs) -> Result<(), Failure> {
     let base = path(&[&args.gate, &args.target])?;
     let node = node(&args.node)?;
     let mut after = String::new();
+    let (mut strange, mut example) = (0_usize, String::new());
     for _ in 0..PAGES_MAX {
-        let page = node.get(&format!("{base}?limit=1000&after={after}")).await?;
+        let page = node.get(&format!("{base}?limit=1000&after={}", escaped(&after))).await?;
         let artifacts = page.get("artifacts").and_then(Value::as_array).cloned().unwrap_or_default();
         for one in &artifacts {
             if args.node.json {
@@ -126,12 +127,25 @@ async fn ls(args: LsArgs) -> Result<(), Failure> {
                 say(&format!("{size:>12}  {modified}  {}", show::text(one.get("path"))));
             }
         }
+        let others = page.get("strange").and_then(Value::as_array).cloned().unwrap_or_default();
+        strange = strange.saturating_add(others.len());
+        if let Some(other) = others.last() {
+            example = show::text(Some(other));
+        }
         match page.get("next").and_then(Value::as_str) {
             Some(next) => next.clone_into(&mut after),
-            None => break,
+            None => {
+                if strange > 0 {
+                    let hint = "hint: the gate can hand out none of them; rename them with the bucket's own tools";
+                    tell(&format!(
+                        "warning: {strange} more have names that no artifact has, such as `{example}`\n{hint}"
+                    ));
+                }
+                return Ok(());
+            }
         }
     }
-    Ok(())
+    Err(Failure::new(Code::Unavailable, format!("there are more artifacts: this list ends at `{after}`")))
 }
 
 fn content(file: &std::path::Path) -> Result<Vec<u8>, Failure> {
@@ -163,6 +177,15 @@ fn path(parts: &[&str]) -> Result<String, Failure> {
         return Err(Failure::new(Code::Usage, text));
     }
     Ok(format!("/v1/artifacts/{joined}"))
+}
+
+/// A text in a query: others may have named objects as they liked.
+fn escaped(text: &str) -> String {
+    let escaped = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escaped).collect()
 }
 
 fn node(args: &NodeArgs) -> Result<Node, Failure> {

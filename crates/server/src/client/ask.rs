@@ -1,4 +1,4 @@
-//! One request to a running node, with a deadline and a bound on the answer.
+//! One request to a running node, with a deadline and a bound on the answer; a download has a deadline for each silence instead.
 
 use std::path::Path;
 use std::time::Duration;
@@ -40,7 +40,6 @@ impl Node {
         let builder = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(timeout)
             .connect_timeout(timeout.min(Duration::from_secs(5)))
             .user_agent(concat!("keyreeve/", env!("CARGO_PKG_VERSION")));
         let (builder, base) = match (url.strip_prefix("unix:"), url.starts_with("https://")) {
@@ -97,7 +96,7 @@ impl Node {
         self.answered(request).await
     }
 
-    /// Takes what is there, piece by piece.
+    /// Takes what is there, piece by piece. How long it takes is not bounded, only how long nothing comes.
     pub(crate) async fn download(
         &self,
         path: &str,
@@ -107,21 +106,29 @@ impl Node {
         if let Some(key) = &self.api_key {
             request = request.bearer_auth(key.expose());
         }
-        let mut response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let mut response = self.soon(request.send()).await?;
         if !response.status().is_success() {
             let (status, bytes) = self.read(response).await?;
             return Err(problem(status, serde_json::from_slice(&bytes).ok().as_ref(), self.api_key.is_some()));
         }
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
+        while let Some(chunk) = self.soon(response.chunk()).await? {
             take(&chunk)?;
         }
         Ok(())
     }
 
+    /// What comes, if it comes in time.
+    async fn soon<T>(&self, asked: impl Future<Output = reqwest::Result<T>>) -> Result<T, Failure> {
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(came) => came.map_err(|error| self.no_answer(&error)),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
     async fn read(&self, mut response: reqwest::Response) -> Result<(StatusCode, Vec<u8>), Failure> {
         let status = response.status();
         let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.no_answer(&error))? {
+        while let Some(chunk) = self.soon(response.chunk()).await? {
             if bytes.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
                 let text = format!("the answer of `{}` is larger than {ANSWER_BYTES_MAX} bytes", self.shown);
                 return Err(Failure::new(Code::Unavailable, text));
@@ -132,7 +139,7 @@ impl Node {
     }
 
     async fn answered(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
-        let response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let response = request.timeout(self.timeout).send().await.map_err(|error| self.no_answer(&error))?;
         let (status, bytes) = self.read(response).await?;
         let body: Option<Value> = serde_json::from_slice(&bytes).ok();
         if !status.is_success() {
@@ -146,13 +153,18 @@ impl Node {
         }
     }
 
+    fn silent(&self) -> Failure {
+        let text = format!("`{}` said nothing for {} s", self.shown, self.timeout.as_secs());
+        Failure::new(Code::Unavailable, text)
+            .hint("is a node running there? `--url` and KEYREEVE_URL say where to look, `--timeout` how long to wait")
+    }
+
     fn no_answer(&self, error: &reqwest::Error) -> Failure {
         // The address was typed by whoever reads this; the causes name no header and no body.
-        let text = if error.is_timeout() {
-            format!("`{}` did not answer within {} s", self.shown, self.timeout.as_secs())
-        } else {
-            format!("`{}` does not answer: {}", self.shown, causes(error))
-        };
+        if error.is_timeout() {
+            return self.silent();
+        }
+        let text = format!("`{}` does not answer: {}", self.shown, causes(error));
         let hint = if error.is_builder() {
             "`--url` is `http://HOST:PORT`, `https://HOST` or `unix:PATH`"
         } else {

@@ -1,12 +1,15 @@
 //! Gates of artifacts on real nodes: over folders, with real tokens.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::access::{config, create};
-use crate::node::{Node, Place, answer, until};
+use crate::node::{Node, PROGRAM, Place, answer, ran, until};
 use crate::private::Private;
 
 const V: &str = "0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6";
@@ -90,6 +93,33 @@ async fn a_token_for_some_networks_opens_nothing_from_another_address() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_in_memory_stays_over_a_reload() {
+    let place = Place::new();
+    let config = gates(&place, "fresh = \"0s\"");
+    // A reload knows sockets by the addresses that were asked for.
+    let mut text = fs::read_to_string(&config).unwrap();
+    for (gate, address) in [("hive", "127.0.0.2:0"), ("own", "127.0.0.3:0")] {
+        let head = |address: &str| format!("[gate.{gate}]\nkind = \"artifact\"\nbind = \"{address}\"");
+        text = text.replace(&head("127.0.0.1:0"), &head(address));
+    }
+    fs::write(&config, text).unwrap();
+    let node = node(&place, &config);
+    let (token, _) = create(&node, T).await;
+    let client = client();
+    let get = async || {
+        let request = client.get(format!("{}/artifacts/v1/{T}/sdl", node.urls()[2]));
+        let got = request.bearer_auth(&token).send().await.unwrap();
+        (got.status().as_u16(), got.headers().contains_key("warning"))
+    };
+    assert_eq!(get().await, (200, false));
+    node.signal("HUP");
+    until("the reload is done", async || node.log_text().contains("the configuration was read again").then_some(()))
+        .await;
+    fs::rename(place.path("objects"), place.path("unmounted")).unwrap();
+    assert_eq!(get().await, (200, true), "{}", node.log_text());
+}
+
 /// A primary and a mirror that speak S3 and check signatures, in front of one gate that answers as Hive's CDN does.
 struct Buckets {
     primary: Private,
@@ -104,6 +134,11 @@ const SDL: &str = "type Query { ok: Boolean }";
 
 impl Buckets {
     async fn new(place: &Place, more: &str) -> Self {
+        Self::answering(place, "hive", more).await
+    }
+
+    /// With `compat` as it is here.
+    async fn answering(place: &Place, compat: &str, more: &str) -> Self {
         let start = || Private::start("s3.py", &["--bucket", "artifacts"]);
         let (primary, mirror) = (start(), start());
         let objects = |name: &str, bucket: &Private| {
@@ -117,7 +152,7 @@ impl Buckets {
             )
         };
         let gate = format!(
-            "[gate.cdn]\nkind = \"artifact\"\nbind = \"127.0.0.1:0\"\ncompat = \"hive\"\norigins = [\"primary\", \"mirror\"]\ncache = \"{}\"\n{more}\n",
+            "[gate.cdn]\nkind = \"artifact\"\nbind = \"127.0.0.1:0\"\ncompat = \"{compat}\"\norigins = [\"primary\", \"mirror\"]\ncache = \"{}\"\n{more}\n",
             place.path("cache").display()
         );
         let config = config(place, &format!("{}{}{gate}", objects("primary", &primary), objects("mirror", &mirror)));
@@ -181,7 +216,7 @@ async fn when_no_bucket_answers_it_is_503_in_time_or_what_is_kept() {
     let place = Place::new();
     let buckets = Buckets::new(&place, "deadline = \"2s\"\nfresh = \"0s\"").await;
     assert_eq!(buckets.get("sdl").await.0, 200);
-    for order in ["hang", "status 403", "status 500", "refuse"] {
+    for order in ["hang", "status 403", "status 404", "page 404", "status 500", "refuse"] {
         buckets.tell(order);
         let (status, headers, body, ms) = buckets.get("supergraph").await;
         assert_eq!((status, headers["retry-after"].to_str().unwrap()), (503, "1"), "{order} {body}");
@@ -227,6 +262,11 @@ async fn a_redirect_leads_to_the_bucket_for_a_minute() {
     assert_eq!(client.get(&other).send().await.unwrap().status(), 403, "the URL is for this object");
     let (status, ..) = buckets.get("supergraph").await;
     assert_eq!(status, 404);
+    for order in ["status 404", "page 404"] {
+        buckets.tell(order);
+        assert_eq!(buckets.get("supergraph").await.0, 503, "a 404 without a body is asked about: {order}");
+        buckets.tell("go");
+    }
     assert!(!buckets.node.log_text().contains("X-Amz-Signature"), "no signed URL is logged");
 }
 
@@ -248,10 +288,20 @@ async fn the_commands_publish_read_and_list() {
     let (said, ..) = place.cli(&buckets.node, &["artifact", "ls", "cdn", T]);
     let names: Vec<_> = said.lines().filter_map(|line| line.split_whitespace().last()).collect();
     assert_eq!(names, ["sdl", "version/0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6/supergraph"]);
+    buckets.primary.tell(&format!("put artifacts cdn/artifact/{T}/a~b x"));
+    let (said, problems, code) = place.cli(&buckets.node, &["artifact", "ls", "cdn", T]);
+    assert_eq!((said.lines().count(), code), (2, 0), "{said}");
+    assert!(problems.contains("1 more have names that no artifact has, such as `a~b`"), "{problems}");
     let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, "gone"]);
     assert_eq!(code, 3, "{problems}");
-    let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, "../x y"]);
-    assert_eq!(code, 2, "{problems}");
+    for path in ["../x y", "../other/sdl", "a/../sdl", "", "a//b", ".hidden"] {
+        let (_, problems, code) = place.cli(&buckets.node, &["artifact", "get", "cdn", T, path]);
+        assert_eq!(code, 2, "{path}: {problems}");
+        let (_, problems, code) = place.cli(&buckets.node, &["artifact", "put", "cdn", T, path, file]);
+        assert_eq!(code, 2, "{path}: {problems}");
+    }
+    let (said, ..) = place.cli(&buckets.node, &["artifact", "ls", "cdn", "other"]);
+    assert_eq!(said, "", "nothing was published elsewhere");
 }
 
 /// A request to a gate, and what it answers: status, body, media type.
@@ -270,6 +320,7 @@ async fn each_row_of_hives_table_is_answered_by_the_binary_for_tokens_made_here_
         format!("artifact/{T}/version/{V}/sdl"),
         format!("apps-enabled/{T}/web/1.0"),
         format!("app/{T}/web/1.0/abc"),
+        format!("app-v2/{T}/web/def"),
     ] {
         fs::create_dir_all(objects.join(&name).parent().unwrap()).unwrap();
         fs::write(objects.join(&name), "x").unwrap();
@@ -309,12 +360,15 @@ fn rows(token: &str) -> Vec<Row<'_>> {
     let a = format!("/artifacts/v1/{T}");
     vec![
         ("GET", "/_health".into(), None, 200, "OK"),
+        ("GET", "/_health/".into(), None, 200, "OK"),
         ("GET", format!("{a}/sdl"), good, 200, SDL),
         ("GET", format!("{a}/sdl/"), good, 200, SDL),
         ("GET", format!("{a}/sdl.graphqls"), good, 200, SDL),
         ("GET", format!("{a}/contracts/mobile/supergraph"), good, 200, "x"),
         ("GET", format!("{a}/version/{V}/sdl"), good, 200, "x"),
         ("GET", format!("{a}/apps/web/1.0/abc"), good, 200, "x"),
+        ("GET", format!("{a}/apps/web/1.0/def"), good, 200, "x"),
+        ("GET", format!("{a}/apps/web/2.0/def"), good, 404, "Not found."),
         ("GET", format!("{a}/apps/web/2.0/abc"), good, 404, "Not found."),
         ("GET", format!("/{T}"), good, 200, "x"),
         ("GET", format!("/{T}/sdl"), good, 200, SDL),
@@ -363,4 +417,159 @@ async fn tokens_that_cannot_be_looked_up_are_503_and_never_a_refusal() {
     .await;
     fs::remove_file(switches.join("store-cut")).unwrap();
     until("the token is accepted again", async || (ask().await == [(200, false), (200, false)]).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_heeds_no_conditions_splices_no_download() {
+    let place = Place::new();
+    let buckets = Buckets::answering(&place, "none", "kept = \"1KiB\"\nfresh = \"1h\"").await;
+    let body = |letter: &str, count: usize| letter.repeat(count);
+    let hold = |text: &str| buckets.primary.tell(&format!("put artifacts cdn/artifact/{T}/big {text}"));
+    let url = format!("{}/artifacts/v1/{T}/big", buckets.url);
+    let get = async |range: &str, tag: &str| {
+        let request = buckets.client.get(&url).header("x-hive-cdn-key", &buckets.token);
+        let got = request.header("range", range).header("if-range", tag).send().await.unwrap();
+        let text = |name: &str| got.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (status, tag, range) = (got.status().as_u16(), text("etag").unwrap_or_default(), text("content-range"));
+        (status, tag, range, got.text().await.unwrap())
+    };
+    hold(&body("a", 2000));
+    for order in ["go", "loose"] {
+        hold(&body("a", 2000));
+        let (_, tag, ..) = get("bytes=0-", "\"none\"").await;
+        buckets.tell(order);
+        assert_eq!(get("bytes=1000-", &tag).await.3, body("a", 1000), "{order}");
+        hold(&body("b", 2000));
+        let (status, new, _, whole) = get("bytes=1000-", &tag).await;
+        assert_eq!((status, whole), (200, body("b", 2000)), "{order}");
+        hold(&body("c", 1500));
+        let beyond = get("bytes=1600-1700", &new).await;
+        assert_eq!((beyond.0, beyond.3), (200, body("c", 1500)), "{order}");
+    }
+    let metrics = buckets.node.metrics().await;
+    assert!(!metrics.contains("origin=\"primary\",outcome=\"failed\""), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_redirects_a_head_is_answered_by_the_gate() {
+    let place = Place::new();
+    let buckets = Buckets::answering(&place, "none", "deliver = \"redirect\"").await;
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let ask = async |method: http::Method, path: &str| {
+        let request = client.request(method, format!("{}/artifacts/v1/{T}/{path}", buckets.url));
+        request.header("x-hive-cdn-key", &buckets.token).send().await.unwrap()
+    };
+    assert_eq!(ask(http::Method::GET, "sdl").await.status(), 302);
+    let head = ask(http::Method::HEAD, "sdl").await;
+    assert_eq!((head.status().as_u16(), head.headers().get("location")), (200, None));
+    assert_eq!(head.headers()["content-length"].to_str().unwrap(), SDL.len().to_string());
+    assert!(head.headers().contains_key("etag"));
+    assert_eq!(ask(http::Method::HEAD, "gone").await.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_stays_as_it_was_published_where_a_bucket_overwrites() {
+    const VERSION: &str = "version/0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6/sdl";
+    let place = Place::new();
+    let buckets = Buckets::new(&place, "").await;
+    buckets.tell("loose");
+    assert_eq!(buckets.publish(VERSION, "one").await.0, 201);
+    assert_eq!(buckets.publish(VERSION, "two").await.0, 409);
+    assert_eq!(buckets.publish(VERSION, "one").await.0, 200);
+    assert_eq!(buckets.get(VERSION).await.2, "one");
+}
+
+/// A node that gives an artifact of six bytes: one each 400 ms where it is called `slow`, three and no more where it is called
+/// `stuck`, and nothing at all where it is called something else.
+fn slow_node() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serve = |mut stream: std::net::TcpStream| {
+        let (_keep, pause) = std::sync::mpsc::channel::<()>();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        let count = if line.contains("slow") { 6 } else { 3 };
+        if line.contains("slow") || line.contains("stuck") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n").unwrap();
+            for _ in 0..count {
+                stream.write_all(b"x").unwrap();
+                let _ = pause.recv_timeout(Duration::from_millis(400));
+            }
+        }
+        let _ = pause.recv_timeout(Duration::from_secs(30));
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    url
+}
+
+#[test]
+fn a_download_may_take_longer_than_its_timeout_and_a_silence_may_not() {
+    let url = slow_node();
+    let get = |path: &str| {
+        let args = ["artifact", "get", "cdn", T, path, "--url", &url, "--timeout", "1"];
+        ran(Command::new(PROGRAM).args(args).env("KEYREEVE_API_KEY", "kr_x"))
+    };
+    let (said, problems, code) = get("slow");
+    assert_eq!((said.as_str(), code), ("xxxxxx", 0), "2.4 s in all: {problems}");
+    for (path, begun) in [("stuck", "xxx"), ("mute", "")] {
+        let (said, problems, code) = get(path);
+        assert_eq!((said.as_str(), code), (begun, 5), "{path}: {problems}");
+        assert!(problems.contains("said nothing for 1 s"), "{problems}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_could_be_read_in_two_ways_are_read_in_none() {
+    let place = Place::new();
+    let node = node(&place, &gates(&place, ""));
+    let (token, _) = create(&node, T).await;
+    let path = format!("/artifacts/v1/{T}/sdl");
+    let key = format!("x-hive-cdn-key: {token}");
+    let request = |line: &str, headers: &str| format!("{line}\r\nhost: x\r\n{headers}\r\n\r\n");
+    let get = format!("GET {path} HTTP/1.1");
+    let tricks = [
+        request(&get, &format!("x-hive-cdn-key : {token}")),
+        request(&get, &format!(" x-hive-cdn-key: {token}")),
+        request(&get, &format!("x-hive-cdn-key:\r\n {token}")),
+        request(&get, &format!("x-hive-cdn-key: {token}\0")),
+        request(&get, &format!("x-hive-cdn-key: x\rx-hive-cdn-key: {token}")),
+        request(&get, &format!("x-hive-cdn-key\0: {token}")),
+        request(&get, &format!("{key}\r\n{key}")),
+        request(&get, &format!("{key}\r\nX-HIVE-CDN-KEY: other")),
+        request(&get, &format!("{key}\r\ncontent-length: 1\r\ncontent-length: 2")),
+        request(&get, &format!("{key}\r\ncontent-length: -1")),
+        request(&get, &format!("{key}\r\ntransfer-encoding: chunked, gzip")),
+        request(&format!("GET {path}\0 HTTP/1.1"), &key),
+        request(&format!("GET  {path} HTTP/1.1"), &key),
+        request(&format!("GET {path} x HTTP/1.1"), &key),
+        request(&format!("GET {path}%00 HTTP/1.1"), &key),
+        request(&format!("GET /artifacts/v1/x/..%2f{T}/sdl HTTP/1.1"), &key),
+        request(&format!("GET /artifacts/v1/x/../{T}/sdl HTTP/1.1"), &key),
+        request(&format!("GET /artifacts/v1/{T}\\sdl HTTP/1.1"), &key),
+    ];
+    for url in &node.urls()[1..] {
+        let address = url.strip_prefix("http://").unwrap();
+        let status = |request: &str| {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut line = String::new();
+            // A connection that ends without a word has refused, too.
+            let _ = BufReader::new(stream).read_line(&mut line);
+            line.split(' ').nth(1).unwrap_or("400").parse::<u16>().unwrap()
+        };
+        for trick in &tricks {
+            let found = status(trick);
+            assert!([400, 401, 403, 404].contains(&found), "{found}: {trick:?}");
+        }
+    }
+    assert!(!node.metrics().await.contains("keyreeve_artifact_reads_total"), "nothing was read");
+    for url in &node.urls()[1..] {
+        let got = client().get(format!("{url}{path}")).header("x-hive-cdn-key", &token).send().await.unwrap();
+        assert_eq!(got.status(), 200, "the same without a trick");
+    }
 }

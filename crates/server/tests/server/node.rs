@@ -193,7 +193,7 @@ impl Dev {
     }
 }
 
-fn ran(command: &mut Command) -> (String, String, i32) {
+pub(crate) fn ran(command: &mut Command) -> (String, String, i32) {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (text(output.stdout), text(output.stderr), output.status.code().unwrap())

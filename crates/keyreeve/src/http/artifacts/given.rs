@@ -12,15 +12,16 @@ use http::request::Parts as Head;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use keyreeve_core::time::Timestamp;
 use object_store::GetRange;
-use sha2::{Digest as _, Sha256};
 
 use super::super::problem::Answer;
 use crate::artifact::Found;
 use crate::artifact::kept::{About, Kept};
 use crate::artifact::name::Asked;
-use crate::artifact::read::Stream;
-use crate::hex;
+use crate::artifact::read::{Stream, Wanted};
+use crate::artifact::shape::{Shape, Shaping};
 
+/// The kind of artifact that Hive has put into brackets.
+const METADATA: &str = "metadata";
 const VERSION_ID: HeaderName = HeaderName::from_static("x-hive-schema-version-id");
 /// RFC 7234 5.5.2: a stale answer, since asking again has failed.
 const REVALIDATION_FAILED: HeaderValue = HeaderValue::from_static("111 - \"Revalidation Failed\"");
@@ -62,44 +63,50 @@ pub(super) fn kept(is_hive: bool, asked: &Asked<'_>, head: &Head, found: &Found)
     answer
 }
 
+/// Whether an artifact is handed out in another shape than it is stored in.
+pub(super) fn is_shaped(is_hive: bool, asked: &Asked<'_>) -> bool {
+    is_hive && (asked.is_v0 || asked.kind == METADATA)
+}
+
 /// The bytes as they are handed out, and their entity tag where it is not the store's.
 fn shaped(is_hive: bool, asked: &Asked<'_>, kept: &Kept) -> (Bytes, Option<HeaderValue>) {
     let body = kept.body.clone().unwrap_or_default();
-    if !is_hive {
+    if !is_shaped(is_hive, asked) {
         return (body, None);
     }
-    let etag = asked.is_v0.then(|| {
-        let mut hash = Sha256::new();
-        hash.update(format!("target:{}:{}|", asked.target, asked.kind));
-        hash.update(&body);
-        HeaderValue::try_from(format!("\"{}\"", hex::encode(&hash.finalize()))).ok()
+    let shape = kept.shape.get().cloned().unwrap_or_else(|| {
+        let mut shaping = Shaping::new(asked.target, asked.kind);
+        shaping.take(&body);
+        let shape = shaping.done();
+        drop(kept.shape.set(shape.clone()));
+        shape
     });
-    let is_wrapped = asked.kind == "metadata" && body.starts_with(b"[") && body.ends_with(b"]") && body.len() > 2;
-    // What an old version of Hive wrote, which its clients cannot read.
-    let needle = b"\"#/definitions/_schema\"";
-    let body = match is_wrapped && body.windows(needle.len()).any(|window| window == needle) {
-        true => body.slice(1..body.len().saturating_sub(1)),
-        false => body,
-    };
-    (body, etag.flatten())
+    let body = if shape.is_wrapped { body.slice(1..body.len().saturating_sub(1)) } else { body };
+    (body, shape.etag.filter(|_| asked.is_v0))
 }
 
-/// An artifact that is too large to be kept.
-pub(super) fn streamed(is_hive: bool, asked: &Asked<'_>, head: &Head, stream: Stream) -> Answer {
-    let Stream { about, range, body } = stream;
-    if is_same(head, &about) {
-        return not_modified(is_hive, asked, &about);
-    }
+/// What is known of an artifact that is too large to be kept, as who asks is told it.
+pub(super) fn about(asked: &Asked<'_>, kept: &Kept, shape: Option<&Shape>) -> About {
+    let etag = shape.and_then(|shape| shape.etag.clone()).filter(|_| asked.is_v0);
+    About { etag: etag.or_else(|| kept.about.etag.clone()), ..kept.about.clone() }
+}
+
+/// An artifact that is too large to be kept, as it comes; with an entity tag that is not the store's where it has one.
+pub(super) fn streamed(is_hive: bool, asked: &Asked<'_>, stream: Stream, etag: Option<HeaderValue>) -> Answer {
+    let Stream { mut about, range, body } = stream;
     let size = about.size;
-    let length = range.end.saturating_sub(range.start);
-    let body = if head.method == Method::HEAD { Body::empty() } else { Body::from_stream(body) };
-    let mut answer = given(is_hive, asked, &about, body);
-    if head.method == Method::HEAD {
-        answer.headers_mut().insert(CONTENT_LENGTH, size.into());
-        return answer;
-    }
-    answer.headers_mut().insert(CONTENT_LENGTH, length.into());
-    if range.start == 0 && range.end == size { answer } else { partial(answer, &range, size) }
+    about.etag = etag.or(about.etag);
+    let mut answer = given(is_hive, asked, &about, Body::from_stream(body));
+    answer.headers_mut().insert(CONTENT_LENGTH, range.end.saturating_sub(range.start).into());
+    // Hive hands out no parts: what is left out there, is no part of the artifact.
+    if is_hive || (range.start == 0 && range.end == size) { answer } else { partial(answer, &range, size) }
+}
+
+/// All that is known of an artifact but its bytes.
+pub(super) fn described(is_hive: bool, asked: &Asked<'_>, about: &About) -> Answer {
+    let mut answer = given(is_hive, asked, about, Body::empty());
+    answer.headers_mut().insert(CONTENT_LENGTH, about.size.into());
+    answer
 }
 
 fn given(is_hive: bool, asked: &Asked<'_>, about: &About, body: Body) -> Answer {
@@ -190,14 +197,21 @@ enum Part {
     None,
 }
 
-/// The range to read of an object that is not kept: `None` for all of it.
+/// What to read of an object that is not kept. A range is one of the version that `about` describes: put behind what somebody has
+/// of another one, it would make an object that never was.
 ///
 /// # Errors
 /// 416, where there is no such range.
-pub(super) fn range(is_hive: bool, head: &Head, about: &About) -> Result<Option<GetRange>, Box<Answer>> {
+pub(super) fn wanted(is_hive: bool, head: &Head, about: &About, shape: Option<&Shape>) -> Result<Wanted, Box<Answer>> {
+    if let Some(shape) = shape {
+        let range = shape.is_wrapped.then(|| GetRange::Bounded(1..about.size.saturating_sub(1)));
+        return Ok(Wanted { range, version: about.version(), is_head: false });
+    }
     match part(is_hive, head, about, about.size) {
-        Part::Whole => Ok(None),
-        Part::Some(range) => Ok(Some(GetRange::Bounded(range))),
+        Part::Whole => Ok(Wanted::default()),
+        Part::Some(range) => {
+            Ok(Wanted { range: Some(GetRange::Bounded(range)), version: about.version(), is_head: false })
+        }
         Part::None => Err(Box::new(unsatisfiable(about.size))),
     }
 }

@@ -34,8 +34,10 @@ use super::routes::{ARTIFACT_PATH, ROUTES};
 use super::sizes::check_sizes;
 use crate::access::{Ask, Denied};
 use crate::artifact::checks::Checks;
+use crate::artifact::kept::Kept;
 use crate::artifact::name::{self, Asked, Hive};
 use crate::artifact::origins::{Away, Told};
+use crate::artifact::read::Wanted;
 use crate::artifact::{Artifacts, Found};
 use crate::config::{Compat, Deliver};
 
@@ -43,6 +45,8 @@ use crate::config::{Compat, Deliver};
 const HIVE_KEY: HeaderName = HeaderName::from_static("x-hive-cdn-key");
 /// A token that is longer is none, in bytes; nothing is looked up for it.
 const TOKEN_BYTES_MAX: usize = 512;
+/// So many versions of one object are met at the most while a part of it is read.
+const VERSIONS_MAX: usize = 3;
 
 /// One gate, as a listener serves it.
 pub struct ArtifactGate {
@@ -74,7 +78,8 @@ impl ArtifactGate {
     }
 
     /// Its artifacts.
-    pub(super) const fn artifacts(&self) -> &Arc<Artifacts> {
+    #[must_use]
+    pub const fn artifacts(&self) -> &Arc<Artifacts> {
         &self.artifacts
     }
 
@@ -145,7 +150,7 @@ fn answer_now(gate: &ArtifactGate, head: &Head, from: Option<IpAddr>, now: Momen
         Some(Ok(())) => {}
     }
     // What has to be asked for elsewhere first, or is handed out elsewhere.
-    if asked.needs.is_some() || gate.artifacts.config().deliver == Deliver::Redirect {
+    if asked.needs.is_some() || is_elsewhere(gate, &asked) {
         return Ok(Now::Waits { is_judged: true });
     }
     match gate.artifacts.held(&asked, now) {
@@ -181,39 +186,143 @@ async fn wait(
         return refused(gate, Refusal::Denied(denied), &asked);
     }
     if let Some(needs) = &asked.needs {
-        let needs = Asked { object: needs.clone(), needs: None, ..asked.clone() };
+        let needs = Asked { object: needs.clone(), or: None, needs: None, ..asked.clone() };
         if matches!(gate.artifacts.look(&needs, deadline).await.map_err(away)?, Found::Absent) {
             return refused(gate, Refusal::Absent, &asked);
         }
     }
-    if gate.artifacts.config().deliver == Deliver::Redirect {
-        return elsewhere(gate, head, &asked, deadline).await;
-    }
-    match gate.artifacts.look(&asked, deadline).await.map_err(away)? {
-        Found::Absent => refused(gate, Refusal::Absent, &asked),
-        Found::Large(kept) => {
-            let range = match given::range(gate.is_hive(), head, &kept.about) {
-                Ok(range) => range,
-                Err(answer) => return Ok(*answer),
-            };
-            let is_head = head.method == Method::HEAD;
-            match gate.artifacts.stream(&asked.object, range, is_head, deadline).await.map_err(away)? {
-                Told::Is(stream, _) => Ok(given::streamed(gate.is_hive(), &asked, head, stream)),
-                Told::Absent => refused(gate, Refusal::Absent, &asked),
-            }
-        }
-        found => Ok(given::kept(gate.is_hive(), &asked, head, &found)),
+    match either(gate, head, &asked, deadline).await? {
+        Some(answer) => Ok(answer),
+        None => refused(gate, Refusal::Absent, &asked),
     }
 }
 
+/// The artifact, from where it is or where else it may be. `None` where there is none.
+async fn either(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    deadline: Mono,
+) -> Result<Option<Answer>, Problem> {
+    let Some(or) = &asked.or else { return handed(gate, head, asked, deadline).await };
+    let other = Asked { object: or.clone(), or: None, ..asked.clone() };
+    // Where it was found before it is looked for first.
+    let (first, second) = if gate.artifacts.knows(or) { (&other, asked) } else { (asked, &other) };
+    match handed(gate, head, first, deadline).await? {
+        Some(answer) => Ok(Some(answer)),
+        None => handed(gate, head, second, deadline).await,
+    }
+}
+
+/// One object as an answer. `None` where there is none.
+async fn handed(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    deadline: Mono,
+) -> Result<Option<Answer>, Problem> {
+    if is_elsewhere(gate, asked) {
+        return elsewhere(gate, head, asked, deadline).await;
+    }
+    match gate.artifacts.look(asked, deadline).await.map_err(away)? {
+        Found::Absent => Ok(None),
+        Found::Large(kept) => large(gate, head, asked, kept, deadline).await,
+        found => Ok(Some(given::kept(gate.is_hive(), asked, head, &found))),
+    }
+}
+
+/// An artifact that is too large to be kept, as it comes from an origin; whatever is answered is of one version.
+async fn large(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    mut kept: Arc<Kept>,
+    deadline: Mono,
+) -> Result<Option<Answer>, Problem> {
+    for _ in 0..VERSIONS_MAX {
+        match version(gate, head, asked, &kept, deadline).await? {
+            Told::Is(answer, _) => return Ok(Some(answer)),
+            Told::Absent => return Ok(None),
+            Told::Changed => gate.artifacts.forget(&asked.object),
+        }
+        match gate.artifacts.look(asked, deadline).await.map_err(away)? {
+            Found::Absent => return Ok(None),
+            Found::Large(next) => kept = next,
+            found => return Ok(Some(given::kept(gate.is_hive(), asked, head, &found))),
+        }
+    }
+    Err(away(Away { why: "the object changes while it is read".into(), retry_ms: 1000 }))
+}
+
+/// One version of it: the one that is known, where that matters.
+async fn version(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    kept: &Kept,
+    deadline: Mono,
+) -> Result<Told<Answer>, Problem> {
+    let (artifacts, is_hive) = (&gate.artifacts, gate.is_hive());
+    let mut shape = None;
+    if given::is_shaped(is_hive, asked) {
+        shape = match artifacts.shape(asked, kept, deadline).await.map_err(away)? {
+            None => return Ok(Told::Changed),
+            shape => shape,
+        };
+    }
+    let about = given::about(asked, kept, shape.as_ref());
+    if given::is_same(head, &about) {
+        return Ok(Told::Is(given::not_modified(is_hive, asked, &about), 0));
+    }
+    if head.method == Method::HEAD {
+        return Ok(Told::Is(given::described(is_hive, asked, &about), 0));
+    }
+    let wanted = match given::wanted(is_hive, head, &about, shape.as_ref()) {
+        Ok(wanted) => wanted,
+        Err(answer) => return Ok(Told::Is(*answer, 0)),
+    };
+    Ok(match artifacts.stream(&asked.object, wanted, deadline).await.map_err(away)? {
+        Told::Is(stream, at) => {
+            if stream.about.store_etag != kept.about.store_etag {
+                artifacts.forget(&asked.object);
+            }
+            let etag = about.etag.filter(|_| shape.is_some());
+            Told::Is(given::streamed(is_hive, asked, stream, etag), at)
+        }
+        Told::Absent => Told::Absent,
+        Told::Changed => Told::Changed,
+    })
+}
+
+/// Whether an artifact is handed out by its bucket, which knows no other shape than that it is stored in.
+fn is_elsewhere(gate: &ArtifactGate, asked: &Asked<'_>) -> bool {
+    gate.artifacts.config().deliver == Deliver::Redirect && !given::is_shaped(gate.is_hive(), asked)
+}
+
 /// 302 to the bucket, by a URL that is good for a minute.
-async fn elsewhere(gate: &ArtifactGate, head: &Head, asked: &Asked<'_>, deadline: Mono) -> Result<Answer, Problem> {
+async fn elsewhere(
+    gate: &ArtifactGate,
+    head: &Head,
+    asked: &Asked<'_>,
+    deadline: Mono,
+) -> Result<Option<Answer>, Problem> {
+    // A URL is signed for one method, and what `HEAD` wants is known here.
+    if head.method == Method::HEAD {
+        let wanted = Wanted { is_head: true, ..Wanted::default() };
+        return match gate.artifacts.stream(&asked.object, wanted, deadline).await.map_err(away)? {
+            Told::Is(stream, _) if given::is_same(head, &stream.about) => {
+                Ok(Some(given::not_modified(gate.is_hive(), asked, &stream.about)))
+            }
+            Told::Is(stream, _) => Ok(Some(given::described(gate.is_hive(), asked, &stream.about))),
+            Told::Absent | Told::Changed => Ok(None),
+        };
+    }
     let (url, about) = match gate.artifacts.link(&asked.object, deadline).await.map_err(away)? {
         Told::Is(found, _) => found,
-        Told::Absent => return refused(gate, Refusal::Absent, asked),
+        Told::Absent | Told::Changed => return Ok(None),
     };
     if given::is_same(head, &about) {
-        return Ok(given::not_modified(gate.is_hive(), asked, &about));
+        return Ok(Some(given::not_modified(gate.is_hive(), asked, &about)));
     }
     let mut url = HeaderValue::try_from(url.expose().as_str())
         .map_err(|_| away(Away { why: "the signed URL is no header".into(), retry_ms: 1000 }))?;
@@ -222,7 +331,7 @@ async fn elsewhere(gate: &ArtifactGate, head: &Head, asked: &Asked<'_>, deadline
     *answer.status_mut() = StatusCode::FOUND;
     answer.headers_mut().insert(LOCATION, url);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 /// What a path and a method ask for.

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use keyreeve_core::time::{Mono, Span};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::credentials::json_answer;
 use super::super::input;
@@ -26,6 +27,7 @@ use crate::artifact::Found;
 use crate::artifact::gate::Refused;
 use crate::artifact::name::{self, Asked};
 use crate::artifact::origins::Told;
+use crate::artifact::read::Wanted;
 use crate::hex;
 
 /// The digest of what is sent (RFC 9530 2), and of the whole artifact (3), which here are the same.
@@ -53,7 +55,7 @@ pub(in super::super) async fn answer(later: &Later, head: &Head, body: Body) -> 
     let deadline = later.api.host.now().mono.plus(gate.artifacts().config().deadline_ms);
     if below.is_empty() {
         return if head.method == Method::GET && name::is_part(target) {
-            list(later, gate, target, head, deadline).await
+            list(gate, target, head, deadline).await
         } else {
             Err(no_name())
         };
@@ -72,43 +74,33 @@ fn no_name() -> Problem {
     Problem::new(MALFORMED, format!("this is not the name of an artifact\nhint: {hint}"))
 }
 
-async fn list(
-    later: &Later,
-    gate: &ArtifactGate,
-    target: &str,
-    head: &Head,
-    deadline: Mono,
-) -> Result<Answer, Problem> {
+async fn list(gate: &ArtifactGate, target: &str, head: &Head, deadline: Mono) -> Result<Answer, Problem> {
     let [after, limit] = input::query(head, ["after", "limit"])?;
     let after = after.unwrap_or_default();
-    if !after.is_empty() && name::stored(target, &after).is_none() {
-        return Err(Problem::new(MALFORMED, "`after` must be the path of an artifact, as in the list before"));
+    if !after.is_empty() && !name::is_listable(&after) {
+        return Err(Problem::new(MALFORMED, "`after` must be `next` of the list before, percent-encoded"));
     }
     let limit = match limit.map(|text| text.parse::<usize>()) {
         None => LIST_USUAL,
         Some(Ok(limit)) if (1..=LIST_MAX).contains(&limit) => limit,
         Some(_) => return Err(Problem::new(MALFORMED, format!("`limit` must be a number from 1 to {LIST_MAX}"))),
     };
-    let _ = later;
-    let mut listed =
-        gate.artifacts().list(target, &after, limit.saturating_add(1), deadline).await.map_err(super::away)?;
-    let is_more = listed.len() > limit;
-    listed.truncate(limit);
-    let next = if is_more { listed.last().map_or(Value::Null, |last| last.path.clone().into()) } else { Value::Null };
-    let artifacts: Vec<Value> = listed
+    let page = gate.artifacts().list(target, &after, limit, deadline).await.map_err(super::away)?;
+    let artifacts: Vec<Value> = page
+        .artifacts
         .into_iter()
         .map(|one| json!({ "path": one.path, "size": one.size, "modified_at": input::rfc3339(one.modified), "etag": one.etag }))
         .collect();
-    Ok(json_answer(&json!({ "artifacts": artifacts, "next": next })))
+    Ok(json_answer(&json!({ "artifacts": artifacts, "strange": page.strange, "next": page.next })))
 }
 
 async fn get(gate: &ArtifactGate, asked: &Asked<'_>, head: &Head, deadline: Mono) -> Result<Answer, Problem> {
     match gate.artifacts().look(asked, deadline).await.map_err(super::away)? {
         Found::Absent => Err(own::refused(Refusal::Absent)),
         Found::Large(_) => {
-            match gate.artifacts().stream(&asked.object, None, false, deadline).await.map_err(super::away)? {
-                Told::Is(stream, _) => Ok(given::streamed(false, asked, head, stream)),
-                Told::Absent => Err(own::refused(Refusal::Absent)),
+            match gate.artifacts().stream(&asked.object, Wanted::default(), deadline).await.map_err(super::away)? {
+                Told::Is(stream, _) => Ok(given::streamed(false, asked, stream, None)),
+                Told::Absent | Told::Changed => Err(own::refused(Refusal::Absent)),
             }
         }
         found => Ok(given::kept(false, asked, head, &found)),
@@ -124,7 +116,7 @@ async fn put(
 ) -> Result<Answer, Problem> {
     input::query(head, [])?;
     let wanted = wanted_digest(head)?;
-    let body = body_bytes(later, gate, head, body).await?;
+    let (body, room) = body_bytes(later, gate, head, body).await?;
     let digest: [u8; 32] = Sha256::digest(&body).into();
     if wanted.is_some_and(|wanted| wanted != digest) {
         let text = format!("what arrived has the SHA-256 {}, not the one announced", hex::encode(&digest));
@@ -145,6 +137,7 @@ async fn put(
         if let Some(asked) = name::stored(&target, &below) {
             drop(done.send(artifacts.publish(&asked, body, content_type.as_ref(), deadline).await));
         }
+        drop(room);
     }));
     let published = outcome.await.map_err(|_| Problem::new(STORE_UNAVAILABLE, "the artifact was not published"))?;
     let published = published.map_err(|refused| match refused {
@@ -194,22 +187,32 @@ fn wanted_digest(head: &Head) -> Result<Option<[u8; 32]>, Problem> {
     Ok(found)
 }
 
-/// The whole body, within the limits of the gate.
-async fn body_bytes(later: &Later, gate: &ArtifactGate, head: &Head, body: Body) -> Result<Bytes, Problem> {
+/// The whole body, within the limits of the gate, and the room that it takes.
+async fn body_bytes(
+    later: &Later,
+    gate: &ArtifactGate,
+    head: &Head,
+    body: Body,
+) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let most = gate.artifacts().config().publish_bytes_max;
     let too_large = || {
         let hint = "put it into the bucket with its own tools, or raise `publish` of the gate";
         Problem::new(TOO_LARGE, format!("the artifact is larger than {most} bytes\nhint: {hint}"))
     };
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|declared| usize::try_from(declared).unwrap_or(usize::MAX) > most) {
+    let declared = declared.map_or(most, |declared| usize::try_from(declared).unwrap_or(usize::MAX));
+    if declared > most {
         return Err(too_large());
     }
+    let room = gate.artifacts().room_to_publish(declared).map_err(|away| {
+        let text = "too much is being published here at the moment\nhint: try again";
+        Problem::new(STORE_UNAVAILABLE, text).because(away.why).after(away.retry_ms)
+    })?;
     let limit_ms = later.live.limits.request_ms_max;
     let until = later.api.host.now().mono.plus(limit_ms);
     let read = Box::pin(Limited::new(body, most).collect());
     match select(read, later.api.host.sleep_until(until)).await {
-        Either::Left((Ok(body), _)) => Ok(body.to_bytes()),
+        Either::Left((Ok(body), _)) => Ok((body.to_bytes(), room)),
         Either::Left((Err(error), _)) if error.is::<LengthLimitError>() => Err(too_large()),
         Either::Left((Err(_), _)) => Err(Problem::new(MALFORMED, "the body ended before it was complete")),
         Either::Right(_) => {

@@ -16,10 +16,10 @@ pub(super) fn said(endpoint: Endpoint) -> Said {
         },
         Endpoint::ReadArtifact => Said {
             id: "readArtifact",
-            summary: "The artifacts of a target in the order of their paths; with a path behind the target, the artifact itself.",
+            summary: "The artifacts of a target in the order of their paths, and the names of objects that are no artifact's (`strange`); with a path behind the target, the artifact itself.",
             answer: Ok("Artifacts"),
             query: &[
-                ("after", "Begins after this path: `next` of the list before."),
+                ("after", "Begins after this name: `next` of the list before, percent-encoded."),
                 ("limit", "How many, 1 to 1000. 100 where nobody says."),
             ],
             problems: &["404", "503"],
@@ -72,7 +72,10 @@ pub(super) fn schemas() -> Map<String, Value> {
             ("missing_on", list(&text())),
         ],
     );
-    let all = object(2, &[("artifacts", list(&reference("ListedArtifact"))), ("next", or_null(text()))]);
+    let all = object(
+        3,
+        &[("artifacts", list(&reference("ListedArtifact"))), ("strange", list(&text())), ("next", or_null(text()))],
+    );
     let schemas = [("Artifacts", all), ("ListedArtifact", one), ("Published", published)];
     schemas.into_iter().map(|(name, schema)| (name.to_owned(), schema)).collect()
 }
