@@ -121,13 +121,13 @@ async fn hashes_in_a_folder_that_is_gone_are_not_taken_back() {
         let place = Place::new();
         let hashes = Hashes::new(place.open(), place.host.clone());
         let id = TokenId([7; 16]);
-        hashes.put(T, id, "$2a$10$x").await.unwrap();
+        hashes.put(T, Some(id), "$2a$10$x").await.unwrap();
         assert_eq!(hashes.hash(T, Some(id)).await, Ok(Some("$2a$10$x".into())));
         assert_eq!(hashes.hash(T, None).await, Ok(None));
         place.unmount(is_mount_point_left);
         assert!(hashes.hash(T, Some(id)).await.is_err());
         assert!(hashes.list().await.is_err());
-        assert!(hashes.put(T, id, "$2a$10$x").await.is_err());
+        assert!(hashes.put(T, Some(id), "$2a$10$x").await.is_err());
         assert!(hashes.remove(T, Some(id)).await.is_err(), "it may come back with its disk");
         assert!(is_empty(&place.path));
     }
