@@ -66,8 +66,8 @@ fn azure() -> Cloud {
     Cloud { server, url: "az://", settings, key, wrong_key, signed_host: None, life: ("sp=r", "sp=rw") }
 }
 
-/// A node with four gates over that cloud: `keep`, and `link` that redirects; `lost`, whose bucket is not there, and `stranger`,
-/// whose key opens nothing.
+/// A node with five gates over that cloud: `keep`, and `link` that redirects; `lost` and `nowhere`, the same where the bucket is
+/// not there; and `stranger`, whose key opens nothing.
 struct Gates {
     cloud: Cloud,
     node: Node,
@@ -81,7 +81,8 @@ enum Gate {
     Keep = 1,
     Link = 2,
     Lost = 3,
-    Stranger = 4,
+    Nowhere = 4,
+    Stranger = 5,
 }
 
 impl Gates {
@@ -93,6 +94,7 @@ impl Gates {
             ("keep", "artifacts", &key, ""),
             ("link", "artifacts", &key, "deliver = \"redirect\"\n"),
             ("lost", "elsewhere", &key, ""),
+            ("nowhere", "elsewhere", &key, "deliver = \"redirect\"\n"),
             ("stranger", "artifacts", &wrong, ""),
         ] {
             let settings = cloud.settings.replace("@KEY@", &key.display().to_string());
@@ -105,7 +107,7 @@ impl Gates {
         let text = fs::read_to_string(&config).unwrap();
         fs::write(&config, text.replace("\"grant\"", "\"grant\", \"publish\", \"artifacts\"")).unwrap();
         let mut node = place.node(&config, "one", &[]);
-        (0..4).for_each(|_| node.wait_until_listening());
+        (0..5).for_each(|_| node.wait_until_listening());
         let (token, _) = create(&node, T).await;
         let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { cloud, node, token, client, _place: place }
@@ -209,7 +211,7 @@ async fn listed_in_pages(gates: &Gates) {
 async fn what_fails_is_never_a_refusal(gates: &Gates) {
     assert_eq!(gates.get(Gate::Keep, "gone").await.0, 404);
     assert_eq!(gates.get(Gate::Link, "gone").await.0, 404);
-    for gate in [Gate::Lost, Gate::Stranger] {
+    for gate in [Gate::Lost, Gate::Nowhere, Gate::Stranger] {
         for method in [Method::GET, Method::HEAD] {
             let (status, headers, body) = gates.told(gates.request(gate, method.clone(), "sdl")).await;
             assert_eq!((status, headers.contains_key(RETRY_AFTER)), (503, true), "{method} {} {body}", gate as usize);
