@@ -87,13 +87,20 @@ impl Access {
             Some(_) => return Err(no_such(id)),
             None => {
                 let imported = self.family.imported.as_ref().ok_or_else(|| no_such(id))?;
-                let found = imported.hash(target, Some(id)).await;
+                let is_legacy = id == legacy_id(self.inner.crypto.as_ref(), &self.family.name, target);
+                let found = imported.hash(target, (!is_legacy).then_some(id)).await;
                 let found = found.map_err(|error| Error::new(ErrorKind::StoreUnavailable, error.to_string()));
                 found.map_err(|error| error.after(1000))?.ok_or_else(|| no_such(id))?;
-                let (alias, none) = ("imported".to_owned(), String::new);
-                let created_at = self.inner.host.now().wall;
-                let (target, first, last) = (target.to_owned(), none(), none());
-                self.adopt(&Foreign { id, target, is_legacy: false, alias, first, last, created_at }).await?;
+                let foreign = Foreign {
+                    id,
+                    is_legacy,
+                    target: target.to_owned(),
+                    alias: if is_legacy { "legacy" } else { "imported" }.to_owned(),
+                    first: String::new(),
+                    last: String::new(),
+                    created_at: self.inner.host.now().wall,
+                };
+                self.adopt(&foreign).await?;
             }
         }
         self.revoke(id, by).await

@@ -231,11 +231,14 @@ impl Tokens {
         self.inner.is_stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Ends what goes on in the background, and writes down which tokens were used meanwhile, until `deadline`. For a clean
-    /// end of the process, after its last answer.
+    /// Ends what goes on in the background, and writes down which tokens were used meanwhile and what came of comparing them,
+    /// until `deadline`. For a clean end of the process, after its last answer.
     pub async fn leave(&self, deadline: Mono) {
         self.stop();
-        let written = Box::pin(self.inner.write_uses());
+        let written = Box::pin(async {
+            self.inner.follow_modes().await;
+            self.inner.write_uses().await;
+        });
         let _ = select(written, self.inner.host.sleep_until(deadline)).await;
     }
 

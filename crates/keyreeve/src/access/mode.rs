@@ -120,11 +120,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
     loop {
         let Some(strong) = inner.upgrade() else { return };
         let is_stopped = strong.is_stopped.load(Ordering::Relaxed);
-        for family in strong.families.values().filter(|family| family.followed.is_some()) {
-            if let Err(error) = strong.follow_mode(family).await {
-                tracing::debug!(family = family.name, "the mode of a family cannot be read: {error}");
-            }
-        }
+        strong.follow_modes().await;
         if is_stopped {
             return;
         }
@@ -148,6 +144,15 @@ impl Inner {
         Ok(followed.run())
     }
 
+    /// Reads the mode of every family, and adds what was counted here.
+    pub(super) async fn follow_modes(&self) {
+        for family in self.families.values().filter(|family| family.followed.is_some()) {
+            if let Err(error) = self.follow_mode(family).await {
+                tracing::debug!(family = family.name, "the mode of a family cannot be read: {error}");
+            }
+        }
+    }
+
     async fn read_mode(&self, family: &Family) -> Result<Option<ModeRecord>, Error> {
         let entry = self.read(&Key::of_mode(&family.name)).await?;
         let decode = |entry: Entry| {
@@ -163,11 +168,8 @@ impl Inner {
         for _ in 0..TRIES_MAX {
             let record = self.read_mode(family).await?;
             let run = followed.apply(record.as_ref());
-            let Some(record) = record.filter(|_| run.is_shadow()) else { return self.read_mode(family).await };
-            let counted = run.take();
-            if counted.is_empty() {
-                return Ok(Some(record));
-            }
+            let counted = if run.is_shadow() { run.take() } else { Vec::new() };
+            let Some(record) = record.as_ref().filter(|_| !counted.is_empty()) else { return Ok(record) };
             let mut next = record.clone();
             next.op = fresh_write_id(self.host.as_ref());
             counted.iter().cloned().for_each(|tally| next.add(tally));

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::future::join_all;
 use keyreeve::access::New;
 use keyreeve::core::crypto::Crypto as _;
+use keyreeve::core::token::hash::legacy_id;
 use keyreeve::core::token::text::hv2;
 use keyreeve::core::token::{Compared, Format, Mode, ModeRecord, Scope, TokenId};
 use keyreeve::crypto::LocalCrypto;
@@ -275,4 +276,28 @@ async fn a_target_has_one_legacy_token_which_is_made_of_the_secret_and_read_by_o
     let node = plain.node("one").await;
     let error = node.access.create(new("acme"), "ops").await.unwrap_err();
     assert!(error.kind == ErrorKind::Unacceptable && error.message.contains("hmac_key"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_has_its_last_counts_written() {
+    let (_, one, two) = shadowed().await;
+    assert_eq!(two.says("acme", hv2(id(1), PRIVATE).expose()).await, "good");
+    two.leave().await;
+    let record = one.access.mode().await.unwrap().unwrap();
+    assert_eq!(record.count(Compared::BothAccept), 1, "before any second has passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_legacy_token_that_nobody_has_used_here_is_revoked_by_the_id_that_examples_name() {
+    let (world, one, two) = shadowed().await;
+    let examples = legacy_id(&LocalCrypto, "cdn", "acme");
+    assert_eq!(one.access.revoke_of("other", examples, "ops").await.unwrap_err().kind, ErrorKind::NotFound);
+    let taken = one.access.revoke_of("acme", examples, "ops").await.unwrap();
+    assert_eq!((taken.format, taken.alias.as_str()), (Format::Legacy, "legacy"));
+    assert!(!world.elsewhere.hashes.lock().unwrap().contains_key(&("acme".to_owned(), None)));
+    pass(2 * SECOND).await;
+    for node in [&one, &two] {
+        assert_eq!(node.says("acme", &legacy(SECRET, "acme")).await, "revoked");
+        assert_eq!(node.says("other", &legacy(SECRET, "other")).await, "good");
+    }
 }

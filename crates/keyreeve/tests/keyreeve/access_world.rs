@@ -288,6 +288,11 @@ impl Node {
         self.check(target, token).await.map_or_else(|denied| denied.code(), |_| "good")
     }
 
+    /// Ends as a process does that was told to.
+    pub(crate) async fn leave(&self) {
+        self.tokens.leave(self.host.now().mono.plus(SECOND)).await;
+    }
+
     /// Ends as a process does that is killed: nothing is finished.
     pub(crate) fn kill(&self) {
         self.tokens.stop();

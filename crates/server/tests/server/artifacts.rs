@@ -12,6 +12,7 @@ use crate::access::{config, create};
 use crate::node::{Node, PROGRAM, Place, answer, ran, until};
 use crate::private::Private;
 
+const V: &str = "0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6";
 const T: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
 
 /// Two gates over one folder: `hive` that answers as Hive does, and `own`.
@@ -307,12 +308,11 @@ async fn the_commands_publish_read_and_list() {
 type Row<'a> = (&'a str, String, Option<&'a str>, u16, &'a str);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_row_of_hives_table_is_answered_by_the_binary() {
-    const V: &str = "0f1b7f2e-7dec-11d0-a765-00a0c91e6bf6";
+async fn each_row_of_hives_table_is_answered_by_the_binary_for_tokens_made_here_and_by_python() {
     let place = Place::new();
     let config = gates(&place, "");
     let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("[token.cdn]\n", "[token.cdn]\nformat = \"hv2\"\n")).unwrap();
+    fs::write(&config, text.replace("[token.cdn]\n", "[token.cdn]\nformat = \"hv2\"\nhashes = \"disk\"\n")).unwrap();
     let objects = place.path("objects");
     for name in [
         format!("artifact/{T}/services"),
@@ -325,12 +325,40 @@ async fn each_row_of_hives_table_is_answered_by_the_binary() {
         fs::create_dir_all(objects.join(&name).parent().unwrap()).unwrap();
         fs::write(objects.join(&name), "x").unwrap();
     }
+    let [key, legacy] = by_python(&objects);
     let node = node(&place, &config);
     let (token, _) = create(&node, T).await;
     assert!(token.starts_with("hv2"), "{token}");
-    let (good, bad) = (Some(token.as_str()), Some("hv2bm90IGEga2V5"));
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    for (method, path, key, status, said) in [&token, &key, &legacy].into_iter().flat_map(|token| rows(token)) {
+        let mut request = client.request(method.parse().unwrap(), format!("{}{path}", node.urls()[1]));
+        if let Some(key) = key {
+            request = request.header("x-hive-cdn-key", key);
+        }
+        let got = request.send().await.unwrap();
+        assert_eq!(got.status().as_u16(), status, "{method} {path}");
+        let body = got.text().await.unwrap();
+        assert!(body.contains(said) && (status != 200 || body == said), "{method} {path}: {body}");
+    }
+}
+
+/// A key and a legacy token of the target, with hashes in the folder, computed by Python.
+fn by_python(objects: &std::path::Path) -> [String; 2] {
+    let python = Private::start("hashes.py", &[]);
+    let (id, private) = ("0b5a5e2c-9d39-4d0e-8f5e-6a8f0c1d2e3f", "0123456789abcdef0123");
+    let (key, legacy) = (python.ask(&format!("key {id} {private}")), python.ask(&format!("legacy secret {T}")));
+    for (name, text) in [(format!("cdn-keys/{T}/{id}"), private), (format!("cdn-legacy-keys/{T}"), legacy.as_str())] {
+        let path = objects.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, python.ask(&format!("hash {text}"))).unwrap();
+    }
+    [key, legacy]
+}
+
+fn rows(token: &str) -> Vec<Row<'_>> {
+    let (good, bad) = (Some(token), Some("hv2bm90IGEga2V5"));
     let a = format!("/artifacts/v1/{T}");
-    let rows: Vec<Row<'_>> = vec![
+    vec![
         ("GET", "/_health".into(), None, 200, "OK"),
         ("GET", "/_health/".into(), None, 200, "OK"),
         ("GET", format!("{a}/sdl"), good, 200, SDL),
@@ -359,18 +387,7 @@ async fn each_row_of_hives_table_is_answered_by_the_binary() {
         ("HEAD", format!("{a}/sdl"), good, 404, ""),
         ("POST", format!("{a}/sdl"), good, 404, "Not found."),
         ("GET", format!("{a}/%2e%2e/sdl"), good, 404, "Not found."),
-    ];
-    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    for (method, path, key, status, said) in rows {
-        let mut request = client.request(method.parse().unwrap(), format!("{}{path}", node.urls()[1]));
-        if let Some(key) = key {
-            request = request.header("x-hive-cdn-key", key);
-        }
-        let got = request.send().await.unwrap();
-        assert_eq!(got.status().as_u16(), status, "{method} {path}");
-        let body = got.text().await.unwrap();
-        assert!(body.contains(said) && (status != 200 || body == said), "{method} {path}: {body}");
-    }
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
