@@ -37,6 +37,8 @@ pub(crate) enum Does {
     Forbid,
     Fail,
     After(u64),
+    /// It reads at once, and answers later.
+    Late(u64),
 }
 
 /// A bucket that does as it is told, and counts.
@@ -131,6 +133,11 @@ impl ObjectStore for Bucket {
             Does::After(ms) => {
                 pass(ms).await;
                 self.to.get_opts(at, options).await
+            }
+            Does::Late(ms) => {
+                let found = self.to.get_opts(at, options).await;
+                pass(ms).await;
+                found
             }
             Does::HangInBody => {
                 let mut found = self.to.get_opts(at, options).await?;

@@ -181,7 +181,7 @@ async fn a_list_goes_on_over_names_that_are_no_artifacts() {
 #[tokio::test(start_paused = true)]
 async fn a_read_that_was_under_way_does_not_bring_back_what_was_there_before() {
     let gate = Gate::new(Compat::Own).await;
-    gate.primary.set(Does::After(100));
+    gate.primary.set(Does::Late(100));
     let path = format!("/v1/artifacts/cdn/{T}/sdl");
     let publish = async {
         pass(50).await;
