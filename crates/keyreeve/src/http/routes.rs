@@ -123,9 +123,7 @@ pub static ROUTES: &[Route] = &[
     opaque(Method::GET, "/v1/tokens", Action::Tokens, tokens::Asked::List),
     opaque(Method::POST, "/v1/tokens/drop-target", Action::Grant, tokens::Asked::DropTarget),
     opaque(Method::POST, "/v1/tokens/verify", Action::Tokens, tokens::Asked::Verify),
-    #[cfg(not(target_arch = "wasm32"))]
     opaque(Method::GET, "/v1/tokens/mode", Action::Tokens, tokens::Asked::Mode),
-    #[cfg(not(target_arch = "wasm32"))]
     opaque(Method::POST, "/v1/tokens/mode", Action::Grant, tokens::Asked::SetMode),
     opaque(Method::GET, "/v1/tokens/{name}", Action::Tokens, tokens::Asked::Show),
     opaque(Method::POST, "/v1/tokens/{name}/roll", Action::Grant, tokens::Asked::Roll),
