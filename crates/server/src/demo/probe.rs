@@ -2,8 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+/// How long the nodes get to take a fresh token, and to be done with a revoked one: much more than the bound, for a busy
+/// machine.
+pub(super) const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Whether it is so within [`SETTLE_WITHIN`].
+pub(super) async fn until(is_so: impl Fn() -> bool) -> bool {
+    let until = Instant::now() + SETTLE_WITHIN;
+    while !is_so() {
+        if Instant::now() > until {
+            return false;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    true
+}
 
 /// A token, and what the nodes have answered to it so far.
 #[derive(Default)]

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::super::args::GateArgs;
 use super::super::frame::{Diary, wall_ms};
 use super::super::plan::Dice;
-use super::super::probe::{Probe, Seen, came, text};
+use super::super::probe::{Probe, Seen, came, text, until};
 use super::super::processes::node_name;
 use super::bucket::Fault;
 use super::fleet::{FRESH_MS, Fleet, LEAVING, MAX_STALENESS_MS, SUPERGRAPH};
@@ -19,9 +19,6 @@ use super::traffic::Traffic;
 
 /// Of so many equal parts of the whole time each act takes one that is not over by itself.
 const PARTS: u64 = 6;
-/// How long anything may take: much more than it needs, for a busy machine.
-const WITHIN: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A token that is refused everywhere is tried for so long again.
 const LINGER: Duration = Duration::from_millis(300);
 /// How long receipts are waited for.
@@ -220,15 +217,4 @@ impl Acts<'_> {
             self.note(Act::Back, "stale until, ms", node, last_ms.to_string());
         }
     }
-}
-
-async fn until(is_so: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + WITHIN;
-    while !is_so() {
-        if Instant::now() > until {
-            return false;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    true
 }

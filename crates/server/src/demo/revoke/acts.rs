@@ -7,14 +7,10 @@ use serde_json::Value;
 
 use super::super::args::RevokeArgs;
 use super::super::frame::Diary;
-use super::super::probe::{Probe, came, moment_ms, text};
+use super::super::probe::{LOOK_EVERY, Probe, SETTLE_WITHIN, came, moment_ms, text, until};
 use super::fleet::{Fleet, MAX_STALENESS_MS};
 use super::traffic::Traffic;
 
-/// How long the nodes get to take a fresh token, and to be done with a revoked one: much more than the bound, for a busy
-/// machine.
-const SETTLE_WITHIN: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A revoked token is still tried for so long after the last node refused it.
 const LINGER: Duration = Duration::from_millis(300);
 /// How long receipts are waited for.
@@ -215,15 +211,4 @@ impl<'a> Acts<'a> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
-}
-
-async fn until(is_so: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + SETTLE_WITHIN;
-    while !is_so() {
-        if Instant::now() > until {
-            return false;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    true
 }
